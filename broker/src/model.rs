@@ -96,8 +96,8 @@ pub struct ChannelMember {
     pub joined_at: Timestamp,
 }
 
-/// A durable message as it stands in the store.
-#[derive(Debug, Clone)]
+/// A durable message as it stands in the store, and as it reads in frames and over HTTP.
+#[derive(Debug, Clone, Serialize)]
 pub struct Message {
     /// Unique in the tenant.
     pub id: MessageId,

@@ -93,6 +93,11 @@ impl Clock {
         Builder::from_unix_timestamp_millis(millis, &self.random()).into_uuid()
     }
 
+    /// A new name for an unbroken numbering.
+    pub fn epoch(&self) -> super::Epoch {
+        self.uuid().simple().to_string().parse().expect("32 hexadecimal digits are within the bounds of an epoch")
+    }
+
     /// Bytes from the operating system's seeded generator, fit for keys.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that asks the system for randomness")]
     pub fn random<const N: usize>(&self) -> [u8; N] {

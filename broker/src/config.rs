@@ -1,0 +1,199 @@
+//! The settings: where each may be given, what it defaults to, and what does not go together.
+//!
+//! Every setting is a flag, an environment variable and a key of the optional file, in this order of precedence, under
+//! one name: `--database-url`, `SWITCHBOARD_DATABASE_URL`, `database-url`. Secrets are files or variables, never flags,
+//! since everyone on a machine can read a command line. Nothing here opens a connection.
+
+mod settings;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use settings::{Settings, duration};
+
+/// The file that is read when it is there and none was named.
+pub const DEFAULT_FILE: &str = "switchboard.toml";
+
+/// The shortest shared secret: HS256 asks for as many bits as its hash has (RFC 7518, section 3.2).
+pub const MIN_SECRET_BYTES: usize = 32;
+
+/// What is wrong with the settings, as the operator reads it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("failed to read {path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The configuration file is not TOML, or has a key that is no setting.
+    #[error("failed to understand {path}: {source}")]
+    Toml {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A value does not read.
+    #[error("failed to read the setting {name}: {reason}")]
+    Value {
+        /// The flag.
+        name: &'static str,
+        /// What is expected.
+        reason: String,
+    },
+    /// A setting that these others need is not there.
+    #[error("failed to find {what}: {hint}")]
+    Missing {
+        /// What.
+        what: &'static str,
+        /// What to set.
+        hint: &'static str,
+    },
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Everything a broker needs to know before it starts.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: Listen,
+    /// Where durable state is.
+    pub data: Data,
+    /// How tokens are checked and made.
+    pub auth: Auth,
+    /// Which handlers are active.
+    pub plugins: Plugins,
+    /// Bounds of a socket and of the process.
+    pub limits: Limits,
+    /// What it writes to standard error.
+    pub log: Log,
+}
+
+/// Listeners.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// For clients. Default `127.0.0.1:8080`; port 0 takes a free one.
+    pub public: SocketAddr,
+    /// For operators: metrics and readiness. Default `127.0.0.1:8081`.
+    pub admin: SocketAddr,
+    /// Origins that browsers may come from, such as `https://chat.example.com`. Default: the listener's own origin, as
+    /// the browser names it in `Host`.
+    pub allowed_origins: Vec<String>,
+}
+
+/// Durable state.
+#[derive(Debug, Clone)]
+pub struct Data {
+    /// Default `./data`. Holds compiled plugins, and in embedded mode everything.
+    pub folder: PathBuf,
+    /// `None`: embedded, a SQLite file a tenant below the folder.
+    pub database_url: Option<Secret>,
+    /// `None`: this node is alone.
+    pub redis_url: Option<Secret>,
+}
+
+impl Data {
+    /// Whether the broker needs no service.
+    pub fn is_embedded(&self) -> bool {
+        self.database_url.is_none()
+    }
+}
+
+/// Tokens.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// The secret shared with whoever else issues tokens; at least [`MIN_SECRET_BYTES`]. `None` in embedded mode: one is
+    /// made in the data folder at the first start.
+    pub jwt_secret: Option<Secret>,
+    /// Public keys of external issuers, a JSON Web Key Set.
+    pub jwks_file: Option<PathBuf>,
+    /// When given, tokens of other issuers are refused. The broker's own are always taken.
+    pub issuer: Option<String>,
+    /// When given, external tokens must be for this audience.
+    pub audience: Option<String>,
+    /// Whether a valid external token makes its member. Default true.
+    pub auto_provision: bool,
+    /// How long an access token lives. Default 5 minutes, as SimpleJWT.
+    pub access_ttl: Duration,
+    /// How long a refresh token lives. Default 1 day, as SimpleJWT.
+    pub refresh_ttl: Duration,
+}
+
+/// Handlers.
+#[derive(Debug, Clone)]
+pub struct Plugins {
+    /// Whether the five built-in message types are active. Default true.
+    pub builtin: bool,
+    /// Components to load at the start for all tenants. Their kinds go before the built-in ones.
+    pub files: Vec<PathBuf>,
+}
+
+/// Bounds.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Sockets at once. Default 50,000; a further one is closed with 4100.
+    pub connections: usize,
+    /// Bytes that may wait for one socket. Default 1 MiB.
+    pub outbound_bytes: usize,
+    /// Channels one socket may be in. Default 1,000.
+    pub subscriptions: usize,
+    /// How long a stopping broker lets what is under way finish. Default 10 s.
+    pub drain: Duration,
+}
+
+/// Logging.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Default text.
+    pub format: LogFormat,
+    /// What is logged, as `info` or `info,switchboard=debug`. Default `info`.
+    pub filter: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Reads a file that must be there, as text.
+pub fn read_file(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::File { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests;

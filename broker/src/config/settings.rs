@@ -1,0 +1,224 @@
+//! The settings as they are given, and how they become a [`Config`].
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde::Deserialize;
+
+use super::{
+    Auth, Config, ConfigError, DEFAULT_FILE, Data, Limits, Listen, Log, LogFormat, MIN_SECRET_BYTES, Plugins, Secret,
+    read_file,
+};
+
+/// What is logged by default: of the migrations only what goes wrong, since every start looks at every tenant.
+const DEFAULT_FILTER: &str = "info,refinery_core=warn";
+
+/// What may be set, each as a flag, a variable or a key of the file. `None` means: not given there.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// The settings file [default: switchboard.toml, if there is one]
+    #[arg(long, global = true, env = "SWITCHBOARD_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    /// Address for clients [default: 127.0.0.1:8080]
+    #[arg(long, global = true, env = "SWITCHBOARD_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<String>,
+
+    /// Address for operators: metrics and readiness [default: 127.0.0.1:8081]
+    #[arg(long, global = true, env = "SWITCHBOARD_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<String>,
+
+    /// Folder for compiled plugins and, without a database URL, for everything [default: ./data]
+    #[arg(long, global = true, env = "SWITCHBOARD_DATA_DIR", value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Postgres, as postgres://user:password@host/database [default: embedded SQLite]
+    #[arg(long, global = true, env = "SWITCHBOARD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+
+    /// Redis, as redis://:password@host/ ; makes this broker a node of a cluster [default: one node]
+    #[arg(long, global = true, env = "SWITCHBOARD_REDIS_URL", value_name = "URL", hide_env_values = true)]
+    pub redis_url: Option<String>,
+
+    /// File with the secret of HS256 tokens (or the secret itself in SWITCHBOARD_JWT_SECRET)
+    #[arg(long, global = true, env = "SWITCHBOARD_JWT_SECRET_FILE", value_name = "FILE")]
+    pub jwt_secret_file: Option<PathBuf>,
+
+    /// File with the public keys of external token issuers, a JSON Web Key Set
+    #[arg(long, global = true, env = "SWITCHBOARD_JWKS_FILE", value_name = "FILE")]
+    pub jwks_file: Option<PathBuf>,
+
+    /// Refuse external tokens with another `iss`
+    #[arg(long, global = true, env = "SWITCHBOARD_JWT_ISSUER", value_name = "TEXT")]
+    pub jwt_issuer: Option<String>,
+
+    /// Refuse external tokens without this `aud`
+    #[arg(long, global = true, env = "SWITCHBOARD_JWT_AUDIENCE", value_name = "TEXT")]
+    pub jwt_audience: Option<String>,
+
+    /// Make the member that a valid external token names [default: true]
+    #[arg(long, global = true, env = "SWITCHBOARD_AUTO_PROVISION", value_name = "BOOL")]
+    pub auto_provision: Option<bool>,
+
+    /// Life of an access token [default: 5m]
+    #[arg(long, global = true, env = "SWITCHBOARD_ACCESS_TTL", value_name = "DURATION")]
+    pub access_ttl: Option<String>,
+
+    /// Life of a refresh token [default: 1d]
+    #[arg(long, global = true, env = "SWITCHBOARD_REFRESH_TTL", value_name = "DURATION")]
+    pub refresh_ttl: Option<String>,
+
+    /// Origin that browsers may come from; may be repeated [default: the page's own host]
+    #[arg(long, global = true, env = "SWITCHBOARD_ALLOWED_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    #[serde(default)]
+    pub allowed_origin: Vec<String>,
+
+    /// Component to load at the start for all tenants, before the built-in ones; may be repeated
+    #[arg(long, global = true, env = "SWITCHBOARD_PLUGIN", value_name = "FILE", value_delimiter = ',')]
+    #[serde(default)]
+    pub plugin: Vec<PathBuf>,
+
+    /// Whether the built-in message types are active [default: true]
+    #[arg(long, global = true, env = "SWITCHBOARD_BUILTIN_PLUGINS", value_name = "BOOL")]
+    pub builtin_plugins: Option<bool>,
+
+    /// Sockets at once [default: 50000]
+    #[arg(long, global = true, env = "SWITCHBOARD_MAX_CONNECTIONS", value_name = "NUMBER")]
+    pub max_connections: Option<usize>,
+
+    /// How long a stopping broker lets what is under way finish [default: 10s]
+    #[arg(long, global = true, env = "SWITCHBOARD_DRAIN", value_name = "DURATION")]
+    pub drain: Option<String>,
+
+    /// How log lines look [default: text]
+    #[arg(long, global = true, env = "SWITCHBOARD_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+
+    /// What is logged, as `info` or `info,switchboard=debug` [default: info]
+    #[arg(long, global = true, env = "SWITCHBOARD_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+impl Settings {
+    /// Fills in what the file and the defaults say. `secret` is what SWITCHBOARD_JWT_SECRET holds.
+    pub fn resolve(self, secret: Option<Secret>) -> Result<Config, ConfigError> {
+        let file = self.read_settings_file()?;
+        let given = self.or(file);
+        let data = Data {
+            folder: given.data_dir.unwrap_or_else(|| PathBuf::from("data")),
+            database_url: given.database_url.map(Secret::new),
+            redis_url: given.redis_url.map(Secret::new),
+        };
+        if data.is_embedded() && data.redis_url.is_some() {
+            return Err(ConfigError::Missing {
+                what: "a database for the cluster",
+                hint: "nodes on one Redis share one Postgres; set --database-url as well, or leave --redis-url out",
+            });
+        }
+        let jwt_secret = match (&given.jwt_secret_file, secret) {
+            (Some(path), _) => Some(checked_secret(Secret::new(read_file(path)?.trim()), "--jwt-secret-file")?),
+            (None, Some(secret)) => Some(checked_secret(secret, "SWITCHBOARD_JWT_SECRET")?),
+            (None, None) => None,
+        };
+        if jwt_secret.is_none() && !data.is_embedded() {
+            return Err(ConfigError::Missing {
+                what: "the secret of the tokens",
+                hint: "set SWITCHBOARD_JWT_SECRET to at least 32 random bytes, or --jwt-secret-file to a file with them \
+                       (openssl rand -hex 32 makes them)",
+            });
+        }
+        Ok(Config {
+            listen: Listen {
+                public: address("--listen", given.listen.as_deref().unwrap_or("127.0.0.1:8080"))?,
+                admin: address("--admin-listen", given.admin_listen.as_deref().unwrap_or("127.0.0.1:8081"))?,
+                allowed_origins: given.allowed_origin,
+            },
+            data,
+            auth: Auth {
+                jwt_secret,
+                jwks_file: given.jwks_file,
+                issuer: given.jwt_issuer,
+                audience: given.jwt_audience,
+                auto_provision: given.auto_provision.unwrap_or(true),
+                access_ttl: duration("--access-ttl", given.access_ttl.as_deref().unwrap_or("5m"))?,
+                refresh_ttl: duration("--refresh-ttl", given.refresh_ttl.as_deref().unwrap_or("1d"))?,
+            },
+            plugins: Plugins { builtin: given.builtin_plugins.unwrap_or(true), files: given.plugin },
+            limits: Limits {
+                connections: given.max_connections.unwrap_or(50_000),
+                outbound_bytes: 1024 * 1024,
+                subscriptions: 1_000,
+                drain: duration("--drain", given.drain.as_deref().unwrap_or("10s"))?,
+            },
+            log: Log {
+                format: given.log_format.unwrap_or(LogFormat::Text),
+                filter: given.log.unwrap_or_else(|| DEFAULT_FILTER.to_owned()),
+            },
+        })
+    }
+
+    fn read_settings_file(&self) -> Result<Settings, ConfigError> {
+        let path = match &self.config {
+            Some(path) => path.as_path(),
+            None if Path::new(DEFAULT_FILE).exists() => Path::new(DEFAULT_FILE),
+            None => return Ok(Settings::default()),
+        };
+        toml::from_str(&read_file(path)?)
+            .map_err(|source| ConfigError::Toml { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    fn or(self, file: Settings) -> Settings {
+        let list = |given: Vec<String>, file: Vec<String>| if given.is_empty() { file } else { given };
+        Settings {
+            config: self.config,
+            listen: self.listen.or(file.listen),
+            admin_listen: self.admin_listen.or(file.admin_listen),
+            data_dir: self.data_dir.or(file.data_dir),
+            database_url: self.database_url.or(file.database_url),
+            redis_url: self.redis_url.or(file.redis_url),
+            jwt_secret_file: self.jwt_secret_file.or(file.jwt_secret_file),
+            jwks_file: self.jwks_file.or(file.jwks_file),
+            jwt_issuer: self.jwt_issuer.or(file.jwt_issuer),
+            jwt_audience: self.jwt_audience.or(file.jwt_audience),
+            auto_provision: self.auto_provision.or(file.auto_provision),
+            access_ttl: self.access_ttl.or(file.access_ttl),
+            refresh_ttl: self.refresh_ttl.or(file.refresh_ttl),
+            allowed_origin: list(self.allowed_origin, file.allowed_origin),
+            plugin: if self.plugin.is_empty() { file.plugin } else { self.plugin },
+            builtin_plugins: self.builtin_plugins.or(file.builtin_plugins),
+            max_connections: self.max_connections.or(file.max_connections),
+            drain: self.drain.or(file.drain),
+            log_format: self.log_format.or(file.log_format),
+            log: self.log.or(file.log),
+        }
+    }
+}
+
+/// Reads `90s`, `5m`, `1h 30m`, `1d`: more than nothing, at most a year.
+pub fn duration(name: &'static str, text: &str) -> Result<Duration, ConfigError> {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    let refused = || ConfigError::Value { name, reason: format!("`{text}` is no duration such as 90s, 5m, 1h or 1d") };
+    let span: jiff::Span = text.parse().map_err(|_| refused())?;
+    let signed = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| refused())?;
+    let duration = Duration::try_from(signed).map_err(|_| refused())?;
+    if duration.is_zero() || duration > YEAR { Err(refused()) } else { Ok(duration) }
+}
+
+fn address(name: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| ConfigError::Value {
+        name,
+        reason: format!("`{text}` is no address such as 127.0.0.1:8080 or [::]:8080"),
+    })
+}
+
+fn checked_secret(secret: Secret, name: &'static str) -> Result<Secret, ConfigError> {
+    if secret.reveal().len() < MIN_SECRET_BYTES {
+        let reason = format!("a shared secret has at least {MIN_SECRET_BYTES} bytes, as HS256 needs them");
+        return Err(ConfigError::Value { name, reason });
+    }
+    Ok(secret)
+}

@@ -1,0 +1,66 @@
+use super::*;
+
+fn settings(text: &str) -> Settings {
+    toml::from_str(text).expect("well-formed settings")
+}
+
+fn secret() -> Option<Secret> {
+    Some(Secret::new("x".repeat(MIN_SECRET_BYTES)))
+}
+
+#[test]
+fn without_a_database_nothing_has_to_be_set() {
+    let config = Settings::default().resolve(None).expect("the defaults are complete");
+    assert!(config.data.is_embedded());
+    assert_eq!(config.listen.public.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.auth.access_ttl, Duration::from_secs(300));
+    assert_eq!(config.auth.refresh_ttl, Duration::from_secs(86_400));
+}
+
+#[test]
+fn with_a_database_a_secret_is_needed_and_named() {
+    let given = || settings("database-url = 'postgres://localhost/x'");
+    let error = given().resolve(None).expect_err("no secret");
+    assert!(error.to_string().contains("SWITCHBOARD_JWT_SECRET"), "{error}");
+    assert!(given().resolve(secret()).is_ok());
+}
+
+#[test]
+fn a_short_secret_is_refused_without_being_shown() {
+    let error = Settings::default().resolve(Some(Secret::new("hunter2"))).expect_err("seven bytes");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_flag_goes_before_the_file() {
+    let folder = std::env::temp_dir().join(format!("switchboard-config-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("switchboard.toml");
+    std::fs::write(&path, "listen = '127.0.0.1:1'\nadmin-listen = '127.0.0.1:2'\naccess-ttl = '90s'\n").unwrap();
+    let flags = Settings { config: Some(path), listen: Some("127.0.0.1:9".to_owned()), ..Settings::default() };
+    let config = flags.resolve(None).unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+    assert_eq!((config.listen.public.port(), config.listen.admin.port()), (9, 2));
+    assert_eq!(config.auth.access_ttl, Duration::from_secs(90));
+}
+
+#[test]
+fn what_does_not_read_is_named() {
+    for (text, name) in [
+        ("listen = 'localhost'", "--listen"),
+        ("access-ttl = 'soon'", "--access-ttl"),
+        ("refresh-ttl = '0s'", "--refresh-ttl"),
+        ("drain = '-5s'", "--drain"),
+    ] {
+        let error = settings(text).resolve(None).expect_err(text);
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    assert!(toml::from_str::<Settings>("lisen = 'x'").is_err(), "a misspelt key is no setting");
+}
+
+#[test]
+fn secrets_do_not_print() {
+    let config = settings("database-url = 'postgres://u:hunter2@h/x'").resolve(secret()).unwrap();
+    let text = format!("{config:?}");
+    assert!(!text.contains("hunter2") && !text.contains("xxxx"), "{text}");
+}

@@ -1,0 +1,218 @@
+//! Reads the frames of clients.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{ErrorCode, MAX_FRAME, Refusal};
+use crate::model::{ChannelId, ClientId, Kind};
+
+/// A frame that is the broker's to answer, or an event for a handler.
+#[derive(Debug)]
+pub enum ClientFrame {
+    /// The first frame of a socket that brought no token.
+    Auth {
+        /// A JSON Web Token.
+        token: String,
+    },
+    /// A new token for a live socket.
+    AuthRefresh {
+        /// To be answered with an ack.
+        id: Option<ClientId>,
+        /// A JSON Web Token.
+        token: String,
+    },
+    /// Join a channel on a socket for many.
+    Subscribe {
+        /// To be answered with an ack.
+        id: Option<ClientId>,
+        /// Which.
+        channel: ChannelId,
+    },
+    /// Leave a channel on a socket for many.
+    Unsubscribe {
+        /// To be answered with an ack.
+        id: Option<ClientId>,
+        /// Which.
+        channel: ChannelId,
+    },
+    /// Is anyone there?
+    Ping {
+        /// To be answered with an ack.
+        id: Option<ClientId>,
+    },
+    /// Anything else: a handler decides.
+    Event(EventFrame),
+}
+
+/// A frame for a handler.
+#[derive(Debug)]
+pub struct EventFrame {
+    /// The client's idempotency key.
+    pub id: Option<ClientId>,
+    /// On a socket for many channels, which one.
+    pub channel: Option<ChannelId>,
+    /// Which handler.
+    pub kind: Kind,
+    /// The frame as it was sent.
+    pub payload: String,
+}
+
+/// A frame that was refused before anything looked at its meaning. It carries the client's id if that much could be read.
+#[derive(Debug)]
+pub struct BadFrame {
+    /// To be answered with an error of that id.
+    pub id: Option<ClientId>,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    channel: Option<&'a RawValue>,
+    #[serde(borrow)]
+    token: Option<&'a RawValue>,
+}
+
+/// Reads one text message. A frame that is refused leaves the connection as it was.
+pub fn parse(text: String) -> Result<ClientFrame, BadFrame> {
+    if text.len() > MAX_FRAME {
+        let refusal = Refusal::new(ErrorCode::TooLarge, "a frame holds at most 65536 bytes");
+        return Err(BadFrame { id: None, refusal });
+    }
+    let head: Head<'_> = serde_json::from_str(&text)
+        .map_err(|_| bad(None, "a frame is one JSON object, each of its names given once"))?;
+    let id = match head.id {
+        None => None,
+        Some(raw) => Some(
+            text_of(raw)
+                .and_then(|id| id.parse::<ClientId>().ok())
+                .ok_or_else(|| bad(None, "`id` must be a string of 1 to 64 characters, none a control character"))?,
+        ),
+    };
+    if has_nul(&text) {
+        return Err(bad(id, "a frame must not contain the character U+0000"));
+    }
+    let channel = match head.channel {
+        None => None,
+        Some(raw) => match text_of(raw) {
+            None => return Err(bad(id, "`channel` must be a string")),
+            // What is no UUID names no channel, and is answered as a channel that is not there.
+            Some(name) => match name.parse::<ChannelId>() {
+                Ok(channel) => Some(channel),
+                Err(_) => return Err(BadFrame { id, refusal: Refusal::unknown_channel() }),
+            },
+        },
+    };
+    let Some(kind) = head.kind.and_then(text_of) else {
+        return Err(bad(id, "`type` must be a string"));
+    };
+    match kind.as_str() {
+        "ping" => Ok(ClientFrame::Ping { id }),
+        "auth" | "auth.refresh" => match head.token.and_then(text_of) {
+            None => Err(bad(id, "`token` must be a string")),
+            Some(token) if kind == "auth" => Ok(ClientFrame::Auth { token }),
+            Some(token) => Ok(ClientFrame::AuthRefresh { id, token }),
+        },
+        "subscribe" | "unsubscribe" => match channel {
+            None => Err(bad(id, "`channel` is missing")),
+            Some(channel) if kind == "subscribe" => Ok(ClientFrame::Subscribe { id, channel }),
+            Some(channel) => Ok(ClientFrame::Unsubscribe { id, channel }),
+        },
+        other => match other.parse::<Kind>() {
+            Ok(kind) => Ok(ClientFrame::Event(EventFrame { id, channel, kind, payload: text })),
+            Err(_) => Err(BadFrame { id, refusal: Refusal::new(ErrorCode::UnknownType, "no handler takes this type") }),
+        },
+    }
+}
+
+fn bad(id: Option<ClientId>, message: &'static str) -> BadFrame {
+    BadFrame { id, refusal: Refusal::new(ErrorCode::BadRequest, message) }
+}
+
+fn text_of(raw: &RawValue) -> Option<String> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+/// Whether a JSON text escapes U+0000 anywhere. (Unescaped it is no JSON.) A backslash that is itself escaped starts no
+/// escape, so the run of backslashes before `u0000` must be odd.
+fn has_nul(json: &str) -> bool {
+    json.match_indices("\\u0000").any(|(at, _)| {
+        let before = json.as_bytes()[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+        before % 2 == 0
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(text: &str) -> u16 {
+        parse(text.to_owned()).expect_err(text).refusal.code.number()
+    }
+
+    #[test]
+    fn malformed_frames_are_bad_requests() {
+        for text in [
+            "",
+            "nonsense",
+            "[]",
+            "5",
+            "null",
+            "{}",
+            r#"{"type":5}"#,
+            r#"{"type":null}"#,
+            r#"{"type":["a"]}"#,
+            r#"{"type":"a","id":5}"#,
+            r#"{"type":"a","id":""}"#,
+            r#"{"type":"a","type":"b"}"#,
+            r#"{"type":"a","channel":7}"#,
+            r#"{"type":"auth"}"#,
+            r#"{"type":"auth","token":5}"#,
+            r#"{"type":"subscribe"}"#,
+            r#"{"type":"chat.message","message":"\u0000"}"#,
+            "{\"type\":\"a\u{0}\"}",
+            r#"{"type":"a","id":"\u0001"}"#,
+        ] {
+            assert_eq!(code(text), 107, "{text}");
+        }
+        assert_eq!(code(&format!(r#"{{"type":"a","id":"{}"}}"#, "x".repeat(65))), 107);
+    }
+
+    #[test]
+    fn a_refused_frame_keeps_its_id() {
+        let refused = parse(r#"{"id":"c1","type":7}"#.to_owned()).expect_err("the type is no string");
+        assert_eq!(refused.id.expect("it was readable").as_str(), "c1");
+    }
+
+    #[test]
+    fn size_is_counted_in_bytes_of_the_whole_frame() {
+        let room = MAX_FRAME - r#"{"type":"a","x":""}"#.len();
+        assert!(parse(format!(r#"{{"type":"a","x":"{}"}}"#, "x".repeat(room))).is_ok());
+        assert_eq!(code(&format!(r#"{{"type":"a","x":"{}"}}"#, "x".repeat(room + 1))), 204);
+    }
+
+    #[test]
+    fn an_escaped_backslash_before_u0000_is_text() {
+        assert!(parse(r#"{"type":"a","x":"\\u0000"}"#.to_owned()).is_ok());
+        assert_eq!(code(r#"{"type":"a","x":"\\\u0000"}"#), 107);
+    }
+
+    #[test]
+    fn a_channel_that_is_no_uuid_reads_as_one_that_is_not_there() {
+        assert_eq!(code(r#"{"type":"subscribe","channel":"lobby"}"#), 102);
+    }
+
+    #[test]
+    fn other_types_are_events_with_the_frame_untouched() {
+        let text = r#"{"type":"chat.message", "message":"hi","token":5}"#;
+        let ClientFrame::Event(event) = parse(text.to_owned()).expect("well-formed") else {
+            panic!("not an event");
+        };
+        assert_eq!((event.kind.as_str(), event.payload.as_str()), ("chat.message", text));
+    }
+}

@@ -1,0 +1,53 @@
+//! What the process says of itself: log lines on standard error, and metrics.
+//!
+//! No token, secret, password or message content goes through here.
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Log, LogFormat};
+
+/// Why telemetry could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter does not read.
+    #[error("failed to read the log filter `{0}`: expected something like info,switchboard=debug")]
+    Filter(String),
+    /// Another part of the process was first.
+    #[error("failed to install telemetry: it is installed already")]
+    Installed,
+}
+
+/// Starts logging for the whole process.
+pub fn log(log: &Log) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(&log.filter).map_err(|_| TelemetryError::Filter(log.filter.clone()))?;
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let installed = match log.format {
+        LogFormat::Text => builder.with_target(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+    };
+    installed.map_err(|_| TelemetryError::Installed)
+}
+
+/// Starts collecting metrics for the whole process; the handle renders them.
+pub fn metrics() -> Result<PrometheusHandle, TelemetryError> {
+    let handle = PrometheusBuilder::new().install_recorder().map_err(|_| TelemetryError::Installed)?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+    describe_gauge!("switchboard_sessions", Unit::Count, "live sockets");
+    describe_counter!("switchboard_sessions_dropped_total", "sockets the broker closed, by reason");
+    describe_counter!("switchboard_events_total", "events taken in, by kind and result");
+    describe_histogram!("switchboard_handler_seconds", Unit::Seconds, "time of a handler call, by plugin and result");
+    describe_counter!("switchboard_deliveries_total", "frames handed to the hub, by class");
+    describe_counter!("switchboard_frames_shed_total", "ephemeral frames not sent to a slow client");
+    describe_counter!("switchboard_frames_held_dropped_total", "durable frames to be read from the store instead");
+    describe_counter!("switchboard_gap_repairs_total", "holes in a channel's sequence that were filled from the store");
+    describe_counter!("switchboard_bus_dropped_total", "messages between nodes that were dropped, by reason");
+    describe_counter!("switchboard_plugin_log_dropped_total", "plugin log lines beyond the bound");
+}
