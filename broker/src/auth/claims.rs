@@ -1,0 +1,135 @@
+//! The claims of a token, as SimpleJWT writes them.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::model::{Timestamp, UserId, Username};
+
+/// The `iss` of the broker's own tokens. A token with another one, or none, is an external issuer's.
+pub const ISSUER: &str = "switchboard";
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenType {
+    /// Opens sockets and makes requests.
+    Access,
+    /// Gets a new pair of tokens, once.
+    Refresh,
+}
+
+/// What a token with a good signature says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Claims {
+    /// What it is for.
+    pub token_type: TokenType,
+    /// When it ends, in seconds since the epoch. Some issuers write fractions; they are cut off.
+    #[serde(deserialize_with = "seconds")]
+    pub exp: i64,
+    /// When it was made.
+    #[serde(default, deserialize_with = "optional_seconds", skip_serializing_if = "Option::is_none")]
+    pub iat: Option<i64>,
+    /// From when it counts.
+    #[serde(default, deserialize_with = "optional_seconds", skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<i64>,
+    /// The token's own id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+    /// Who: a string, or a number that becomes its digits.
+    #[serde(deserialize_with = "text_or_number")]
+    pub user_id: UserId,
+    /// The tenant by its own id: a string, or a number that becomes its digits.
+    #[serde(default, deserialize_with = "optional_text_or_number", skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<String>,
+    /// The tenant by its slug. Not yet checked to be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_name: Option<String>,
+    /// The member's name, for a member who is not yet known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<Username>,
+    /// Who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iss: Option<String>,
+    /// For whom: one text or a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aud: Option<Audience>,
+    /// The `jti` of the refresh token that a rotation started from; none for an external issuer's token, which starts one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
+}
+
+/// One audience or several.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Audience {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl Claims {
+    /// When the token ends.
+    pub fn expires_at(&self) -> Timestamp {
+        Timestamp(self.exp.saturating_mul(1000))
+    }
+
+    /// Whether someone other than the broker made it.
+    pub fn is_external(&self) -> bool {
+        self.iss.as_deref() != Some(ISSUER)
+    }
+
+    pub(super) fn is_for(&self, audience: &str) -> bool {
+        match &self.aud {
+            None => false,
+            Some(Audience::One(one)) => one == audience,
+            Some(Audience::Many(many)) => many.iter().any(|one| one == audience),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Seconds {
+    Whole(i64),
+    Broken(f64),
+}
+
+impl From<Seconds> for i64 {
+    #[expect(clippy::cast_possible_truncation, reason = "a float to an integer saturates, which is what is wanted")]
+    fn from(seconds: Seconds) -> Self {
+        match seconds {
+            Seconds::Whole(seconds) => seconds,
+            Seconds::Broken(seconds) => seconds as i64,
+        }
+    }
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    Seconds::deserialize(deserializer).map(Into::into)
+}
+
+fn optional_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Ok(Option::<Seconds>::deserialize(deserializer)?.map(Into::into))
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TextOrNumber {
+    Text(String),
+    Number(i64),
+}
+
+fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UserId, D::Error> {
+    let text = match TextOrNumber::deserialize(deserializer)? {
+        TextOrNumber::Text(text) => text,
+        TextOrNumber::Number(number) => number.to_string(),
+    };
+    text.parse().map_err(serde::de::Error::custom)
+}
+
+fn optional_text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<TextOrNumber>::deserialize(deserializer)?.map(|value| match value {
+        TextOrNumber::Text(text) => text,
+        TextOrNumber::Number(number) => number.to_string(),
+    }))
+}
