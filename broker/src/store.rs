@@ -4,6 +4,8 @@
 //! conformance suite. SQL stands below this module and nowhere else. The store knows nothing of frames, sockets or
 //! handlers, and it never decides who may do what: it is told a tenant and answers from that tenant alone.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::model::{
@@ -13,6 +15,12 @@ use crate::model::{
 
 pub mod postgres;
 pub mod sqlite;
+
+mod answer;
+
+/// How long a revoked family of refresh tokens is remembered past the end of the token that gave it away. Tokens of
+/// the family that were issued later end later; none lives longer than this.
+const REVOCATION_KEPT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Why the store gave no answer. Every variant is the operator's to mend; clients hear `unavailable` or `internal`.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +112,7 @@ pub struct Commit {
     pub request: Option<(ClientId, [u8; 32])>,
     /// Messages to keep, each with the id it shall have, in the order of their `seq`.
     pub drafts: Vec<(MessageId, Draft)>,
-    /// Read marks of the sender.
+    /// Read marks of the sender. They are one cursor, so of several the one that reaches furthest is applied.
     pub reads: Vec<ReadUpTo>,
     /// The time of all of it.
     pub at: Timestamp,
@@ -145,7 +153,7 @@ pub struct Committed {
     pub receipt: Receipt,
     /// In ascending `seq`.
     pub messages: Vec<Message>,
-    /// Only the marks that moved forward.
+    /// The mark that moved forward, if one did.
     pub reads: Vec<AppliedRead>,
 }
 

@@ -1,0 +1,282 @@
+//! The pool, and the one way a statement goes through it.
+//!
+//! Every call of the store is a single statement outside any transaction block, so it is atomic by itself and costs
+//! one round trip. Nothing here opens a transaction or changes a setting of a session: whoever gets a connection next
+//! finds nothing of whoever had it before.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
+use tokio::time::timeout;
+use tokio_postgres::config::Host;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Config, NoTls, Row};
+
+use super::Options;
+use crate::model::TenantSlug;
+use crate::store::StoreError;
+
+/// A parameter of a statement.
+pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
+
+/// How many prepared statements a connection may hold. Each tenant has its own, so with many tenants the oldest have
+/// to go; all go at once, which costs a round trip for each that is used again.
+const STATEMENTS: usize = 500;
+
+/// A database and how to reach it.
+pub(super) struct Database {
+    pool: Pool,
+    pub(super) config: Config,
+    pub(super) address: String,
+    pub(super) bound: Duration,
+}
+
+impl Database {
+    /// Reads the address; connects to nothing yet.
+    pub(super) fn new(url: &str, options: &Options) -> Result<Self, StoreError> {
+        // The parser's own error may quote the address, password and all.
+        let mut config: Config = url.parse().map_err(|_| StoreError::Failed(Box::new(Unreadable)))?;
+        let bound = options.bound;
+        let millis = bound.as_millis();
+        let given = config.get_options().unwrap_or_default();
+        config.options(format!("{given} -c statement_timeout={millis} -c lock_timeout={millis}"));
+        config.connect_timeout(bound).tcp_user_timeout(bound);
+        if config.get_application_name().is_none() {
+            config.application_name("switchboard");
+        }
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let pool = Pool::builder(Manager::from_config(config.clone(), NoTls, recycling))
+            .max_size(options.connections)
+            .build()
+            .expect("a pool without time limits of its own needs no runtime");
+        Ok(Self { pool, address: address(&config), config, bound })
+    }
+
+    /// Gives a call its time and not more.
+    pub(super) async fn bounded<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        match timeout(self.bound, call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.error(Fault::Silent(self.bound))),
+        }
+    }
+
+    /// One statement on the catalogue.
+    pub(super) async fn catalogue(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        self.bounded(async { self.attempt(sql, params).await.map_err(|fault| self.error(fault)) }).await
+    }
+
+    /// One statement on a tenant; `{t}` in it stands for the tenant's schema.
+    pub(super) async fn tenant(
+        &self,
+        tenant: &TenantSlug,
+        template: &str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
+        self.bounded(async {
+            match self.attempt(&within(tenant, template), params).await {
+                Ok(rows) => Ok(rows),
+                Err(fault) => Err(self.tenant_error(tenant, fault).await),
+            }
+        })
+        .await
+    }
+
+    /// One statement, prepared once a connection. Not bounded: the caller is.
+    pub(super) async fn attempt(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
+        let lease = Lease(Some(self.pool.get().await?));
+        let connection = lease.0.as_ref().expect("a lease has its connection until it is returned");
+        if connection.statement_cache.size() >= STATEMENTS {
+            connection.statement_cache.clear();
+        }
+        let answer = match connection.prepare_cached(sql).await {
+            // `query` ends with ReadyForQuery, which the server sends after the commit is on its disk.
+            Ok(statement) => connection.query(&statement, params).await,
+            Err(error) => Err(error),
+        };
+        lease.give_back();
+        Ok(answer?)
+    }
+
+    /// What to say of a fault in a tenant's schema. That the schema is not there is found out by the failure, so that
+    /// no other call has to ask the catalogue first.
+    pub(super) async fn tenant_error(&self, tenant: &TenantSlug, fault: Fault) -> StoreError {
+        if fault.code().is_some_and(|code| matches!(code, "42P01" | "3F000")) {
+            match self.attempt("SELECT FROM switchboard.tenant WHERE slug = $1", &[tenant]).await {
+                Ok(rows) if rows.is_empty() => return StoreError::NoTenant(tenant.clone()),
+                Ok(_) => {}
+                Err(other) => return self.error(other),
+            }
+        }
+        self.error(fault)
+    }
+
+    /// What to say of a fault.
+    pub(super) fn error(&self, fault: Fault) -> StoreError {
+        if fault.is_passing() {
+            StoreError::Unavailable(Box::new(Unreachable { address: self.address.clone(), fault }))
+        } else {
+            StoreError::Failed(Box::new(fault))
+        }
+    }
+}
+
+/// A statement's text for one tenant. A slug cannot hold a quote.
+pub(super) fn within(tenant: &TenantSlug, template: &str) -> String {
+    template.replace("{t}", &format!("\"{}\"", schema(tenant)))
+}
+
+/// The name of a tenant's schema, unquoted.
+pub(super) fn schema(tenant: &TenantSlug) -> String {
+    format!("tenant_{tenant}")
+}
+
+/// A pooled connection in use. Dropped before its answer came, which is what a cancelled or late call does, it is
+/// closed instead of going back, so that nobody waits behind another's statement.
+struct Lease(Option<Object>);
+
+impl Lease {
+    fn give_back(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(Object::take(connection));
+        }
+    }
+}
+
+/// Why a statement has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// The server's own words. Its detail is left out, since it quotes rows.
+    #[error("{message} ({code})")]
+    Refused {
+        /// The SQLSTATE.
+        code: String,
+        /// Which constraint, if it was one.
+        constraint: Option<String>,
+        /// The primary message.
+        message: String,
+    },
+    /// The connection could not be made, or broke.
+    #[error("{0}")]
+    Broken(String),
+    /// No answer in time.
+    #[error("no answer within {0:?}")]
+    Silent(Duration),
+    /// A value could not be sent or read.
+    #[error(transparent)]
+    Driver(tokio_postgres::Error),
+}
+
+impl Fault {
+    /// The SQLSTATE, if the server answered.
+    pub(super) fn code(&self) -> Option<&str> {
+        if let Fault::Refused { code, .. } = self { Some(code) } else { None }
+    }
+
+    /// Whether a unique index refused a row.
+    pub(super) fn is_violation_of(&self, index: &str) -> bool {
+        matches!(self, Fault::Refused { code, constraint: Some(name), .. } if code == "23505" && name == index)
+    }
+
+    fn is_passing(&self) -> bool {
+        match self {
+            Fault::Broken(_) | Fault::Silent(_) => true,
+            Fault::Driver(_) => false,
+            // Connection exceptions, rollbacks on a deadlock, a lack of resources, an operator's doing (which a
+            // statement's time limit counts as), a lock not granted in time, a server that has become a standby.
+            Fault::Refused { code, .. } => {
+                ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
+                    || matches!(code.as_str(), "55P03" | "25006")
+            }
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Fault {
+    fn from(error: tokio_postgres::Error) -> Self {
+        if let Some(refusal) = error.as_db_error() {
+            return Fault::Refused {
+                code: refusal.code().code().to_owned(),
+                constraint: refusal.constraint().map(str::to_owned),
+                message: refusal.message().to_owned(),
+            };
+        }
+        match error.source().and_then(|source| source.downcast_ref::<std::io::Error>()) {
+            Some(cause) => Fault::Broken(format!("{error}: {cause}")),
+            None if error.is_closed() => Fault::Broken(error.to_string()),
+            None => Fault::Driver(error),
+        }
+    }
+}
+
+impl From<PoolError> for Fault {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) => error.into(),
+            other => Fault::Broken(other.to_string()),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{address}: {fault}")]
+struct Unreachable {
+    address: String,
+    #[source]
+    fault: Fault,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the database URL does not read as postgres://user:password@host:port/name")]
+struct Unreadable;
+
+/// A row that does not read as what was written.
+pub(super) fn unreadable(error: tokio_postgres::Error) -> StoreError {
+    StoreError::Failed(Box::new(error))
+}
+
+fn address(config: &Config) -> String {
+    let ports = config.get_ports();
+    let hosts = config.get_hosts().iter().enumerate().map(|(i, host)| {
+        let port = ports.get(i).or(ports.first()).unwrap_or(&5432);
+        match host {
+            Host::Tcp(name) => format!("{name}:{port}"),
+            Host::Unix(folder) => format!("{}:{port}", folder.display()),
+        }
+    });
+    hosts.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_never_shows_its_password() {
+        for url in
+            ["postgres://a:hunter2@h:1/d?x=y", "postgre://a:hunter2@h:1/d?sslmode=x", "hunter2", "password='hunter2"]
+        {
+            let error = Database::new(url, &Options::default()).map(|_| ()).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_names_host_and_port() {
+        let shown = |url: &str| address(&url.parse().unwrap());
+        assert_eq!(shown("postgres://a:secret@db.example/x"), "db.example:5432");
+        assert_eq!(shown("postgres://a@one:1,two:2/x"), "one:1,two:2");
+    }
+
+    #[test]
+    fn a_tenant_is_confined_to_its_quoted_schema() {
+        let slug = "acme-corp".parse().unwrap();
+        assert_eq!(within(&slug, "SELECT FROM {t}.member"), r#"SELECT FROM "tenant_acme-corp".member"#);
+    }
+}

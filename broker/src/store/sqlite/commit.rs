@@ -1,0 +1,107 @@
+//! The durable effects of one event. The file's only writer runs this, so what is found stays true until it is done;
+//! everything is looked up before anything is written, so an outcome other than `Done` has nothing to take back.
+
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+
+use super::rows::Number;
+use crate::model::{ClientId, Epoch, MessageId};
+use crate::store::answer::{self, Applied, Earlier};
+use crate::store::{Commit, Outcome, Receipt};
+
+pub(super) fn commit(db: &Connection, commit: &Commit) -> Result<Outcome> {
+    let channel = db
+        .prepare_cached("SELECT epoch, seq FROM chat_channel WHERE id = ?1")?
+        .query_row([commit.channel], |row| Ok((row.get::<_, Epoch>(0)?, row.get::<_, Number>(1)?.0)))
+        .optional()?;
+    let Some((epoch, before)) = channel else { return Ok(Outcome::UnknownChannel) };
+    if let Some((key, _)) = &commit.request
+        && let Some(earlier) = earlier(db, commit, key)?
+    {
+        return Ok(earlier.outcome(commit));
+    }
+    for named in answer::named(commit) {
+        if seq(db, commit, named)?.is_none() {
+            return Ok(Outcome::UnknownMessage);
+        }
+    }
+    let last = store_drafts(db, commit, before)?;
+    let cursor = move_cursor(db, commit)?;
+    Ok(Outcome::Done(Applied { epoch, last, cursor }.committed(commit)))
+}
+
+fn earlier(db: &Connection, commit: &Commit, key: &ClientId) -> Result<Option<Earlier>> {
+    let sql = "SELECT m.id, m.seq, m.created_at, m.request_digest, c.epoch \
+               FROM chat_message m JOIN chat_channel c ON c.id = m.channel_id \
+               WHERE m.sender_id = ?1 AND m.client_id = ?2";
+    let read = |row: &Row<'_>| {
+        let receipt = Receipt {
+            message: row.get("id")?,
+            epoch: row.get("epoch")?,
+            seq: row.get::<_, Number>("seq")?.0,
+            created_at: row.get("created_at")?,
+        };
+        Ok(Earlier { receipt, digest: row.get("request_digest")? })
+    };
+    db.prepare_cached(sql)?.query_row(params![commit.sender.id, key], read).optional()
+}
+
+fn seq(db: &Connection, commit: &Commit, message: MessageId) -> Result<Option<u64>> {
+    db.prepare_cached("SELECT seq FROM chat_message WHERE id = ?1 AND channel_id = ?2")?
+        .query_row(params![message, commit.channel], |row| row.get::<_, Number>(0))
+        .optional()
+        .map(|found| found.map(|seq| seq.0))
+}
+
+/// Stores the drafts and returns the channel's last number.
+fn store_drafts(db: &Connection, commit: &Commit, before: u64) -> Result<u64> {
+    if commit.drafts.is_empty() {
+        return Ok(before);
+    }
+    let mut insert = db.prepare_cached(
+        "INSERT INTO chat_message (id, channel_id, seq, kind, sender_id, content, reply_to, attachments, \
+                                   client_id, request_digest, created_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    )?;
+    let mut request = commit.request.as_ref();
+    let mut last = before;
+    for (id, draft) in &commit.drafts {
+        last += 1;
+        let (key, digest) = request.take().map(|(key, digest)| (key, digest.as_slice())).unzip();
+        insert.execute(params![
+            id,
+            commit.channel,
+            Number(last),
+            draft.kind,
+            commit.sender.id,
+            draft.content.get(),
+            draft.reply_to,
+            draft.attachments.get(),
+            key,
+            digest,
+            commit.at,
+        ])?;
+    }
+    db.prepare_cached("UPDATE chat_channel SET seq = ?2 WHERE id = ?1")?
+        .execute(params![commit.channel, Number(last)])?;
+    Ok(last)
+}
+
+/// Moves the sender's cursor to the furthest message read, if that is forward.
+fn move_cursor(db: &Connection, commit: &Commit) -> Result<Option<(MessageId, u64)>> {
+    let mut furthest = None;
+    for mark in &commit.reads {
+        if let Some(seq) = seq(db, commit, mark.message)?
+            && furthest.is_none_or(|(_, so_far)| seq > so_far)
+        {
+            furthest = Some((mark.message, seq));
+        }
+    }
+    let Some((message, seq)) = furthest else { return Ok(None) };
+    let sql = "INSERT INTO message_read_status AS mark (channel_id, user_id, message_id, seq, read_at) \
+               VALUES (?1, ?2, ?3, ?4, ?5) \
+               ON CONFLICT (channel_id, user_id) DO UPDATE \
+                   SET message_id = excluded.message_id, seq = excluded.seq, read_at = excluded.read_at \
+                   WHERE mark.seq < excluded.seq";
+    let params = params![commit.channel, commit.sender.id, message, Number(seq), commit.at];
+    Ok((db.prepare_cached(sql)?.execute(params)? == 1).then_some((message, seq)))
+}

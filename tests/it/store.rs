@@ -1,0 +1,84 @@
+//! The conformance suite of the store: each case runs against every adapter.
+//!
+//! A case knows nothing of the adapter it runs on. What only one database can show stands in its own file.
+
+mod backing;
+mod cases;
+mod postgres_only;
+mod scene;
+mod sqlite_only;
+
+/// Makes a test of each case for each adapter: `store::sqlite::a_repeated_request_gets_the_first_receipt`.
+macro_rules! conformance {
+    ($($file:ident: $($case:ident),+;)+) => {
+        mod postgres {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::backing::on_postgres(super::cases::$file::$case).await;
+                }
+            )+)+
+        }
+
+        mod sqlite {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::backing::on_sqlite(super::cases::$file::$case).await;
+                }
+            )+)+
+        }
+    };
+}
+
+conformance! {
+    tenants:
+        a_tenant_is_found_by_slug_and_by_external_id,
+        a_slug_is_taken_once,
+        an_external_id_belongs_to_one_tenant,
+        a_tenant_made_by_two_at_once_is_made_once,
+        a_tenant_can_be_disabled_and_enabled,
+        every_call_on_an_unknown_tenant_says_so,
+        tenants_with_the_same_ids_see_only_their_own,
+        reopening_keeps_everything,
+        stores_opened_at_once_share_one_database;
+    members:
+        a_member_is_found_by_id_and_by_name,
+        an_id_or_a_name_is_taken_once,
+        hostile_text_comes_back_as_it_was,
+        a_refresh_token_is_spent_once,
+        a_reused_refresh_token_revokes_its_family,
+        a_refresh_token_spent_by_many_at_once_is_spent_once,
+        a_revocation_outlives_the_token_that_caused_it;
+    channels:
+        a_channel_needs_members_of_the_tenant,
+        adding_and_removing_members,
+        members_come_in_pages,
+        a_summary_is_for_members_only,
+        summaries_come_in_pages,
+        unread_counts_what_others_said_after_the_mark,
+        unread_is_counted_up_to_a_bound;
+    commits:
+        the_first_message_is_number_one,
+        drafts_of_one_commit_are_numbered_in_order,
+        fifty_writers_leave_one_order_without_a_gap,
+        a_repeated_request_gets_the_first_receipt,
+        a_key_used_for_something_else_is_a_conflict,
+        a_key_belongs_to_one_sender,
+        a_key_is_known_in_every_channel,
+        a_request_repeated_at_once_is_stored_once,
+        a_key_used_at_once_in_two_channels_is_stored_once,
+        an_unknown_channel_stores_nothing,
+        an_answer_to_an_unknown_message_stores_nothing,
+        a_mark_on_an_unknown_message_stores_nothing,
+        an_answer_names_its_message,
+        a_sender_must_be_a_member,
+        a_message_of_64_kib_comes_back_whole;
+    reads:
+        a_mark_moves_forward_only,
+        marks_set_at_once_end_at_the_furthest,
+        a_message_is_read_by_those_whose_mark_is_past_it,
+        readers_are_named_up_to_a_bound,
+        history_comes_in_spans,
+        a_message_is_found_in_its_own_channel_only;
+}

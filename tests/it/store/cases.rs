@@ -1,0 +1,7 @@
+//! The cases, a file a noun of the store.
+
+pub(crate) mod channels;
+pub(crate) mod commits;
+pub(crate) mod members;
+pub(crate) mod reads;
+pub(crate) mod tenants;

@@ -1,0 +1,139 @@
+//! What only a server can do to a store: be away, be slow, be restarted, be left in the middle of a call.
+
+use std::time::Duration;
+
+use switchboard::store::postgres::{Options, Postgres};
+use switchboard::store::{Outcome, StoreError};
+use tokio::time::{Instant, timeout};
+use tokio_postgres::Client;
+
+use super::backing::{Backing, connect, on_postgres};
+use super::scene::{Scene, duplicate, keyed, texts};
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A store with one connection, so that the next call gets the one that the last call had.
+async fn single(backing: &Backing, bound: Duration) -> (Scene, Client) {
+    let Backing::Postgres(url) = backing else { panic!("not a Postgres") };
+    let store = Postgres::open(url, Options { connections: 1, bound }).await.unwrap();
+    (Scene::of(std::sync::Arc::new(store), "acme").await, connect(url).await)
+}
+
+/// Asks the server until it says yes.
+async fn eventually(admin: &Client, question: &str) {
+    let asking = async { while !admin.query_one(question, &[]).await.unwrap().get::<_, bool>(0) {} };
+    timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("never: {question}"));
+}
+
+const BLOCKED: &str = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
+                       AND wait_event_type = 'Lock')";
+const SETTLED: &str = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
+                       AND pid <> pg_backend_pid() AND state <> 'idle')";
+
+#[tokio::test]
+async fn an_unreachable_server_is_named_without_its_password() {
+    let started = Instant::now();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("postgres://alice:hunter2@127.0.0.1:{closed}/chat");
+    let error = Postgres::open(&url, Options::default()).await.map(drop).unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    let text = format!("{error} {error:?}");
+    assert!(text.contains(&format!("127.0.0.1:{closed}")) && !text.contains("hunter2"), "{text}");
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://alice:hunter2@{}/chat", silent.local_addr().unwrap());
+    let options = Options { bound: Duration::from_millis(200), ..Options::default() };
+    let opened = timeout(PATIENCE, Postgres::open(&url, options)).await.unwrap().map(drop);
+    assert!(matches!(opened, Err(StoreError::Unavailable(_))), "{opened:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_commit_leaves_no_half_transaction() {
+    on_postgres(async |backing: Backing| {
+        let (scene, admin) = single(&backing, Duration::from_secs(5)).await;
+        let alice = scene.member("alice").await;
+        let channel = scene.channel(&[&alice]).await;
+        let lock = "BEGIN; SELECT FROM tenant_acme.chat_channel FOR UPDATE";
+        admin.batch_execute(lock).await.unwrap();
+        let request = keyed(scene.saying(channel, &alice, "dropped"), "k", 1);
+        let dropped = tokio::spawn({
+            let (scene, request) = (scene.clone(), request.clone());
+            async move { scene.commit(&request).await }
+        });
+        eventually(&admin, BLOCKED).await;
+        dropped.abort();
+        assert!(dropped.await.unwrap_err().is_cancelled());
+
+        // The next user has a connection at once, though the dropped statement still waits for the lock.
+        let next =
+            timeout(Duration::from_secs(2), scene.seq(channel)).await.expect("it does not wait behind the other");
+        assert_eq!(next, 0);
+        admin.batch_execute("ROLLBACK").await.unwrap();
+        eventually(&admin, SETTLED).await;
+
+        // Whether the server finished the dropped commit is its own affair: there is one message after a repetition.
+        match scene.commit(&request).await {
+            Outcome::Done(done) => assert_eq!(done.receipt.seq, 1),
+            other => assert_eq!(duplicate(other).seq, 1),
+        }
+        assert_eq!((texts(&scene.history(channel).await), scene.seq(channel).await), (vec!["dropped".to_owned()], 1));
+        assert_eq!(scene.say(channel, &alice, "next").await.seq, 2);
+        eventually(&admin, SETTLED).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waits_too_long_fails_and_the_next_one_works() {
+    on_postgres(async |backing: Backing| {
+        let (scene, admin) = single(&backing, Duration::from_millis(500)).await;
+        let alice = scene.member("alice").await;
+        let channel = scene.channel(&[&alice]).await;
+        admin.batch_execute("BEGIN; SELECT FROM tenant_acme.chat_channel FOR UPDATE").await.unwrap();
+        let commit = scene.saying(channel, &alice, "late");
+        let late = timeout(PATIENCE, scene.store.commit(&scene.tenant, &commit)).await.expect("a call ends");
+        assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
+        eventually(&admin, &BLOCKED.replacen("SELECT", "SELECT NOT", 1)).await;
+        admin.batch_execute("ROLLBACK").await.unwrap();
+        assert_eq!(scene.say(channel, &alice, "in time").await.seq, 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_ended_every_connection_is_found_again() {
+    on_postgres(async |backing: Backing| {
+        let (scene, admin) = single(&backing, Duration::from_secs(5)).await;
+        scene.store.ping().await.unwrap();
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        admin.batch_execute(end).await.unwrap();
+        let back = async {
+            while let Err(error) = scene.store.ping().await {
+                assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+            }
+        };
+        timeout(PATIENCE, back).await.expect("the store connects again");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schema_of_a_newer_broker_is_refused() {
+    on_postgres(async |backing: Backing| {
+        let (_, admin) = single(&backing, Duration::from_secs(5)).await;
+        let newer = "INSERT INTO tenant_acme.refinery_schema_history \
+                     SELECT 99, 'newer', applied_on, checksum FROM tenant_acme.refinery_schema_history LIMIT 1";
+        admin.batch_execute(newer).await.unwrap();
+        let Backing::Postgres(url) = &backing else { panic!("not a Postgres") };
+        let refused = Postgres::open(url, Options::default()).await.map(drop);
+        let text = format!("{:?}", refused.as_ref().unwrap_err());
+        assert!(matches!(refused, Err(StoreError::Migrate { .. })) && text.contains("tenant_acme"), "{text}");
+    })
+    .await;
+}

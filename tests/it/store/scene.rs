@@ -1,0 +1,153 @@
+//! A tenant with people who talk, for cases that would rather say that than spell out commits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use switchboard::model::{ChannelId, Clock, Draft, Message, MessageId, ReadUpTo, Role, TenantSlug, Timestamp, User};
+use switchboard::store::{Commit, Committed, NewChannel, Outcome, Receipt, Span, Store};
+
+use super::backing::Backing;
+
+/// A tenant in a store, and a clock that stands still.
+#[derive(Clone)]
+pub(crate) struct Scene {
+    pub store: Arc<dyn Store>,
+    pub tenant: TenantSlug,
+    pub clock: Clock,
+}
+
+impl Scene {
+    /// Opens the store and makes a tenant in it.
+    pub(crate) async fn new(backing: &Backing) -> Self {
+        Self::of(backing.open().await, "acme").await
+    }
+
+    /// Makes a tenant in a store.
+    pub(crate) async fn of(store: Arc<dyn Store>, slug: &str) -> Self {
+        let scene = Self { store, tenant: slug.parse().unwrap(), clock: Clock::manual(START) };
+        scene.store.create_tenant(&scene.tenant, None, START).await.unwrap().expect("the slug is free");
+        scene
+    }
+
+    /// Makes a member; the id is the name.
+    pub(crate) async fn member(&self, name: &str) -> User {
+        let user = user(name, name);
+        assert!(self.store.create_member(&self.tenant, &user, None, self.clock.now()).await.unwrap());
+        user
+    }
+
+    /// Makes a channel of some members, the first of whom owns it.
+    pub(crate) async fn channel(&self, members: &[&User]) -> ChannelId {
+        let id = ChannelId(self.clock.uuid());
+        assert!(self.store.create_channel(&self.tenant, &self.new_channel(id, members)).await.unwrap());
+        id
+    }
+
+    /// The same, yet to be made.
+    pub(crate) fn new_channel(&self, id: ChannelId, members: &[&User]) -> NewChannel {
+        let role = |place| if place == 0 { Role::Owner } else { Role::Member };
+        NewChannel {
+            id,
+            name: "lobby".into(),
+            epoch: "e1".parse().unwrap(),
+            members: members.iter().enumerate().map(|(place, user)| (user.id.clone(), role(place))).collect(),
+            at: self.clock.now(),
+        }
+    }
+
+    /// A commit of one message.
+    pub(crate) fn saying(&self, channel: ChannelId, sender: &User, text: &str) -> Commit {
+        let drafts = vec![(MessageId(self.clock.uuid()), draft(text))];
+        Commit { drafts, ..self.nothing(channel, sender) }
+    }
+
+    /// A commit of one read mark.
+    pub(crate) fn reading(&self, channel: ChannelId, sender: &User, message: MessageId) -> Commit {
+        Commit { reads: vec![mark(message)], ..self.nothing(channel, sender) }
+    }
+
+    /// A commit of nothing yet.
+    pub(crate) fn nothing(&self, channel: ChannelId, sender: &User) -> Commit {
+        let (drafts, reads) = (Vec::new(), Vec::new());
+        Commit { channel, sender: sender.clone(), request: None, drafts, reads, at: self.clock.now() }
+    }
+
+    /// Commits.
+    pub(crate) async fn commit(&self, commit: &Commit) -> Outcome {
+        self.store.commit(&self.tenant, commit).await.unwrap()
+    }
+
+    /// Commits what must succeed.
+    pub(crate) async fn done(&self, commit: &Commit) -> Committed {
+        match self.commit(commit).await {
+            Outcome::Done(committed) => committed,
+            other => panic!("not done: {other:?}"),
+        }
+    }
+
+    /// Says something and returns the message.
+    pub(crate) async fn say(&self, channel: ChannelId, sender: &User, text: &str) -> Message {
+        self.done(&self.saying(channel, sender, text)).await.messages.remove(0)
+    }
+
+    /// Reads up to a message.
+    pub(crate) async fn read(&self, channel: ChannelId, sender: &User, message: MessageId) {
+        self.done(&self.reading(channel, sender, message)).await;
+    }
+
+    /// The newest hundred messages.
+    pub(crate) async fn history(&self, channel: ChannelId) -> Vec<Message> {
+        self.store.messages(&self.tenant, channel, Span::Latest, 100).await.unwrap()
+    }
+
+    /// The channel's last number.
+    pub(crate) async fn seq(&self, channel: ChannelId) -> u64 {
+        self.store.channel(&self.tenant, channel).await.unwrap().expect("the channel is there").seq
+    }
+}
+
+/// When every scene begins; not a whole second, so that lost milliseconds show.
+pub(crate) const START: Timestamp = Timestamp(1_767_323_045_678);
+
+/// An hour later.
+pub(crate) fn hours(count: u64) -> Timestamp {
+    START.plus(Duration::from_secs(count * 3_600))
+}
+
+pub(crate) fn user(id: &str, username: &str) -> User {
+    User { id: id.parse().unwrap(), username: username.parse().unwrap() }
+}
+
+pub(crate) fn json(text: &str) -> Box<RawValue> {
+    RawValue::from_string(serde_json::to_string(text).unwrap()).unwrap()
+}
+
+pub(crate) fn draft(text: &str) -> Draft {
+    let attachments = RawValue::from_string("[]".into()).unwrap();
+    Draft { kind: "chat.message".parse().unwrap(), content: json(text), reply_to: None, attachments }
+}
+
+pub(crate) fn mark(message: MessageId) -> ReadUpTo {
+    ReadUpTo { kind: "message.read".parse().unwrap(), message }
+}
+
+/// The commit under an idempotency key.
+pub(crate) fn keyed(commit: Commit, key: &str, digest: u8) -> Commit {
+    Commit { request: Some((key.parse().unwrap(), [digest; 32])), ..commit }
+}
+
+pub(crate) fn duplicate(outcome: Outcome) -> Receipt {
+    match outcome {
+        Outcome::Duplicate(receipt) => receipt,
+        other => panic!("no duplicate: {other:?}"),
+    }
+}
+
+pub(crate) fn seqs(messages: &[Message]) -> Vec<u64> {
+    messages.iter().map(|message| message.seq).collect()
+}
+
+pub(crate) fn texts(messages: &[Message]) -> Vec<String> {
+    messages.iter().map(|message| serde_json::from_str(message.content.get()).unwrap()).collect()
+}
