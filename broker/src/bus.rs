@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::model::ChannelKey;
 
+mod inlet;
 pub mod memory;
 pub mod redis;
 

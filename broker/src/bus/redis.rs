@@ -1,1 +1,111 @@
-//! x
+//! The bus between nodes that share a Redis (6 or newer, since it speaks RESP3): its pub/sub.
+//!
+//! One task, the link, owns the one connection; see `link`. Nothing here waits for Redis but [`RedisBus::connect`]
+//! and a change of subscriptions. Redis keeps nothing of what goes through.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use redis::io::tcp::TcpSettings;
+use redis::{Client, IntoConnectionInfo, ProtocolVersion};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use self::link::{Change, Link};
+use self::receiver::Receiver;
+use super::inlet::{Inlet, dropped};
+use super::{Bus, BusError, Inbox, QUEUE};
+use crate::model::{ChannelKey, Clock};
+
+mod link;
+mod receiver;
+
+/// How many changes of subscriptions may wait for the link; beyond that, callers wait.
+const CHANGES: usize = 1_024;
+
+/// This node's end of the bus. Dropping it closes the connection and ends the inbox.
+pub struct RedisBus {
+    address: String,
+    connected: Arc<AtomicBool>,
+    changes: mpsc::Sender<Change>,
+    outgoing: mpsc::Sender<(ChannelKey, Bytes)>,
+    link: AbortHandle,
+}
+
+impl RedisBus {
+    /// Connects within 5 s, or says why not; from then on a lost connection is made again by itself.
+    ///
+    /// `url` is `redis://[user][:password@]host[:port]`. The clock gives the random id by which this node knows its own
+    /// messages.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::Address`] when the URL does not read as one, [`BusError::Unreachable`] when nothing answers there,
+    /// or refuses. Neither text holds a credential.
+    pub async fn connect(url: &str, clock: &Clock) -> Result<(Self, Inbox), BusError> {
+        let (client, address) = open(url).map_err(|error| BusError::Address(error.into()))?;
+        let (inlet, inbox) = Inlet::new();
+        let receiver = Arc::new(Receiver::new(clock.random(), inlet));
+        let connected = Arc::new(AtomicBool::new(true));
+        let (changes, changes_in) = mpsc::channel(CHANGES);
+        let (outgoing, outgoing_in) = mpsc::channel(QUEUE);
+
+        let connection = link::dial(client.clone(), Arc::clone(&receiver))
+            .await
+            .map_err(|error| BusError::Unreachable { address: address.clone(), source: error.into() })?;
+        let link = Link::new(client, address.clone(), receiver, Arc::clone(&connected), changes_in, outgoing_in);
+        let link = tokio::spawn(link.run(connection)).abort_handle();
+        Ok((Self { address, connected, changes, outgoing, link }, inbox))
+    }
+
+    async fn change(&self, channel: &ChannelKey, wanted: bool) -> Result<(), BusError> {
+        let ended = || BusError::Unreachable { address: self.address.clone(), source: "the link has ended".into() };
+        let (done, settled) = oneshot::channel();
+        let change = Change { channel: channel.clone(), wanted, done };
+        self.changes.send(change).await.map_err(|_| ended())?;
+        settled.await.map_err(|_| ended())
+    }
+}
+
+#[async_trait]
+impl Bus for RedisBus {
+    fn publish(&self, channel: &ChannelKey, message: Bytes) {
+        if !self.is_connected() {
+            return dropped("disconnected", 1);
+        }
+        match self.outgoing.try_send((channel.clone(), message)) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => dropped("queue_full", 1),
+            Err(mpsc::error::TrySendError::Closed(_)) => dropped("disconnected", 1),
+        }
+    }
+
+    async fn subscribe(&self, channel: &ChannelKey) -> Result<(), BusError> {
+        self.change(channel, true).await
+    }
+
+    async fn unsubscribe(&self, channel: &ChannelKey) -> Result<(), BusError> {
+        self.change(channel, false).await
+    }
+
+    fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for RedisBus {
+    fn drop(&mut self) {
+        self.link.abort();
+    }
+}
+
+/// Reads the URL. The second part is host and port alone, for people to read.
+fn open(url: &str) -> redis::RedisResult<(Client, String)> {
+    let info = url.into_connection_info()?;
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    let info = info.set_redis_settings(settings).set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    let address = info.addr().to_string();
+    Ok((Client::open(info)?, address))
+}

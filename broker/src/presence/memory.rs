@@ -1,1 +1,61 @@
-//! x
+//! Presence for nodes of one process. It ends with the process, so nothing needs a lease.
+//!
+//! It does no I/O and never fails.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard};
+
+use async_trait::async_trait;
+
+use super::{Presence, PresenceError};
+use crate::model::{ChannelKey, SessionId, User, UserId};
+
+/// Who is here, shared by the nodes of a process: give each a clone of one `Arc`.
+#[derive(Default)]
+pub struct MemoryPresence(Mutex<HashMap<ChannelKey, Members>>);
+
+type Members = BTreeMap<UserId, Member>;
+
+struct Member {
+    user: User,
+    sessions: HashSet<SessionId>,
+}
+
+#[async_trait]
+impl Presence for MemoryPresence {
+    async fn enter(&self, channel: &ChannelKey, user: &User, session: SessionId) -> Result<bool, PresenceError> {
+        let mut channels = self.channels();
+        let members = channels.entry(channel.clone()).or_default();
+        let first = !members.contains_key(&user.id);
+        let member =
+            members.entry(user.id.clone()).or_insert_with(|| Member { user: user.clone(), sessions: HashSet::new() });
+        member.sessions.insert(session);
+        Ok(first)
+    }
+
+    async fn leave(&self, channel: &ChannelKey, user: &User, session: SessionId) -> Result<bool, PresenceError> {
+        let mut channels = self.channels();
+        let Some(members) = channels.get_mut(channel) else { return Ok(false) };
+        let Some(member) = members.get_mut(&user.id) else { return Ok(false) };
+        let last = member.sessions.remove(&session) && member.sessions.is_empty();
+        if last {
+            members.remove(&user.id);
+            if members.is_empty() {
+                channels.remove(channel);
+            }
+        }
+        Ok(last)
+    }
+
+    async fn present(&self, channel: &ChannelKey, limit: usize) -> Result<Vec<User>, PresenceError> {
+        let channels = self.channels();
+        let members = channels.get(channel).into_iter().flat_map(Members::values);
+        Ok(members.take(limit).map(|member| member.user.clone()).collect())
+    }
+}
+
+impl MemoryPresence {
+    fn channels(&self) -> MutexGuard<'_, HashMap<ChannelKey, Members>> {
+        self.0.lock().expect("nothing panics while it holds this lock")
+    }
+}

@@ -1,1 +1,164 @@
-//! x
+//! Presence for nodes that share a Redis (6 or newer).
+//!
+//! A channel is two sorted sets of the same entries, one entry a session. `switchboard:pr:<tenant>:<channel>` is in
+//! the order of the user ids, and answers who is here and whether a member has another session, at a cost that does
+//! not grow with the channel. The same name with `:lease` after it is in the order in which the entries end. Only the
+//! scripts in `redis/` touch them, so that both sets always agree, and the time is always that of Redis.
+//!
+//! It does not tell anybody that an entry has ended.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::io::tcp::TcpSettings;
+use redis::{Client, IntoConnectionInfo, ProtocolVersion, RedisResult, Script, ScriptInvocation};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use self::held::Held;
+use super::{Presence, PresenceError};
+use crate::model::{ChannelKey, SessionId, User};
+
+mod held;
+
+/// A script of `redis/`, with the part before it that all of them begin with.
+macro_rules! script {
+    ($file:literal) => {
+        redis::Script::new(concat!(
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/presence/redis/begin.lua")),
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/presence/redis/", $file)),
+        ))
+    };
+}
+use script;
+
+/// How long a call may take.
+const CALL: Duration = Duration::from_secs(1);
+/// How long the first connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Who is here, over all nodes that use the same Redis.
+pub struct RedisPresence {
+    redis: ConnectionManager,
+    lease: Duration,
+    held: Arc<Held>,
+    enter: Script,
+    leave: Script,
+    present: Script,
+    renewal: AbortHandle,
+}
+
+impl RedisPresence {
+    /// Connects within 5 s, or says why not; from then on a lost connection is made again by itself, and what Redis
+    /// lost with it comes back with the next renewal.
+    ///
+    /// `url` is `redis://[user][:password@]host[:port]`. `lease` is [`LEASE`](super::LEASE) everywhere but in tests,
+    /// and at least a millisecond; all nodes must have the same.
+    ///
+    /// # Errors
+    ///
+    /// When the URL does not read as one, or nothing answers there, or refuses. The text holds no credential.
+    pub async fn connect(url: &str, lease: Duration) -> Result<Self, PresenceError> {
+        let redis = connect(url).await?;
+        let held = Arc::new(Held::default());
+        let renewal = tokio::spawn(held::renew(Arc::clone(&held), redis.clone(), lease)).abort_handle();
+        Ok(Self {
+            redis,
+            lease,
+            held,
+            enter: script!("enter.lua"),
+            leave: script!("leave.lua"),
+            present: script!("present.lua"),
+            renewal,
+        })
+    }
+
+    async fn call<T: redis::FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, PresenceError> {
+        let answer = script.invoke_async(&mut self.redis.clone()).await;
+        answer.map_err(|error: redis::RedisError| PresenceError(error.into()))
+    }
+}
+
+#[async_trait]
+impl Presence for RedisPresence {
+    async fn enter(&self, channel: &ChannelKey, user: &User, session: SessionId) -> Result<bool, PresenceError> {
+        let mut script = keys(&self.enter, channel);
+        script.arg(millis(self.lease)).arg(user.id.as_str()).arg(session.to_string()).arg(user.username.as_str());
+        let first = bounded(self.call(&script)).await;
+        // Not sooner, or a renewal could come first and make a first session look like a second one; and also after a
+        // failure, so that the session is seen once Redis is back.
+        self.held.add(channel, user, session);
+        first
+    }
+
+    async fn leave(&self, channel: &ChannelKey, user: &User, session: SessionId) -> Result<bool, PresenceError> {
+        bounded(async {
+            let _between_renewals = self.held.remove(channel, session).await;
+            let mut script = keys(&self.leave, channel);
+            script.arg(user.id.as_str()).arg(session.to_string());
+            self.call(&script).await
+        })
+        .await
+    }
+
+    async fn present(&self, channel: &ChannelKey, limit: usize) -> Result<Vec<User>, PresenceError> {
+        let mut script = keys(&self.present, channel);
+        script.arg(limit);
+        let found: Vec<(String, String)> = bounded(self.call(&script)).await?;
+        let users = found.into_iter().map(|(id, username)| Ok(User { id: id.parse()?, username: username.parse()? }));
+        users.collect::<Result<_, crate::model::InvalidId>>().map_err(|error| PresenceError(error.into()))
+    }
+}
+
+impl Drop for RedisPresence {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+async fn connect(url: &str) -> Result<ConnectionManager, PresenceError> {
+    let info = url.into_connection_info().map_err(|error| PresenceError(error.into()))?;
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    let tcp = TcpSettings::default().set_nodelay(true);
+    // This ends a connection whose other end is gone without a word; with RESP3 its end is noticed, and mended, before
+    // the next call.
+    #[cfg(target_os = "linux")]
+    let tcp = tcp.set_user_timeout(CONNECT);
+    let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
+    let address = info.addr().to_string();
+    // A failed attempt is not repeated for its own sake: the next call makes the next one.
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(CONNECT))
+        .set_response_timeout(Some(CALL))
+        .set_number_of_retries(0);
+    let connecting = async { ConnectionManager::new_with_config(Client::open(info)?, config).await };
+    let connected: RedisResult<_> = connecting.await;
+    connected.map_err(|error| PresenceError(format!("{address}: {error}").into()))
+}
+
+/// Waits for a call, but not longer than it may take.
+async fn bounded<T>(call: impl Future<Output = Result<T, PresenceError>>) -> Result<T, PresenceError> {
+    match timeout(CALL, call).await {
+        Ok(answer) => answer,
+        Err(_) => Err(PresenceError(io::Error::from(io::ErrorKind::TimedOut).into())),
+    }
+}
+
+fn keys<'a>(script: &'a Script, channel: &ChannelKey) -> ScriptInvocation<'a> {
+    let [entries, leases] = names(channel);
+    let mut invocation = script.key(entries);
+    invocation.key(leases);
+    invocation
+}
+
+/// What the two sorted sets of a channel are called.
+fn names(channel: &ChannelKey) -> [String; 2] {
+    [format!("switchboard:pr:{channel}"), format!("switchboard:pr:{channel}:lease")]
+}
+
+fn millis(lease: Duration) -> u64 {
+    u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,87 @@
+//! Takes what Redis pushes: finds the channel, drops this node's own messages, hands the rest to the inlet.
+//!
+//! It runs inside the connection's own task, so it must not wait. It holds the subscriptions that are wanted, which
+//! outlive any one connection; it does not bring them to Redis.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
+
+use bytes::Bytes;
+use redis::{PushInfo, PushKind, Value};
+
+use super::super::inlet::Inlet;
+use crate::model::ChannelKey;
+
+/// Stands before each message and says which node sent it.
+type NodeId = [u8; 16];
+
+/// What a Redis channel is called.
+pub(super) fn redis_channel(channel: &ChannelKey) -> String {
+    format!("switchboard:ch:{channel}")
+}
+
+/// The incoming side of the bus.
+pub(super) struct Receiver {
+    node: NodeId,
+    inlet: Inlet,
+    wanted: Mutex<HashMap<String, ChannelKey>>,
+}
+
+impl Receiver {
+    /// Starts with no subscription.
+    pub(super) fn new(node: NodeId, inlet: Inlet) -> Self {
+        Self { node, inlet, wanted: Mutex::default() }
+    }
+
+    /// Puts the sender's mark on a message.
+    pub(super) fn mark(&self, message: &[u8]) -> Vec<u8> {
+        [&self.node, message].concat()
+    }
+
+    /// Notes what is wanted from now on, and gives back the name of the Redis channel.
+    pub(super) fn want(&self, channel: &ChannelKey, wanted: bool) -> String {
+        let name = redis_channel(channel);
+        if wanted {
+            self.wanted().insert(name.clone(), channel.clone());
+        } else {
+            self.wanted().remove(&name);
+        }
+        name
+    }
+
+    /// Whether a Redis channel is wanted.
+    pub(super) fn wants(&self, name: &str) -> bool {
+        self.wanted().contains_key(name)
+    }
+
+    /// All Redis channels that are wanted.
+    pub(super) fn all_wanted(&self) -> Vec<String> {
+        self.wanted().keys().cloned().collect()
+    }
+
+    /// Something may have been missed.
+    pub(super) fn missed(&self) {
+        self.inlet.missed();
+    }
+
+    /// Takes one push. What is no message, is this node's own, or is not wanted any more goes nowhere.
+    pub(super) fn take(&self, push: PushInfo) {
+        if push.kind != PushKind::Message {
+            return;
+        }
+        let Ok([Value::BulkString(name), Value::BulkString(message)]) = <[Value; 2]>::try_from(push.data) else {
+            return;
+        };
+        let Some((sender, _)) = message.split_first_chunk() else { return };
+        if *sender == self.node {
+            return;
+        }
+        let Ok(name) = str::from_utf8(&name) else { return };
+        let Some(channel) = self.wanted().get(name).cloned() else { return };
+        self.inlet.message(channel, Bytes::from(message).slice(size_of::<NodeId>()..));
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, HashMap<String, ChannelKey>> {
+        self.wanted.lock().expect("nothing panics while it holds this lock")
+    }
+}
