@@ -1,1 +1,97 @@
+//! Write Switchboard message handlers in Rust.
+//!
+//! A plugin is a WebAssembly component that is told what happened in a channel and answers with the effects it asks
+//! for. This crate is the trait that a handler implements ([`Handler`]), the macro that makes a component of it
+//! ([`export!`]), and a host made of plain Rust values ([`MockHost`]), so that `cargo test` needs no broker.
+//!
+//! # A complete plugin
+//!
+//! ```
+//! use serde::Deserialize;
+//! use switchboard_plugin_sdk::prelude::*;
+//!
+//! /// Lets a member wave at the channel, once in ten seconds.
+//! #[derive(Default)]
+//! struct Wave {
+//!     last_ms: u64,
+//! }
+//!
+//! #[derive(Deserialize)]
+//! struct Frame {
+//!     hand: String,
+//! }
+//!
+//! impl Handler for Wave {
+//!     const NAME: &'static str = "wave";
+//!     const VERSION: &'static str = "1.0.0";
+//!     const KINDS: &'static [Kind] = &[Kind::ephemeral("wave")];
+//!
+//!     fn handle(&mut self, event: Event, _host: &impl Host) -> Outcome {
+//!         let frame: Frame = event.payload()?;
+//!         if event.context.now_ms < self.last_ms + 10_000 {
+//!             return Err(Failure::denied("one wave in ten seconds is enough"));
+//!         }
+//!         self.last_ms = event.context.now_ms;
+//!         let payload = json!({ "user": event.context.user, "hand": frame.hand });
+//!         Ok(vec![Effect::broadcast(Signal::to_channel("wave", &payload)?.except_sender())])
+//!     }
+//! }
+//!
+//! export!(Wave);
+//!
+//! // What follows would be `#[test]` functions.
+//! use switchboard_plugin_sdk::mock::{self, MockHost};
+//!
+//! let mut wave = Wave::default();
+//! let waved = mock::event("wave", json!({ "hand": "left" }));
+//! let effects = wave.handle(waved.clone(), &MockHost::new()).expect("the frame is well-formed");
+//! let payload = json!({ "user": mock::user("alice"), "hand": "left" });
+//! assert_eq!(effects, [Effect::broadcast(Signal::to_channel("wave", &payload)?.except_sender())]);
+//!
+//! let again = wave.handle(waved, &MockHost::new());
+//! assert_eq!(again, Err(Failure::denied("one wave in ten seconds is enough")));
+//!
+//! let empty = wave.handle(mock::event("wave", json!({})), &MockHost::new());
+//! assert_eq!(empty, Err(Failure::invalid("missing field `hand`")));
+//! # Ok::<(), Failure>(())
+//! ```
+//!
+//! `cargo build --release --target wasm32-wasip2` makes the component of a crate whose `crate-type` includes `cdylib`.
+//!
+//! What a plugin holds in `self` is a cache: the broker runs several instances of it side by side and ends any of them
+//! when it likes. In the example a member may therefore wave more often than the text says; what has to be exact
+//! belongs in the channel's history.
+//!
+//! Nothing here does I/O or knows the time: both come from the broker, with the event and through [`Host`].
 
+mod effect;
+mod event;
+mod export;
+mod failure;
+mod handler;
+mod host;
+pub mod mock;
+mod payload;
+
+#[cfg(target_family = "wasm")]
+#[doc(hidden)]
+pub mod guest;
+
+pub use effect::{Audience, Draft, Effect, ReadMark, Signal};
+pub use event::{Context, Event, Message, User};
+#[doc(hidden)]
+pub use export::check;
+pub use failure::Failure;
+pub use handler::{Handler, Kind, Outcome, Want};
+pub use host::{Host, HostError, Level};
+#[doc(no_inline)]
+pub use mock::MockHost;
+pub use serde_json::json;
+
+/// Everything a handler's source needs.
+pub mod prelude {
+    pub use crate::{
+        Audience, Context, Draft, Effect, Event, Failure, Handler, Host, HostError, Kind, Level, Message, Outcome,
+        ReadMark, Signal, User, Want, export, json,
+    };
+}

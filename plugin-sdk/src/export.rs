@@ -1,0 +1,63 @@
+//! Makes a component of a handler, and finds at compile time what the broker would refuse at deployment.
+
+use crate::Handler;
+use crate::handler::is_name;
+
+/// Makes a type that implements [`Handler`] the plugin of this crate. Once a crate.
+///
+/// For a native target, which is where tests run, it only checks what the plugin says of itself; a name or a number of
+/// kinds that the broker would refuse does not compile:
+///
+/// ```compile_fail,E0080
+/// # use switchboard_plugin_sdk::prelude::*;
+/// #[derive(Default)]
+/// struct Nameless;
+/// impl Handler for Nameless {
+///     const NAME: &'static str = "no such name";
+///     const VERSION: &'static str = "1.0.0";
+///     const KINDS: &'static [Kind] = &[Kind::durable("note")];
+///     fn handle(&mut self, _event: Event, _host: &impl Host) -> Outcome {
+///         Ok(vec![])
+///     }
+/// }
+/// export!(Nameless);
+/// ```
+#[macro_export]
+macro_rules! export {
+    ($handler:ty) => {
+        const _: () = $crate::check::<$handler>();
+
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            ::std::thread_local! {
+                static INSTANCE: ::std::cell::RefCell<$handler> = ::std::default::Default::default();
+            }
+
+            struct Exported;
+
+            impl $crate::guest::Guest for Exported {
+                fn describe() -> $crate::guest::Descriptor {
+                    $crate::guest::describe::<$handler>()
+                }
+
+                fn init(config: ::std::string::String) -> ::std::result::Result<(), ::std::string::String> {
+                    INSTANCE.with_borrow_mut(|handler| $crate::guest::init(handler, &config))
+                }
+
+                fn handle(event: $crate::guest::Event) -> $crate::guest::Outcome {
+                    INSTANCE.with_borrow_mut(|handler| $crate::guest::handle(handler, event))
+                }
+            }
+
+    $crate::guest::bindings::export!(Exported with_types_in $crate::guest::bindings);
+        };
+    };
+}
+
+/// Refuses to compile a plugin that the broker would refuse to deploy.
+#[doc(hidden)]
+pub const fn check<H: Handler>() {
+    assert!(is_name(H::NAME, b"-"), "the name of a plugin is 1 to 64 of a-z, 0-9 and '-'");
+    assert!(!H::VERSION.is_empty(), "a plugin has a version");
+    assert!(!H::KINDS.is_empty() && H::KINDS.len() <= 32, "a plugin handles 1 to 32 kinds");
+}

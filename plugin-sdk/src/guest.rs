@@ -1,0 +1,186 @@
+//! The boundary between a handler and the broker: bindings of the WIT, and the way across in both directions.
+//!
+//! This is the only module that knows the bindings. It decides nothing: each value has one counterpart.
+
+use std::time::Duration;
+
+use crate::{Host, HostError, Level};
+
+/// What wit-bindgen makes of the contract.
+#[allow(
+    missing_docs,
+    unsafe_code,
+    unreachable_pub,
+    clippy::all,
+    reason = "generated, and it lays values out in memory"
+)]
+pub mod bindings {
+    wit_bindgen::generate!({
+        path: "../wit/0.1.0",
+        world: "plugin",
+        pub_export_macro: true,
+        default_bindings_module: "switchboard_plugin_sdk::guest::bindings",
+    });
+}
+
+use bindings::exports::switchboard::plugin::handler as wit_handler;
+use bindings::switchboard::plugin::{history, log, members, presence, types as wit};
+
+pub use bindings::switchboard::plugin::types::Event;
+pub use wit_handler::{Descriptor, Guest};
+
+/// What the exported function answers.
+pub type Outcome = Result<Vec<wit::Effect>, wit::Failure>;
+
+/// What the plugin says of itself.
+pub fn describe<H: crate::Handler>() -> Descriptor {
+    Descriptor {
+        name: H::NAME.to_owned(),
+        version: H::VERSION.to_owned(),
+        kinds: H::KINDS.iter().map(Into::into).collect(),
+        wants: H::WANTS.iter().map(|want| interface(*want).to_owned()).collect(),
+    }
+}
+
+/// Starts the instance afresh.
+///
+/// # Errors
+///
+/// What the handler finds wrong with its configuration.
+pub fn init<H: crate::Handler>(handler: &mut H, config: &str) -> Result<(), String> {
+    *handler = H::default();
+    handler.init(config)
+}
+
+/// Gives the handler an event.
+///
+/// # Errors
+///
+/// Why the handler refuses it.
+pub fn handle<H: crate::Handler>(handler: &mut H, event: Event) -> Outcome {
+    match handler.handle(event.into(), &Broker) {
+        Ok(effects) => Ok(effects.into_iter().map(Into::into).collect()),
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+/// The broker on the other side.
+struct Broker;
+
+impl Host for Broker {
+    fn recent(&self, before: Option<u64>, limit: u32) -> Result<Vec<crate::Message>, HostError> {
+        Ok(history::recent(before, limit).map_err(HostError)?.into_iter().map(Into::into).collect())
+    }
+
+    fn message(&self, id: &str) -> Result<Option<crate::Message>, HostError> {
+        Ok(history::get(id).map_err(HostError)?.map(Into::into))
+    }
+
+    fn members(&self, after: Option<&str>, limit: u32) -> Result<Vec<crate::User>, HostError> {
+        Ok(members::page(after, limit).map_err(HostError)?.into_iter().map(Into::into).collect())
+    }
+
+    fn is_member(&self, user_id: &str) -> Result<bool, HostError> {
+        members::contains(user_id).map_err(HostError)
+    }
+
+    fn online(&self) -> Result<Vec<crate::User>, HostError> {
+        Ok(presence::online().map_err(HostError)?.into_iter().map(Into::into).collect())
+    }
+
+    fn log(&self, level: Level, line: &str) {
+        let level = match level {
+            Level::Debug => log::Level::Debug,
+            Level::Info => log::Level::Info,
+            Level::Warn => log::Level::Warn,
+            Level::Error => log::Level::Error,
+        };
+        log::write(level, line);
+    }
+}
+
+fn interface(want: crate::Want) -> &'static str {
+    match want {
+        crate::Want::History => "history",
+        crate::Want::Members => "members",
+        crate::Want::Presence => "presence",
+        crate::Want::Log => "log",
+    }
+}
+
+impl From<&crate::Kind> for wit_handler::KindSpec {
+    fn from(kind: &crate::Kind) -> Self {
+        Self {
+            name: kind.name.to_owned(),
+            origin: if kind.from_broker { wit_handler::Origin::Broker } else { wit_handler::Origin::Client },
+            durability: if kind.durable {
+                wit_handler::Durability::Durable
+            } else {
+                wit_handler::Durability::Ephemeral
+            },
+        }
+    }
+}
+
+impl From<wit::Event> for crate::Event {
+    fn from(event: wit::Event) -> Self {
+        let wit::Context { tenant, channel, user, session, event_id, now_ms } = event.context;
+        let context = crate::Context { tenant, channel, user: user.into(), session, event_id, now_ms };
+        Self { kind: event.kind, json: event.payload, context }
+    }
+}
+
+impl From<wit::User> for crate::User {
+    fn from(user: wit::User) -> Self {
+        Self { id: user.id, username: user.username }
+    }
+}
+
+impl From<wit::Message> for crate::Message {
+    fn from(message: wit::Message) -> Self {
+        let wit::Message { id, seq, kind, sender, content, reply_to, created_at_ms } = message;
+        Self { id, seq, kind, sender: sender.into(), content, reply_to, created_at_ms }
+    }
+}
+
+impl From<crate::Effect> for wit::Effect {
+    fn from(effect: crate::Effect) -> Self {
+        match effect {
+            crate::Effect::Store(crate::Draft { kind, content, reply_to, attachments }) => {
+                Self::Store(wit::Draft { kind, content, reply_to, attachments })
+            }
+            crate::Effect::MarkRead(crate::ReadMark { kind, message_id }) => {
+                Self::MarkRead(wit::ReadMark { kind, message_id })
+            }
+            crate::Effect::Broadcast(crate::Signal { audience, kind, payload }) => {
+                Self::Broadcast(wit::Signal { audience: audience.into(), kind, payload })
+            }
+        }
+    }
+}
+
+impl From<crate::Audience> for wit::Audience {
+    fn from(audience: crate::Audience) -> Self {
+        match audience {
+            crate::Audience::Channel => Self::Channel,
+            crate::Audience::ChannelExceptSender => Self::ChannelExceptSender,
+            crate::Audience::Users(ids) => Self::Users(ids),
+            crate::Audience::Sender => Self::Sender,
+        }
+    }
+}
+
+impl From<crate::Failure> for wit::Failure {
+    fn from(failure: crate::Failure) -> Self {
+        match failure {
+            crate::Failure::Invalid(text) => Self::Invalid(text),
+            crate::Failure::Denied(text) => Self::Denied(text),
+            crate::Failure::Retry(after) => Self::Retry(milliseconds(after)),
+            crate::Failure::Internal(text) => Self::Internal(text),
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,219 @@
+//! Events and a host for native tests of a handler.
+//!
+//! The mock keeps the bounds that the broker keeps, so that a handler which asks too much fails here already. It knows
+//! nothing of effects: what a handler returned is a list that the test looks at.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::{Context, Event, Host, HostError, Level, Message, User};
+
+/// How many reads a handler may make of the host for one event.
+pub const MAX_READS: u32 = 32;
+/// How many lines of the log are kept for one event.
+pub const MAX_LOG_LINES: usize = 20;
+/// Where a line of the log is cut, in bytes.
+pub const MAX_LOG_LINE_BYTES: usize = 1024;
+/// How many messages or members one read gives.
+pub const MAX_PAGE: usize = 100;
+
+/// An event that the member `alice` caused in a channel of the tenant `demo`. The payload gets the `type` that a
+/// client's frame has.
+pub fn event(kind: &str, mut payload: Value) -> Event {
+    if let Value::Object(frame) = &mut payload {
+        frame.entry("type").or_insert_with(|| kind.into());
+    }
+    Event { kind: kind.to_owned(), json: payload.to_string(), context: context() }
+}
+
+/// A notice of the broker, such as `user.join`, about the member `alice`.
+pub fn notice(kind: &str) -> Event {
+    Event { kind: kind.to_owned(), json: json!({}).to_string(), context: context() }
+}
+
+/// A member with this name and the id `user-` and the name.
+pub fn user(username: &str) -> User {
+    User { id: format!("user-{username}"), username: username.to_owned() }
+}
+
+/// A message of kind `chat.message` whose id is `message-` and its `seq`.
+pub fn message(seq: u64, sender: &str, content: &Value) -> Message {
+    Message {
+        id: format!("message-{seq}"),
+        seq,
+        kind: "chat.message".to_owned(),
+        sender: user(sender),
+        content: content.to_string(),
+        reply_to: None,
+        created_at_ms: NOW_MS - 60_000 + seq,
+    }
+}
+
+const NOW_MS: u64 = 1_767_225_600_000;
+
+fn context() -> Context {
+    Context {
+        tenant: "demo".to_owned(),
+        channel: "0198a5c0-0000-7000-8000-000000000001".to_owned(),
+        user: user("alice"),
+        session: Some("0198a5c0-0000-7000-8000-000000000002".to_owned()),
+        event_id: "0198a5c0-0000-7000-8000-000000000003".to_owned(),
+        now_ms: NOW_MS,
+    }
+}
+
+/// A host that answers from values given beforehand. It stands for the host of one event: make a new one for the next.
+#[derive(Debug, Default)]
+pub struct MockHost {
+    messages: BTreeMap<u64, Message>,
+    members: BTreeMap<String, User>,
+    online: BTreeMap<String, User>,
+    failing: Option<HostError>,
+    reads: Cell<u32>,
+    log: RefCell<Vec<(Level, String)>>,
+}
+
+impl MockHost {
+    /// A channel without messages and members.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds messages to the history.
+    #[must_use]
+    pub fn with_messages(mut self, messages: impl IntoIterator<Item = Message>) -> Self {
+        self.messages.extend(messages.into_iter().map(|message| (message.seq, message)));
+        self
+    }
+
+    /// Adds members to the channel.
+    #[must_use]
+    pub fn with_members(mut self, members: impl IntoIterator<Item = User>) -> Self {
+        self.members.extend(members.into_iter().map(|user| (user.id.clone(), user)));
+        self
+    }
+
+    /// Connects members to the channel, and makes them members of it.
+    #[must_use]
+    pub fn with_online(mut self, users: impl IntoIterator<Item = User>) -> Self {
+        self.online.extend(users.into_iter().map(|user| (user.id.clone(), user)));
+        let online: Vec<User> = self.online.values().cloned().collect();
+        self.with_members(online)
+    }
+
+    /// Makes every read fail with this text.
+    #[must_use]
+    pub fn that_fails(mut self, text: impl Into<String>) -> Self {
+        self.failing = Some(HostError(text.into()));
+        self
+    }
+
+    /// What the handler wrote to its log, as far as the broker would keep it.
+    pub fn log_lines(&self) -> Vec<(Level, String)> {
+        self.log.borrow().clone()
+    }
+
+    fn count_read(&self) -> Result<(), HostError> {
+        self.reads.set(self.reads.get() + 1);
+        match &self.failing {
+            Some(error) => Err(error.clone()),
+            None if self.reads.get() > MAX_READS => {
+                Err(HostError(format!("more than {MAX_READS} reads for one event")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Host for MockHost {
+    fn recent(&self, before: Option<u64>, limit: u32) -> Result<Vec<Message>, HostError> {
+        self.count_read()?;
+        let before = self.messages.range(..before.unwrap_or(u64::MAX));
+        let mut newest: Vec<Message> =
+            before.rev().take(page_size(limit)).map(|(_, message)| message.clone()).collect();
+        newest.reverse();
+        Ok(newest)
+    }
+
+    fn message(&self, id: &str) -> Result<Option<Message>, HostError> {
+        self.count_read()?;
+        Ok(self.messages.values().find(|message| message.id == id).cloned())
+    }
+
+    fn members(&self, after: Option<&str>, limit: u32) -> Result<Vec<User>, HostError> {
+        self.count_read()?;
+        let later = self.members.values().filter(|user| after.is_none_or(|after| user.id.as_str() > after));
+        Ok(later.take(page_size(limit)).cloned().collect())
+    }
+
+    fn is_member(&self, user_id: &str) -> Result<bool, HostError> {
+        self.count_read()?;
+        Ok(self.members.contains_key(user_id))
+    }
+
+    fn online(&self) -> Result<Vec<User>, HostError> {
+        self.count_read()?;
+        Ok(self.online.values().take(MAX_PAGE).cloned().collect())
+    }
+
+    fn log(&self, level: Level, line: &str) {
+        let mut log = self.log.borrow_mut();
+        if log.len() < MAX_LOG_LINES {
+            log.push((level, line[..line.floor_char_boundary(MAX_LOG_LINE_BYTES)].to_owned()));
+        }
+    }
+}
+
+fn page_size(limit: u32) -> usize {
+    usize::try_from(limit).map_or(MAX_PAGE, |limit| limit.min(MAX_PAGE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn history_gives_the_newest_oldest_first() {
+        let host = MockHost::new().with_messages((1..=150).map(|seq| message(seq, "bob", &json!("hi"))));
+        let seqs = |before, limit| -> Vec<u64> {
+            host.recent(before, limit).unwrap().into_iter().map(|message| message.seq).collect()
+        };
+        assert_eq!(seqs(None, 2), [149, 150]);
+        assert_eq!(seqs(Some(3), 9), [1, 2]);
+        assert_eq!(seqs(None, 1000), (51..=150).collect::<Vec<_>>());
+        assert_eq!(host.message("message-7").unwrap().map(|message| message.seq), Some(7));
+        assert_eq!(host.message("message-151").unwrap(), None);
+    }
+
+    #[test]
+    fn members_come_in_pages_by_id() {
+        let host = MockHost::new().with_members([user("carol"), user("alice")]).with_online([user("bob")]);
+        assert_eq!(host.members(None, 2).unwrap(), [user("alice"), user("bob")]);
+        assert_eq!(host.members(Some("user-bob"), 2).unwrap(), [user("carol")]);
+        assert!(host.is_member("user-bob").unwrap());
+        assert!(!host.is_member("user-dave").unwrap());
+        assert_eq!(host.online().unwrap(), [user("bob")]);
+    }
+
+    #[test]
+    fn the_broker_s_bounds_hold() {
+        let host = MockHost::new();
+        for _ in 0..MAX_READS {
+            assert!(host.online().is_ok());
+        }
+        assert!(host.online().is_err());
+        for _ in 0..30 {
+            host.log(Level::Info, &"ü".repeat(1000));
+        }
+        assert_eq!(host.log_lines().len(), MAX_LOG_LINES);
+        assert_eq!(host.log_lines()[0], (Level::Info, "ü".repeat(512)));
+    }
+
+    #[test]
+    fn a_failing_host_fails_every_read() {
+        let host = MockHost::new().that_fails("the store is away");
+        assert_eq!(host.is_member("user-bob"), Err(HostError("the store is away".to_owned())));
+    }
+}
