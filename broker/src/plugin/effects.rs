@@ -1,0 +1,177 @@
+//! Reads what a handler returned, as warily as what a client sends.
+
+use serde_json::value::RawValue;
+
+use super::bindings::switchboard::plugin::types::{Audience as GuestAudience, Effect as GuestEffect};
+use super::{CallError, Limits};
+use crate::model::{Audience, Draft, Effect, Event, Kind, MessageId, ReadUpTo, Signal};
+
+/// The longest text of a handler that reaches a client, in bytes.
+const CLIENT_TEXT: usize = 512;
+
+/// The effects, if all of them can be applied.
+pub(super) fn read(asked: Vec<GuestEffect>, event: &Event, limits: &Limits) -> Result<Vec<Effect>, CallError> {
+    if asked.len() > limits.effects {
+        return Err(failed(format!("it returned {} effects, and {} are the most", asked.len(), limits.effects)));
+    }
+    let bytes: usize = asked.iter().map(size).sum();
+    if bytes > limits.effect_bytes {
+        return Err(failed(format!("its effects have {bytes} bytes, and {} are the most", limits.effect_bytes)));
+    }
+    asked.into_iter().map(|effect| one(effect, event)).collect()
+}
+
+/// A handler's text as a client gets it: without control characters, and short.
+pub(super) fn for_client(text: &str) -> String {
+    let end = text.floor_char_boundary(CLIENT_TEXT);
+    text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn one(effect: GuestEffect, event: &Event) -> Result<Effect, CallError> {
+    Ok(match effect {
+        GuestEffect::Store(draft) => Effect::Store(Draft {
+            kind: kind(&draft.kind)?,
+            content: json(draft.content, "a draft's content")?,
+            reply_to: draft.reply_to.map(|id| message(&id)).transpose()?,
+            attachments: array(&draft.attachments)?,
+        }),
+        GuestEffect::MarkRead(mark) => {
+            Effect::MarkRead(ReadUpTo { kind: kind(&mark.kind)?, message: message(&mark.message_id)? })
+        }
+        GuestEffect::Broadcast(signal) => Effect::Broadcast(Signal {
+            audience: match signal.audience {
+                GuestAudience::Channel => Audience::Channel,
+                GuestAudience::ChannelExceptSender => Audience::Except(event.user.id.clone()),
+                GuestAudience::Sender => Audience::Users(vec![event.user.id.clone()]),
+                GuestAudience::Users(ids) => Audience::Users(ids.iter().filter_map(|id| id.parse().ok()).collect()),
+            },
+            kind: kind(&signal.kind)?,
+            payload: object(signal.payload, "a signal's payload")?,
+        }),
+    })
+}
+
+fn size(effect: &GuestEffect) -> usize {
+    match effect {
+        GuestEffect::Store(draft) => {
+            draft.kind.len() + draft.content.len() + draft.attachments.iter().map(String::len).sum::<usize>()
+        }
+        GuestEffect::MarkRead(mark) => mark.kind.len() + mark.message_id.len(),
+        GuestEffect::Broadcast(signal) => {
+            let named = match &signal.audience {
+                GuestAudience::Users(ids) => ids.iter().map(String::len).sum(),
+                _ => 0,
+            };
+            signal.kind.len() + signal.payload.len() + named
+        }
+    }
+}
+
+fn kind(text: &str) -> Result<Kind, CallError> {
+    text.parse().map_err(|error| failed(format!("a kind {error}")))
+}
+
+/// An id that comes from the client by way of the handler: what is no id names no message.
+fn message(text: &str) -> Result<MessageId, CallError> {
+    text.parse().map_err(|_| CallError::UnknownMessage)
+}
+
+fn json(text: String, what: &str) -> Result<Box<RawValue>, CallError> {
+    RawValue::from_string(text).map_err(|error| failed(format!("{what} is no JSON: {error}")))
+}
+
+fn object(text: String, what: &str) -> Result<Box<RawValue>, CallError> {
+    let value = json(text, what)?;
+    if value.get().starts_with('{') { Ok(value) } else { Err(failed(format!("{what} is no JSON object"))) }
+}
+
+fn array(items: &[String]) -> Result<Box<RawValue>, CallError> {
+    for item in items {
+        object(item.clone(), "an attachment")?;
+    }
+    json(format!("[{}]", items.join(",")), "the attachments")
+}
+
+fn failed(reason: String) -> CallError {
+    CallError::Failed(reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bindings::switchboard::plugin::types::{
+        Draft as GuestDraft, ReadMark as GuestMark, Signal as GuestSignal,
+    };
+    use super::*;
+    use crate::model::{ChannelId, Timestamp, User};
+
+    fn event() -> Event {
+        let nil = uuid::Uuid::nil();
+        Event {
+            kind: "typing".parse().unwrap(),
+            payload: "{}".to_owned(),
+            channel: ChannelId(nil),
+            user: User { id: "7".parse().unwrap(), username: "alice".parse().unwrap() },
+            session: None,
+            client_id: None,
+            id: MessageId(nil),
+            at: Timestamp(0),
+        }
+    }
+
+    fn draft(content: &str, attachments: &[&str]) -> GuestEffect {
+        GuestEffect::Store(GuestDraft {
+            kind: "chat.message".to_owned(),
+            content: content.to_owned(),
+            reply_to: None,
+            attachments: attachments.iter().map(|&text| text.to_owned()).collect(),
+        })
+    }
+
+    fn signal(audience: GuestAudience, payload: &str) -> GuestEffect {
+        GuestEffect::Broadcast(GuestSignal { audience, kind: "typing".to_owned(), payload: payload.to_owned() })
+    }
+
+    #[test]
+    fn what_is_no_json_of_its_form_is_the_handlers_failure() {
+        let limits = Limits::default();
+        for bad in [
+            draft("hi", &[]),
+            draft("\"hi\" 5", &[]),
+            draft("5", &["7"]),
+            draft("5", &["{}],[{}"]),
+            draft("5", &["{},{}"]),
+            signal(GuestAudience::Channel, "[]"),
+            signal(GuestAudience::Channel, ""),
+        ] {
+            assert!(matches!(read(vec![bad.clone()], &event(), &limits), Err(CallError::Failed(_))), "{bad:?}");
+        }
+        assert_eq!(read(vec![draft("5", &["{}", "{\"a\":1}"])], &event(), &limits).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn too_many_effects_or_too_much_text_are_refused() {
+        let limits = Limits { effects: 2, effect_bytes: 40, ..Limits::default() };
+        assert!(read(vec![draft("5", &[]); 2], &event(), &limits).is_ok());
+        assert!(read(vec![draft("5", &[]); 3], &event(), &limits).is_err());
+        assert!(read(vec![draft(&format!("\"{}\"", "x".repeat(40)), &[])], &event(), &limits).is_err());
+    }
+
+    #[test]
+    fn an_audience_is_told_in_the_brokers_own_ids() {
+        let of = |audience| match read(vec![signal(audience, "{}")], &event(), &Limits::default()).unwrap().remove(0) {
+            Effect::Broadcast(signal) => signal.audience,
+            other => panic!("{other:?}"),
+        };
+        let me = "7".parse().unwrap();
+        assert_eq!(of(GuestAudience::ChannelExceptSender), Audience::Except("7".parse().unwrap()));
+        assert_eq!(of(GuestAudience::Sender), Audience::Users(vec![me]));
+        assert_eq!(of(GuestAudience::Users(vec!["\u{0}".to_owned()])), Audience::Users(vec![]));
+    }
+
+    #[test]
+    fn an_id_that_is_none_names_no_message() {
+        let mark = GuestMark { kind: "message.read".to_owned(), message_id: "5".to_owned() };
+        let read = read(vec![GuestEffect::MarkRead(mark)], &event(), &Limits::default());
+        assert_eq!(read.unwrap_err(), CallError::UnknownMessage);
+    }
+}

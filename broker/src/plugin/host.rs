@@ -1,0 +1,242 @@
+//! What a guest finds behind its imports.
+//!
+//! Every answer is about the channel of the event at hand. Which one that is stands in [`HostState`], set by the broker
+//! before the call; a guest has no argument to name another with.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
+
+use super::bindings::switchboard::plugin::{history, log, members, presence, types};
+use super::{Limits, Sources};
+use crate::model::{ChannelKey, Message, User};
+
+mod stdout;
+
+/// How many messages or members one host read answers at most.
+const PAGE: u32 = 100;
+
+/// The state of one instance: whose it is, which event it is at, and what is left of its bounds.
+pub(super) struct HostState {
+    plugin: Arc<str>,
+    channel: Option<ChannelKey>,
+    sources: Arc<dyn Sources>,
+    limits: Arc<Limits>,
+    reads_left: u32,
+    log_left: Arc<AtomicU32>,
+    pub(super) ticks: u32,
+    memory: MemoryLimit,
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+/// The engine's own limits, with the high-water mark kept.
+pub(super) struct MemoryLimit {
+    limits: StoreLimits,
+    high_water: usize,
+}
+
+impl HostState {
+    pub(super) fn new(plugin: Arc<str>, limits: Arc<Limits>, sources: Arc<dyn Sources>) -> Self {
+        let log_left = Arc::new(AtomicU32::new(limits.log_lines));
+        let printed = stdout::Printed::new(Arc::clone(&plugin), Arc::clone(&log_left));
+        let wasi = WasiCtx::builder().stdout(printed.clone()).stderr(printed).build();
+        let memory = MemoryLimit {
+            limits: StoreLimitsBuilder::new()
+                .memory_size(limits.memory)
+                .memories(4)
+                .tables(16)
+                .table_elements(100_000)
+                .instances(32)
+                .build(),
+            high_water: 0,
+        };
+        Self {
+            plugin,
+            channel: None,
+            sources,
+            reads_left: 0,
+            log_left,
+            ticks: 0,
+            memory,
+            wasi,
+            table: ResourceTable::new(),
+            limits,
+        }
+    }
+
+    /// Sets the event at hand and gives the bounds of one call.
+    pub(super) fn begin(&mut self, channel: Option<ChannelKey>) {
+        self.channel = channel;
+        self.reads_left = self.limits.reads;
+        self.log_left.store(self.limits.log_lines, Ordering::Relaxed);
+        self.ticks = 0;
+    }
+
+    /// The most linear memory this instance ever had, in bytes.
+    pub(super) fn memory_high_water(&self) -> usize {
+        self.memory.high_water
+    }
+
+    pub(super) fn limiter(&mut self) -> &mut MemoryLimit {
+        &mut self.memory
+    }
+
+    /// Takes one host read from what is left and says which channel it is about.
+    fn read(&mut self) -> Result<ChannelKey, String> {
+        self.reads_left = self.reads_left.checked_sub(1).ok_or("this event has used up its host reads")?;
+        self.channel.clone().ok_or_else(|| "there is no channel outside of an event".to_owned())
+    }
+}
+
+impl ResourceLimiter for MemoryLimit {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let allowed = self.limits.memory_growing(current, desired, maximum)?;
+        if allowed {
+            self.high_water = self.high_water.max(desired);
+        }
+        Ok(allowed)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.limits.table_growing(current, desired, maximum)
+    }
+
+    fn instances(&self) -> usize {
+        self.limits.instances()
+    }
+
+    fn tables(&self) -> usize {
+        self.limits.tables()
+    }
+
+    fn memories(&self) -> usize {
+        self.limits.memories()
+    }
+}
+
+impl WasiView for HostState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl types::Host for HostState {}
+
+impl history::Host for HostState {
+    async fn recent(
+        &mut self,
+        before: Option<u64>,
+        limit: u32,
+    ) -> wasmtime::Result<Result<Vec<types::Message>, String>> {
+        let channel = match self.read() {
+            Ok(channel) => channel,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let found = self.sources.recent(&channel, before, limit.min(PAGE)).await;
+        Ok(found.map(|messages| messages.into_iter().map(Into::into).collect()).map_err(|error| error.to_string()))
+    }
+
+    async fn get(&mut self, message_id: String) -> wasmtime::Result<Result<Option<types::Message>, String>> {
+        let channel = match self.read() {
+            Ok(channel) => channel,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let Ok(id) = message_id.parse() else { return Ok(Ok(None)) };
+        let found = self.sources.message(&channel, id).await;
+        Ok(found.map(|message| message.map(Into::into)).map_err(|error| error.to_string()))
+    }
+}
+
+impl members::Host for HostState {
+    async fn page(&mut self, after: Option<String>, limit: u32) -> wasmtime::Result<Result<Vec<types::User>, String>> {
+        let channel = match self.read() {
+            Ok(channel) => channel,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let after = match after.map(|id| id.parse()).transpose() {
+            Ok(after) => after,
+            Err(_) => return Ok(Err("`after` is no member's id".to_owned())),
+        };
+        let found = self.sources.members(&channel, after.as_ref(), limit.min(PAGE)).await;
+        Ok(found.map(users).map_err(|error| error.to_string()))
+    }
+
+    async fn contains(&mut self, user_id: String) -> wasmtime::Result<Result<bool, String>> {
+        let channel = match self.read() {
+            Ok(channel) => channel,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let Ok(id) = user_id.parse() else { return Ok(Ok(false)) };
+        Ok(self.sources.contains(&channel, &id).await.map_err(|error| error.to_string()))
+    }
+}
+
+impl presence::Host for HostState {
+    async fn online(&mut self) -> wasmtime::Result<Result<Vec<types::User>, String>> {
+        let channel = match self.read() {
+            Ok(channel) => channel,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let found = self.sources.online(&channel, PAGE as usize).await;
+        Ok(found.map(users).map_err(|error| error.to_string()))
+    }
+}
+
+impl log::Host for HostState {
+    fn write(&mut self, level: log::Level, line: String) -> wasmtime::Result<()> {
+        if !take_line(&self.log_left) {
+            return Ok(());
+        }
+        let (plugin, line) = (&*self.plugin, cut(&line));
+        let tenant = self.channel.as_ref().map(|channel| channel.tenant.as_str());
+        match level {
+            log::Level::Debug => tracing::debug!(target: "plugin", plugin, tenant, "{line}"),
+            log::Level::Info => tracing::info!(target: "plugin", plugin, tenant, "{line}"),
+            log::Level::Warn => tracing::warn!(target: "plugin", plugin, tenant, "{line}"),
+            log::Level::Error => tracing::error!(target: "plugin", plugin, tenant, "{line}"),
+        }
+        Ok(())
+    }
+}
+
+/// Takes one line from what is left of an event's log; what is beyond is counted.
+fn take_line(left: &AtomicU32) -> bool {
+    let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+    if !taken {
+        metrics::counter!("switchboard_plugin_log_dropped_total", "reason" => "too_many_lines").increment(1);
+    }
+    taken
+}
+
+/// At most [`Limits::LOG_LINE`] bytes, without control characters that would forge a line of the broker's own log.
+fn cut(line: &str) -> String {
+    let end = line.floor_char_boundary(Limits::LOG_LINE);
+    line[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn users(users: Vec<User>) -> Vec<types::User> {
+    users.into_iter().map(Into::into).collect()
+}
+
+impl From<User> for types::User {
+    fn from(user: User) -> Self {
+        Self { id: user.id.to_string(), username: user.username.to_string() }
+    }
+}
+
+impl From<Message> for types::Message {
+    fn from(message: Message) -> Self {
+        Self {
+            id: message.id.to_string(),
+            seq: message.seq,
+            kind: message.kind.to_string(),
+            sender: message.sender.into(),
+            content: message.content.get().to_owned(),
+            reply_to: message.reply_to.map(|id| id.to_string()),
+            created_at_ms: u64::try_from(message.created_at.0).unwrap_or(0),
+        }
+    }
+}

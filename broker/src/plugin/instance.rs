@@ -1,0 +1,119 @@
+//! One instance of a component and one call of it.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::{Store, Trap, UpdateDeadline};
+
+use super::bindings::exports::switchboard::plugin::handler::{Descriptor, Event as GuestEvent};
+use super::bindings::switchboard::plugin::types::{Context, Failure, User as GuestUser};
+use super::bindings::{Plugin, PluginPre};
+use super::host::HostState;
+use super::{CallError, Limits, Sources, effects};
+use crate::model::{ChannelKey, Effect, Event};
+
+/// A warm instance. It runs one call at a time; whoever has it owns it.
+pub(super) struct Instance {
+    store: Store<HostState>,
+    plugin: Plugin,
+    calls: u32,
+    /// Linear memory after the start, in bytes: an instance that has outgrown it is not kept.
+    at_start: usize,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Instance {
+    /// Instantiates a component and calls its `init`.
+    pub(super) async fn start(
+        linked: &PluginPre<HostState>,
+        name: &Arc<str>,
+        limits: &Arc<Limits>,
+        sources: &Arc<dyn Sources>,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Self, CallError> {
+        let state = HostState::new(Arc::clone(name), Arc::clone(limits), Arc::clone(sources));
+        let mut store = Store::new(linked.engine(), state);
+        store.limiter(|state| state.limiter());
+        let most = u32::try_from(limits.cpu.as_millis() / Limits::TICK.as_millis()).unwrap_or(u32::MAX);
+        // An epoch passes on the wall clock, but this only runs when a guest is found running after one did: so it
+        // counts the guest's own time, and a host read that takes long costs it one tick.
+        store.epoch_deadline_callback(move |mut context| {
+            let state = context.data_mut();
+            state.ticks += 1;
+            Ok(if state.ticks > most { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
+        });
+        store.data_mut().begin(None);
+        store.set_epoch_deadline(1);
+        let starting = async {
+            let plugin = linked.instantiate_async(&mut store).await?;
+            let started = plugin.switchboard_plugin_handler().call_init(&mut store, "").await?;
+            wasmtime::Result::Ok((plugin, started))
+        };
+        let (plugin, started) =
+            tokio::time::timeout(limits.wall, starting).await.map_err(|_| CallError::TimedOut)?.map_err(broken)?;
+        started.map_err(|reason| CallError::Failed(format!("its init failed: {reason}")))?;
+        let at_start = store.data().memory_high_water();
+        Ok(Self { store, plugin, calls: 0, at_start, _place: place })
+    }
+
+    /// Asks the component what it is.
+    pub(super) async fn describe(&mut self) -> Result<Descriptor, CallError> {
+        self.store.data_mut().begin(None);
+        self.store.set_epoch_deadline(1);
+        self.plugin.switchboard_plugin_handler().call_describe(&mut self.store).await.map_err(broken)
+    }
+
+    /// Gives it one event. After an error that is not the handler's own answer the instance must not be used again.
+    pub(super) async fn handle(
+        &mut self,
+        channel: &ChannelKey,
+        event: &Event,
+        limits: &Limits,
+    ) -> Result<Vec<Effect>, CallError> {
+        self.store.data_mut().begin(Some(channel.clone()));
+        self.store.set_epoch_deadline(1);
+        self.calls += 1;
+        let given = for_guest(channel, event);
+        let handler = self.plugin.switchboard_plugin_handler();
+        let answer = tokio::time::timeout(limits.wall, handler.call_handle(&mut self.store, &given))
+            .await
+            .map_err(|_| CallError::TimedOut)?
+            .map_err(broken)?;
+        match answer {
+            Ok(asked) => effects::read(asked, event, limits),
+            Err(Failure::Invalid(text)) => Err(CallError::Invalid(effects::for_client(&text))),
+            Err(Failure::Denied(text)) => Err(CallError::Denied(effects::for_client(&text))),
+            Err(Failure::Retry(after)) => Err(CallError::Retry(after)),
+            Err(Failure::Internal(text)) => Err(CallError::Failed(text)),
+        }
+    }
+
+    /// Whether it is still as good as a new one.
+    pub(super) fn is_fresh(&self, limits: &Limits) -> bool {
+        let grown = self.store.data().memory_high_water().saturating_sub(self.at_start);
+        self.calls < limits.calls && grown <= limits.memory / 4
+    }
+}
+
+fn for_guest(channel: &ChannelKey, event: &Event) -> GuestEvent {
+    GuestEvent {
+        kind: event.kind.to_string(),
+        payload: event.payload.clone(),
+        context: Context {
+            tenant: channel.tenant.to_string(),
+            channel: channel.channel.to_string(),
+            user: GuestUser { id: event.user.id.to_string(), username: event.user.username.to_string() },
+            session: event.session.map(|session| session.to_string()),
+            event_id: event.id.to_string(),
+            now_ms: u64::try_from(event.at.0).unwrap_or(0),
+        },
+    }
+}
+
+fn broken(error: wasmtime::Error) -> CallError {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => CallError::TimedOut,
+        // The backtrace with its function names is for the operator: it goes to the log, never to a client.
+        _ => CallError::Failed(format!("{error:?}")),
+    }
+}

@@ -1,0 +1,30 @@
+//! What handlers may read, as the plugin module sees it.
+
+use async_trait::async_trait;
+
+use crate::model::{ChannelKey, Message, MessageId, User, UserId};
+
+/// Reads about one channel. The key comes from the broker, never from a guest. An error means: not now.
+#[async_trait]
+pub trait Sources: Send + Sync + 'static {
+    /// The newest messages before a `seq`, or of all, in ascending order.
+    async fn recent(&self, channel: &ChannelKey, before: Option<u64>, limit: u32) -> Result<Vec<Message>, Unavailable>;
+
+    /// One message of the channel.
+    async fn message(&self, channel: &ChannelKey, id: MessageId) -> Result<Option<Message>, Unavailable>;
+
+    /// Members by id, those after a given one first.
+    async fn members(&self, channel: &ChannelKey, after: Option<&UserId>, limit: u32)
+    -> Result<Vec<User>, Unavailable>;
+
+    /// Whether a member is in the channel.
+    async fn contains(&self, channel: &ChannelKey, user: &UserId) -> Result<bool, Unavailable>;
+
+    /// Members with a live session in the channel.
+    async fn online(&self, channel: &ChannelKey, limit: usize) -> Result<Vec<User>, Unavailable>;
+}
+
+/// The source does not answer now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("failed to read: not available now")]
+pub struct Unavailable;
