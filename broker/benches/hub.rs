@@ -1,0 +1,115 @@
+//! What fan-out costs: one frame, encoded once, to every session of a channel.
+//!
+//! The sessions have no sockets, so this is the cost before the write: finding the channel, its order, and an entry in each
+//! session's queue. Divide a row's time by its number of sessions for the cost of a recipient.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use switchboard::hub::{Class, Delivery, Hub, Outbox, Subscriber};
+use switchboard::model::{Audience, ChannelId, ChannelKey, Message, MessageId, SessionId, Timestamp, User};
+use switchboard::protocol::{Said, WireFrame};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// Frames between two emptyings of the queues, which are not counted.
+const ROUND: u64 = 16;
+
+fn lobby() -> ChannelKey {
+    ChannelKey { tenant: "acme".parse().expect("a slug"), channel: ChannelId(Uuid::from_u128(1)) }
+}
+
+fn message(seq: u64) -> Message {
+    let raw = |text: String| serde_json::value::RawValue::from_string(text).expect("JSON");
+    Message {
+        id: MessageId(Uuid::from_u128(u128::from(seq))),
+        channel: lobby().channel,
+        seq,
+        kind: "chat.message".parse().expect("a kind"),
+        sender: User { id: "7".parse().expect("an id"), username: "alice".parse().expect("a name") },
+        content: raw(format!("\"{}\"", "x".repeat(100))),
+        reply_to: None,
+        attachments: raw("[]".to_owned()),
+        created_at: Timestamp(1_700_000_000_000),
+        edited_at: None,
+        deleted_at: None,
+        read_by: Vec::new(),
+    }
+}
+
+fn encode(message: &Message) -> WireFrame {
+    WireFrame::json(&Said { kind: &message.kind, channel: message.channel, seq: message.seq, message })
+}
+
+struct Room {
+    hub: Hub,
+    key: ChannelKey,
+    outboxes: Vec<Arc<Outbox>>,
+    seq: u64,
+}
+
+impl Room {
+    fn with(sessions: u128) -> Self {
+        let (hub, key) = (Hub::default(), lobby());
+        let outboxes = (0..sessions)
+            .map(|number| {
+                let outbox = Arc::new(Outbox::new(None, 1 << 20));
+                let user = number.to_string().parse().expect("an id");
+                let session = SessionId(Uuid::from_u128(number));
+                let place = Arc::new(Subscriber::new(session, user, Arc::clone(&outbox), Arc::new(Notify::new())));
+                hub.join(&key, Arc::clone(&place)).0.open_at(0);
+                place.go_live(0);
+                outbox
+            })
+            .collect();
+        Self { hub, key, outboxes, seq: 0 }
+    }
+
+    /// The time of delivering so many frames, encoding included; emptying the queues is not.
+    fn deliver(&mut self, frames: u64) -> Duration {
+        let mut spent = Duration::ZERO;
+        let mut left = frames;
+        while left > 0 {
+            let round = left.min(ROUND);
+            #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+            let began = Instant::now();
+            for _ in 0..round {
+                self.seq += 1;
+                let delivery = Delivery {
+                    seq: Some(self.seq),
+                    class: Class::Durable,
+                    audience: Audience::Channel,
+                    frame: encode(&message(self.seq)),
+                    echo: None,
+                };
+                black_box(self.hub.deliver(&self.key, delivery));
+            }
+            spent += began.elapsed();
+            for outbox in &self.outboxes {
+                let heard = outbox.take();
+                assert_eq!(heard.len() as u64, round, "every session heard every frame");
+            }
+            left -= round;
+        }
+        spent
+    }
+}
+
+fn fan_out(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("hub/deliver");
+    for sessions in [1, 100, 10_000] {
+        let mut room = Room::with(sessions);
+        group.throughput(Throughput::Elements(u64::try_from(sessions).expect("a small number")));
+        group.bench_function(BenchmarkId::from_parameter(sessions), |bencher| {
+            bencher.iter_custom(|frames| room.deliver(frames));
+        });
+    }
+    group.finish();
+    let said = message(1);
+    criterion.bench_function("hub/encode", |bencher| bencher.iter(|| encode(black_box(&said))));
+}
+
+criterion_group!(benches, fan_out);
+criterion_main!(benches);

@@ -1,0 +1,157 @@
+//! One channel's stream of frames on this node: in order, each durable one exactly once.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::{Delivery, Subscriber, locked};
+use crate::model::{SessionId, UserId};
+
+/// How many durable frames may wait for one before them. Beyond it they are dropped here and read from the store when
+/// the hole is filled.
+const MAX_HELD: usize = 1_024;
+
+/// A hole in a channel's sequence: a later frame came before those after this position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The last `seq` that was delivered.
+    pub after: u64,
+}
+
+/// A channel's sessions on this node and the place its frames have reached.
+#[derive(Debug, Default)]
+pub struct Feed {
+    state: Mutex<State>,
+    repairing: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Replaced rather than changed while a delivery is reading it.
+    subscribers: Arc<Vec<Arc<Subscriber>>>,
+    /// The last `seq` delivered; none until the feed was opened at the store's position.
+    position: Option<u64>,
+    held: BTreeMap<u64, Delivery>,
+    ready: VecDeque<Delivery>,
+    /// Someone is handing out `ready`; whoever comes meanwhile adds to it and goes.
+    delivering: bool,
+}
+
+impl Feed {
+    /// Starts the sequence: everything up to here is in the store and nobody waits for it. Opening an open feed does
+    /// nothing.
+    pub fn open_at(&self, position: u64) {
+        let mut state = locked(&self.state);
+        if state.position.is_none() {
+            state.position = Some(position);
+            state.held = state.held.split_off(&(position + 1));
+            state.release();
+            drop(state);
+            self.hand_out();
+        }
+    }
+
+    /// The last durable frame delivered here; `None` before the feed is open.
+    pub fn position(&self) -> Option<u64> {
+        locked(&self.state).position
+    }
+
+    /// What is missing, if frames wait for one that has not come.
+    pub fn gap(&self) -> Option<Gap> {
+        let state = locked(&self.state);
+        (!state.held.is_empty()).then(|| state.position.map(|after| Gap { after })).flatten()
+    }
+
+    /// How many sessions are here.
+    pub fn len(&self) -> usize {
+        locked(&self.state).subscribers.len()
+    }
+
+    /// Whether no session is here.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Claims the repair of this feed. `false`: someone is at it.
+    pub fn begin_repair(&self) -> bool {
+        !self.repairing.swap(true, Ordering::AcqRel)
+    }
+
+    /// Ends a claim.
+    pub fn end_repair(&self) {
+        self.repairing.store(false, Ordering::Release);
+    }
+
+    /// Hands a frame to the sessions, or holds it; see [`super::Hub::deliver`].
+    pub fn deliver(&self, delivery: Delivery) -> Option<Gap> {
+        let mut state = locked(&self.state);
+        match (delivery.seq, state.position) {
+            (None, _) => state.ready.push_back(delivery),
+            (Some(seq), Some(position)) if seq <= position => return None,
+            (Some(seq), Some(position)) if seq == position + 1 => {
+                state.ready.push_back(delivery);
+                state.position = Some(seq);
+                state.release();
+            }
+            (Some(seq), position) => {
+                if state.held.len() < MAX_HELD {
+                    state.held.insert(seq, delivery);
+                } else {
+                    metrics::counter!("switchboard_frames_held_dropped_total", "reason" => "gap").increment(1);
+                }
+                return position.map(|after| Gap { after });
+            }
+        }
+        drop(state);
+        self.hand_out();
+        None
+    }
+
+    pub(super) fn add(&self, subscriber: Arc<Subscriber>) {
+        Arc::make_mut(&mut locked(&self.state).subscribers).push(subscriber);
+    }
+
+    /// `true`: none is left.
+    pub(super) fn remove(&self, session: SessionId) -> bool {
+        let mut state = locked(&self.state);
+        Arc::make_mut(&mut state.subscribers).retain(|subscriber| subscriber.session != session);
+        state.subscribers.is_empty()
+    }
+
+    pub(super) fn revoke(&self, user: &UserId) {
+        let subscribers = Arc::clone(&locked(&self.state).subscribers);
+        for subscriber in subscribers.iter().filter(|subscriber| subscriber.user == *user) {
+            subscriber.revoke();
+        }
+    }
+
+    /// One thread at a time hands out, so that all sessions see one order; the others do not wait for it.
+    fn hand_out(&self) {
+        let mut state = locked(&self.state);
+        if state.delivering {
+            return;
+        }
+        state.delivering = true;
+        while let Some(delivery) = state.ready.pop_front() {
+            let subscribers = Arc::clone(&state.subscribers);
+            drop(state);
+            for subscriber in subscribers.iter() {
+                subscriber.deliver(&delivery);
+            }
+            drop(subscribers);
+            state = locked(&self.state);
+        }
+        state.delivering = false;
+    }
+}
+
+impl State {
+    /// Moves what was waiting for the present position on.
+    fn release(&mut self) {
+        while let Some(position) = self.position {
+            let Some(delivery) = self.held.remove(&(position + 1)) else { break };
+            self.position = Some(position + 1);
+            self.ready.push_back(delivery);
+        }
+    }
+}

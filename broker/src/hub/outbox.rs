@@ -1,0 +1,231 @@
+//! A session's way out: a direct write while the socket keeps up, a bounded queue while it does not.
+//!
+//! Whoever has a frame writes it itself, because waking a task for every recipient costs more than the write. Only what
+//! the kernel did not take is queued, and the session's own task sends it on when the socket is writable again.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, IoSlice};
+use std::sync::Mutex;
+
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::Notify;
+
+use super::locked;
+use crate::protocol::{Close, WireFrame};
+
+/// What may happen to a frame when its client does not keep up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Never dropped: when there is no room, the socket closes.
+    Durable,
+    /// The first to go.
+    Ephemeral,
+}
+
+/// How many frames one write hands to the kernel at most.
+const BATCH: usize = 64;
+
+/// The outbound side of one socket.
+#[derive(Debug)]
+pub struct Outbox {
+    state: Mutex<State>,
+    changed: Notify,
+    /// Told once, when the first close is asked for or the socket breaks; its one listener is the session.
+    ending: Notify,
+    socket: Option<OwnedWriteHalf>,
+    limit: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<(WireFrame, Class)>,
+    /// Bytes of the first frame in the queue that the kernel has taken.
+    sent: usize,
+    /// Bytes in the queue, those of `sent` included.
+    bytes: usize,
+    closing: Option<Close>,
+    broken: bool,
+}
+
+impl Outbox {
+    /// An outbox that holds at most `limit` bytes beyond what the kernel takes. Without a socket it only queues.
+    pub fn new(socket: Option<OwnedWriteHalf>, limit: usize) -> Self {
+        Self { state: Mutex::default(), changed: Notify::new(), ending: Notify::new(), socket, limit }
+    }
+
+    /// Sends a frame, or queues it. Never waits. At a client that has fallen behind by the limit, ephemeral frames are
+    /// shed; if a durable one still finds no room, the socket closes as a slow consumer.
+    pub fn push(&self, frame: WireFrame, class: Class) {
+        let mut state = locked(&self.state);
+        if state.closing.is_some() || state.broken {
+            return;
+        }
+        if state.queue.is_empty() {
+            match self.write_now(&frame) {
+                Ok(taken) if taken == frame.len() => return,
+                Ok(taken) => state.sent = taken,
+                Err(()) => {
+                    state.broken = true;
+                    drop(state);
+                    self.changed.notify_one();
+                    self.ending.notify_one();
+                    return;
+                }
+            }
+        } else if state.bytes + frame.len() > self.limit && !state.make_room(frame.len(), class, self.limit) {
+            if class == Class::Durable {
+                drop(state);
+                self.close(Close::SlowConsumer);
+            }
+            return;
+        }
+        state.bytes += frame.len();
+        state.queue.push_back((frame, class));
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Asks the session to end with this code; the first one asked for counts. What is queued goes out before it, but
+    /// not for a client that is too slow for that.
+    pub fn close(&self, close: Close) {
+        let mut state = locked(&self.state);
+        if state.closing.is_none() {
+            state.closing = Some(close);
+            if close == Close::SlowConsumer {
+                metrics::counter!("switchboard_sessions_dropped_total", "reason" => "slow_consumer").increment(1);
+                state.keep_only_what_was_begun();
+            }
+            let frame = WireFrame::close(close);
+            state.bytes += frame.len();
+            state.queue.push_back((frame, Class::Durable));
+            self.ending.notify_one();
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Returns once someone has asked for a close or the socket broke.
+    pub async fn closing(&self) {
+        while !self.is_closing() {
+            self.ending.notified().await;
+        }
+    }
+
+    /// Sends what is queued whenever the socket takes it. Returns when the close has been sent or the socket is broken.
+    pub async fn run(&self) {
+        loop {
+            match self.flush() {
+                Progress::Done => return,
+                Progress::Idle => self.changed.notified().await,
+                Progress::Blocked => {
+                    if let Some(socket) = &self.socket
+                        && socket.writable().await.is_err()
+                    {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether someone has asked for a close or the socket broke.
+    pub fn is_closing(&self) -> bool {
+        let state = locked(&self.state);
+        state.closing.is_some() || state.broken
+    }
+
+    /// Bytes waiting.
+    pub fn queued(&self) -> usize {
+        locked(&self.state).bytes
+    }
+
+    /// Takes everything that waits, for a reader that is no socket.
+    pub fn take(&self) -> Vec<WireFrame> {
+        let mut state = locked(&self.state);
+        state.bytes = 0;
+        state.sent = 0;
+        state.queue.drain(..).map(|(frame, _)| frame).collect()
+    }
+
+    fn flush(&self) -> Progress {
+        let mut state = locked(&self.state);
+        let Some(socket) = &self.socket else {
+            return Progress::Idle;
+        };
+        while !state.queue.is_empty() && !state.broken {
+            let slices: Vec<IoSlice<'_>> = state
+                .queue
+                .iter()
+                .take(BATCH)
+                .enumerate()
+                .map(|(at, (frame, _))| IoSlice::new(&frame.as_bytes()[if at == 0 { state.sent } else { 0 }..]))
+                .collect();
+            match socket.try_write_vectored(&slices) {
+                Ok(taken) => state.took(taken),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Blocked,
+                Err(_) => state.broken = true,
+            }
+        }
+        if state.broken || state.closing.is_some() { Progress::Done } else { Progress::Idle }
+    }
+
+    fn write_now(&self, frame: &WireFrame) -> Result<usize, ()> {
+        match &self.socket {
+            None => Ok(0),
+            Some(socket) => match socket.try_write(frame.as_bytes()) {
+                Ok(taken) => Ok(taken),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+                Err(_) => Err(()),
+            },
+        }
+    }
+}
+
+enum Progress {
+    Idle,
+    Blocked,
+    Done,
+}
+
+impl State {
+    /// Sheds queued ephemeral frames. `false`: a frame of this size still finds no room, or is itself what is shed.
+    fn make_room(&mut self, size: usize, class: Class, limit: usize) -> bool {
+        let mut shed = u64::from(class == Class::Ephemeral);
+        if class == Class::Durable {
+            let begun = self.sent > 0;
+            let mut at = 0;
+            let mut freed = 0;
+            self.queue.retain(|(frame, class)| {
+                let keep = *class == Class::Durable || (begun && at == 0);
+                at += 1;
+                if !keep {
+                    freed += frame.len();
+                    shed += 1;
+                }
+                keep
+            });
+            self.bytes -= freed;
+        }
+        metrics::counter!("switchboard_frames_shed_total", "reason" => "slow_consumer").increment(shed);
+        class == Class::Durable && self.bytes + size <= limit
+    }
+
+    fn keep_only_what_was_begun(&mut self) {
+        self.queue.truncate(usize::from(self.sent > 0));
+        self.bytes = self.queue.iter().map(|(frame, _)| frame.len()).sum();
+    }
+
+    fn took(&mut self, mut taken: usize) {
+        while let Some((frame, _)) = self.queue.front() {
+            let left = frame.len() - self.sent;
+            if taken < left {
+                self.sent += taken;
+                return;
+            }
+            taken -= left;
+            self.bytes -= frame.len();
+            self.sent = 0;
+            self.queue.pop_front();
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! One session's place in one channel.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use super::{Class, Delivery, Outbox, locked};
+use crate::model::{SessionId, UserId};
+use crate::protocol::Close;
+
+const JOINING: u8 = 0;
+const LIVE: u8 = 1;
+const GONE: u8 = 2;
+
+/// How many frames may wait for a session that is still reading the channel's state. A join that takes longer than
+/// this many messages ends with `position lost`, and the client joins anew.
+const MAX_WAITING: usize = 1_024;
+
+/// A session in a channel. While it is joining, frames wait; then those that its snapshot did not hold are sent, and
+/// from there on each frame goes straight to its outbox.
+#[derive(Debug)]
+pub struct Subscriber {
+    /// Which socket.
+    pub session: SessionId,
+    /// Whose.
+    pub user: UserId,
+    outbox: Arc<Outbox>,
+    /// Told when this subscriber is revoked, so that the session cleans up.
+    revoked: Arc<Notify>,
+    state: AtomicU8,
+    after: AtomicU64,
+    waiting: Mutex<Vec<Delivery>>,
+}
+
+impl Subscriber {
+    /// A session that is joining.
+    pub fn new(session: SessionId, user: UserId, outbox: Arc<Outbox>, revoked: Arc<Notify>) -> Self {
+        Self {
+            session,
+            user,
+            outbox,
+            revoked,
+            state: AtomicU8::new(JOINING),
+            after: AtomicU64::new(0),
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// The session has been sent everything up to a `seq`: sends on what came after it meanwhile, and lets the rest
+    /// through from now on.
+    pub fn go_live(&self, after: u64) {
+        // The lock orders this against a delivery that saw the joining state: it either waits in the list we empty,
+        // or finds the session live.
+        let mut waiting = locked(&self.waiting);
+        self.after.store(after, Ordering::Release);
+        for delivery in std::mem::take(&mut *waiting) {
+            self.send(&delivery);
+        }
+        let _ = self.state.compare_exchange(JOINING, LIVE, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Whether this session was cut off.
+    pub fn is_gone(&self) -> bool {
+        self.state.load(Ordering::Acquire) == GONE
+    }
+
+    pub(super) fn deliver(&self, delivery: &Delivery) {
+        if !delivery.audience.includes(&self.user) {
+            return;
+        }
+        match self.state.load(Ordering::Acquire) {
+            LIVE => self.send(delivery),
+            JOINING => {
+                let mut waiting = locked(&self.waiting);
+                match self.state.load(Ordering::Acquire) {
+                    JOINING if waiting.len() < MAX_WAITING => waiting.push(delivery.clone()),
+                    JOINING => self.outbox.close(Close::PositionLost),
+                    LIVE => self.send(delivery),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn revoke(&self) {
+        self.state.store(GONE, Ordering::Release);
+        self.revoked.notify_one();
+    }
+
+    fn send(&self, delivery: &Delivery) {
+        if delivery.seq.is_some_and(|seq| seq <= self.after.load(Ordering::Acquire)) {
+            return;
+        }
+        let frame = match &delivery.echo {
+            Some((session, frame)) if *session == self.session => frame,
+            _ => &delivery.frame,
+        };
+        let class = if delivery.seq.is_some() { Class::Durable } else { delivery.class };
+        self.outbox.push(frame.clone(), class);
+    }
+}

@@ -1,0 +1,154 @@
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::*;
+use crate::model::ChannelId;
+
+struct Listener {
+    subscriber: Arc<Subscriber>,
+    outbox: Arc<Outbox>,
+}
+
+impl Listener {
+    fn new(user: &str, number: u128) -> Self {
+        let outbox = Arc::new(Outbox::new(None, 1_000));
+        let session = SessionId(Uuid::from_u128(number));
+        let revoked = Arc::new(Notify::new());
+        let subscriber = Subscriber::new(session, user.parse().unwrap(), Arc::clone(&outbox), revoked);
+        Self { subscriber: Arc::new(subscriber), outbox }
+    }
+
+    fn heard(&self) -> Vec<String> {
+        self.outbox.take().iter().map(|frame| String::from_utf8_lossy(&frame.payload()).into_owned()).collect()
+    }
+}
+
+fn lobby() -> ChannelKey {
+    ChannelKey { tenant: "acme".parse().unwrap(), channel: ChannelId(Uuid::nil()) }
+}
+
+fn durable(seq: u64) -> Delivery {
+    Delivery {
+        seq: Some(seq),
+        class: Class::Durable,
+        audience: Audience::Channel,
+        frame: WireFrame::text(seq.to_string().as_bytes()),
+        echo: None,
+    }
+}
+
+fn signal(text: &str, audience: Audience) -> Delivery {
+    Delivery { seq: None, class: Class::Ephemeral, audience, frame: WireFrame::text(text.as_bytes()), echo: None }
+}
+
+fn joined(hub: &Hub, listener: &Listener, position: u64) {
+    let (feed, _) = hub.join(&lobby(), Arc::clone(&listener.subscriber));
+    feed.open_at(position);
+    listener.subscriber.go_live(position);
+}
+
+#[test]
+fn frames_are_delivered_in_the_order_of_seq_once_each() {
+    let (hub, alice) = (Hub::default(), Listener::new("alice", 1));
+    joined(&hub, &alice, 4);
+    assert_eq!(hub.deliver(&lobby(), durable(7)), Some(Gap { after: 4 }));
+    assert_eq!(hub.deliver(&lobby(), durable(6)), Some(Gap { after: 4 }));
+    assert!(alice.heard().is_empty());
+    assert_eq!(hub.deliver(&lobby(), durable(5)), None);
+    assert_eq!(hub.deliver(&lobby(), durable(6)), None);
+    assert_eq!(alice.heard(), ["5", "6", "7"]);
+}
+
+#[test]
+fn every_recipient_shares_the_same_bytes() {
+    let hub = Hub::default();
+    let (alice, bob) = (Listener::new("alice", 1), Listener::new("bob", 2));
+    joined(&hub, &alice, 0);
+    joined(&hub, &bob, 0);
+    hub.deliver(&lobby(), durable(1));
+    let (a, b) = (alice.outbox.take(), bob.outbox.take());
+    assert_eq!(a[0].as_bytes().as_ptr(), b[0].as_bytes().as_ptr());
+}
+
+#[test]
+fn what_comes_during_a_join_follows_the_snapshot_without_hole_or_repeat() {
+    let (hub, alice) = (Hub::default(), Listener::new("alice", 1));
+    let (feed, first) = hub.join(&lobby(), Arc::clone(&alice.subscriber));
+    assert!(first);
+    hub.deliver(&lobby(), durable(3));
+    feed.open_at(2);
+    hub.deliver(&lobby(), durable(4));
+    assert!(alice.heard().is_empty());
+    alice.subscriber.go_live(3);
+    hub.deliver(&lobby(), durable(5));
+    assert_eq!(alice.heard(), ["4", "5"]);
+}
+
+#[test]
+fn an_audience_reaches_its_members_alone() {
+    let hub = Hub::default();
+    let (alice, bob) = (Listener::new("alice", 1), Listener::new("bob", 2));
+    joined(&hub, &alice, 0);
+    joined(&hub, &bob, 0);
+    let id = |name: &str| name.parse::<UserId>().unwrap();
+    hub.deliver(&lobby(), signal("all", Audience::Channel));
+    hub.deliver(&lobby(), signal("not alice", Audience::Except(id("alice"))));
+    hub.deliver(&lobby(), signal("alice", Audience::Users(vec![id("alice"), id("carol")])));
+    assert_eq!(alice.heard(), ["all", "alice"]);
+    assert_eq!(bob.heard(), ["all", "not alice"]);
+}
+
+#[test]
+fn the_socket_that_spoke_hears_its_own_copy() {
+    let hub = Hub::default();
+    let (alice, bob) = (Listener::new("alice", 1), Listener::new("bob", 2));
+    joined(&hub, &alice, 0);
+    joined(&hub, &bob, 0);
+    let echo = Some((alice.subscriber.session, WireFrame::text(b"mine")));
+    hub.deliver(&lobby(), Delivery { echo, ..durable(1) });
+    assert_eq!((alice.heard(), bob.heard()), (vec!["mine".to_owned()], vec!["1".to_owned()]));
+}
+
+#[test]
+fn a_revoked_member_hears_nothing_more() {
+    let hub = Hub::default();
+    let (alice, bob) = (Listener::new("alice", 1), Listener::new("bob", 2));
+    joined(&hub, &alice, 0);
+    joined(&hub, &bob, 0);
+    hub.revoke(&lobby(), &alice.subscriber.user);
+    hub.deliver(&lobby(), durable(1));
+    assert!(alice.heard().is_empty() && alice.subscriber.is_gone());
+    assert_eq!(bob.heard(), ["1"]);
+}
+
+#[test]
+fn the_last_session_takes_the_feed_with_it() {
+    let hub = Hub::default();
+    let (alice, bob) = (Listener::new("alice", 1), Listener::new("bob", 2));
+    joined(&hub, &alice, 0);
+    joined(&hub, &bob, 0);
+    assert!(!hub.leave(&lobby(), alice.subscriber.session));
+    assert!(hub.leave(&lobby(), bob.subscriber.session));
+    assert!(hub.channels().is_empty());
+    assert!(!hub.leave(&lobby(), bob.subscriber.session));
+}
+
+#[test]
+fn a_slow_client_loses_ephemeral_frames_first_and_then_its_socket() {
+    let outbox = Outbox::new(None, 100);
+    let frame = |text: &str| WireFrame::text(text.repeat(38).as_bytes());
+    outbox.push(frame("a"), Class::Durable);
+    outbox.push(frame("b"), Class::Ephemeral);
+    outbox.push(frame("c"), Class::Ephemeral);
+    assert_eq!(outbox.queued(), 80, "the third found no room and was shed");
+    outbox.push(frame("d"), Class::Durable);
+    assert_eq!(outbox.queued(), 80, "the queued ephemeral frame made room");
+    assert!(!outbox.is_closing());
+    outbox.push(frame("e"), Class::Durable);
+    assert!(outbox.is_closing());
+    let left = outbox.take();
+    assert_eq!(left.len(), 1, "only the close is sent");
+    assert_eq!(left[0].payload()[..2], 4202_u16.to_be_bytes());
+    outbox.push(frame("f"), Class::Durable);
+    assert_eq!(outbox.queued(), 0, "nothing follows a close");
+}
