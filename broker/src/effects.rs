@@ -1,0 +1,143 @@
+//! Applies what a handler asked for: the durable part in one transaction, then everything to its audience.
+//!
+//! Nothing is sent before it is committed, and nothing is sent when the commit fails. What the effects mean is the
+//! handler's affair.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::hub::{Class, Delivery};
+use crate::model::{Audience, ChannelKey, Clock, Effect, Event, MessageId, Signal};
+use crate::protocol::{ErrorCode, Notice, Reading, Refusal, WireFrame};
+use crate::relay::{Relay, said};
+use crate::store::{Commit, Committed, Outcome, Receipt, Store, StoreError};
+
+/// What the sender's ack says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Where the durable part stands; none when there was none.
+    pub receipt: Option<Receipt>,
+    /// Whether the same request was applied before, and this time nothing was done.
+    pub duplicate: bool,
+}
+
+/// From effects to the store and the relay.
+#[derive(Clone)]
+pub struct Effects {
+    store: Arc<dyn Store>,
+    relay: Arc<Relay>,
+    clock: Clock,
+}
+
+impl std::fmt::Debug for Effects {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Effects").finish_non_exhaustive()
+    }
+}
+
+impl Effects {
+    /// Effects that end in this store and this relay.
+    pub fn new(store: Arc<dyn Store>, relay: Arc<Relay>, clock: Clock) -> Self {
+        Self { store, relay, clock }
+    }
+
+    /// Applies all effects of an event, or none. When this returns, what was to be kept is kept, and everyone who is to
+    /// hear of it has been sent it or will be.
+    pub async fn apply(&self, channel: &ChannelKey, event: &Event, effects: Vec<Effect>) -> Result<Applied, Refusal> {
+        let mut commit = Commit {
+            channel: channel.channel,
+            sender: event.user.clone(),
+            request: event.client_id.clone().map(|id| (id, digest(event))),
+            drafts: Vec::new(),
+            reads: Vec::new(),
+            at: self.clock.now(),
+        };
+        let mut signals = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Store(draft) => commit.drafts.push((MessageId(self.clock.uuid()), draft)),
+                Effect::MarkRead(mark) => commit.reads.push(mark),
+                Effect::Broadcast(signal) => signals.push(signal),
+            }
+        }
+        let mut receipt = None;
+        if !commit.drafts.is_empty() || !commit.reads.is_empty() {
+            match self.store.commit(&channel.tenant, &commit).await.map_err(|error| refusal(&error))? {
+                Outcome::Done(committed) => {
+                    self.tell(channel, event, &committed);
+                    receipt = Some(committed.receipt);
+                }
+                Outcome::Duplicate(first) => return Ok(Applied { receipt: Some(first), duplicate: true }),
+                Outcome::IdConflict => {
+                    let message = "this id was used before for another frame";
+                    return Err(Refusal::new(ErrorCode::IdConflict, message));
+                }
+                Outcome::UnknownMessage => return Err(unknown_message()),
+                Outcome::UnknownChannel => return Err(Refusal::unknown_channel()),
+            }
+        }
+        for signal in signals {
+            self.relay.publish(channel, notice(channel, signal));
+        }
+        Ok(Applied { receipt, duplicate: false })
+    }
+
+    fn tell(&self, channel: &ChannelKey, event: &Event, committed: &Committed) {
+        let echo = event.session.zip(event.client_id.as_ref());
+        for message in &committed.messages {
+            self.relay.publish(channel, said(message, echo));
+        }
+        for read in &committed.reads {
+            let frame = WireFrame::json(&Reading {
+                kind: &read.kind,
+                channel: channel.channel,
+                seq: read.seq,
+                user: &event.user,
+                message_id: read.message,
+                read_at: read.read_at,
+            });
+            let delivery =
+                Delivery { seq: None, class: Class::Durable, audience: Audience::Channel, frame, echo: None };
+            self.relay.publish(channel, delivery);
+        }
+    }
+}
+
+/// The answer for a frame that names a message which is not in the channel.
+pub fn unknown_message() -> Refusal {
+    Refusal::new(ErrorCode::BadRequest, "there is no such message in this channel")
+}
+
+/// What a client hears when the store fails; the operator reads the reason in the log.
+pub fn refusal(error: &StoreError) -> Refusal {
+    match error {
+        StoreError::Unavailable(_) => {
+            tracing::warn!(%error, "the store is away");
+            Refusal::unavailable()
+        }
+        _ => {
+            tracing::error!(%error, "the store failed");
+            Refusal::new(ErrorCode::Internal, "the broker failed; its operator can read why in the log")
+        }
+    }
+}
+
+/// What a client hears when something other than the store is away.
+pub fn away(what: &'static str, error: &dyn std::error::Error) -> Refusal {
+    tracing::warn!(what, %error, "not available");
+    Refusal { retry_after_ms: Some(1_000), ..Refusal::new(ErrorCode::Unavailable, "not available now; try again") }
+}
+
+fn notice(channel: &ChannelKey, signal: Signal) -> Delivery {
+    let frame = WireFrame::json(&Notice { kind: &signal.kind, channel: channel.channel, payload: &signal.payload });
+    Delivery { seq: None, class: Class::Ephemeral, audience: signal.audience, frame, echo: None }
+}
+
+/// What an idempotency key stands for: the channel and the frame as it was sent.
+fn digest(event: &Event) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    hasher.update(event.channel.0.as_bytes());
+    hasher.update(event.payload.as_bytes());
+    hasher.finalize().into()
+}

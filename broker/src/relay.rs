@@ -1,0 +1,203 @@
+//! Takes what was committed to this node's hub and to the other nodes, and fills holes from the store.
+//!
+//! The hub says when a frame is missing; the bus may have lost it; the store has it. Nothing here decides what is sent or
+//! to whom: it carries deliveries as they are.
+
+mod envelope;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::bus::{Bus, Inbox, Incoming};
+use crate::hub::{Class, Delivery, Feed, Hub, Subscriber};
+use crate::model::{Audience, ChannelKey, Message, SessionId, UserId};
+use crate::protocol::{Said, WireFrame};
+use crate::store::{Span, Store, StoreError};
+
+/// How long a hole waits for a bus message that is only late.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long after a failed read of the store a hole is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// How many messages one read of the store brings to fill a hole.
+const PAGE: u32 = 200;
+
+/// How many channels are being repaired at once.
+const REPAIRS: usize = 8;
+
+const JOIN_LOCKS: usize = 64;
+
+/// Between store, bus and hub.
+pub struct Relay {
+    hub: Arc<Hub>,
+    bus: Arc<dyn Bus>,
+    store: Arc<dyn Store>,
+    repairs: Arc<Semaphore>,
+    /// Orders joining and leaving of one channel, so that the bus subscription of a channel always matches the hub. Held
+    /// across a call to the bus and one to the store, hence asynchronous; other channels mostly take other locks.
+    joins: [Mutex<()>; JOIN_LOCKS],
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay").finish_non_exhaustive()
+    }
+}
+
+impl Relay {
+    /// Starts taking in what other nodes send. Ends when the bus does.
+    pub fn start(hub: Arc<Hub>, bus: Arc<dyn Bus>, inbox: Inbox, store: Arc<dyn Store>) -> Arc<Self> {
+        let relay = Arc::new(Self {
+            hub,
+            bus,
+            store,
+            repairs: Arc::new(Semaphore::new(REPAIRS)),
+            joins: std::array::from_fn(|_| Mutex::new(())),
+        });
+        tokio::spawn(receive(Arc::downgrade(&relay), inbox));
+        relay
+    }
+
+    /// Hands a delivery to the sessions here and to the other nodes. Never waits.
+    pub fn publish(self: &Arc<Self>, channel: &ChannelKey, delivery: Delivery) {
+        self.bus.publish(channel, envelope::frame(&delivery));
+        self.deliver(channel, delivery);
+    }
+
+    /// Cuts a member's sessions off from a channel, on all nodes.
+    pub fn revoke(&self, channel: &ChannelKey, user: &UserId) {
+        self.bus.publish(channel, envelope::revoke(user));
+        self.hub.revoke(channel, user);
+    }
+
+    /// Adds a session to a channel: when this returns, nothing committed from now on passes it by. The first session of
+    /// a channel subscribes the node and opens the channel's sequence at the store's position.
+    pub async fn join(&self, channel: &ChannelKey, subscriber: Arc<Subscriber>) -> Result<Arc<Feed>, StoreError> {
+        let _joining = self.lock(channel).lock().await;
+        let session = subscriber.session;
+        let (feed, first) = self.hub.join(channel, subscriber);
+        if first {
+            let opened = self.open(channel, &feed).await;
+            if let Err(error) = opened {
+                self.hub.leave(channel, session);
+                self.unsubscribe(channel).await;
+                return Err(error);
+            }
+        }
+        Ok(feed)
+    }
+
+    /// Takes a session out of a channel; the last one unsubscribes the node.
+    pub async fn leave(&self, channel: &ChannelKey, session: SessionId) {
+        let _leaving = self.lock(channel).lock().await;
+        if self.hub.leave(channel, session) {
+            self.unsubscribe(channel).await;
+        }
+    }
+
+    async fn open(&self, channel: &ChannelKey, feed: &Feed) -> Result<(), StoreError> {
+        if let Err(error) = self.bus.subscribe(channel).await {
+            // The bus is a hint: without it the channel works, and what other nodes send comes from the store.
+            tracing::warn!(%error, "failed to subscribe a channel to the bus");
+        }
+        let position = self.store.channel(&channel.tenant, channel.channel).await?.map_or(0, |channel| channel.seq);
+        feed.open_at(position);
+        Ok(())
+    }
+
+    async fn unsubscribe(&self, channel: &ChannelKey) {
+        if let Err(error) = self.bus.unsubscribe(channel).await {
+            tracing::warn!(%error, "failed to unsubscribe a channel from the bus");
+        }
+    }
+
+    fn deliver(self: &Arc<Self>, channel: &ChannelKey, delivery: Delivery) {
+        let class = if delivery.class == Class::Durable { "durable" } else { "ephemeral" };
+        metrics::counter!("switchboard_deliveries_total", "class" => class).increment(1);
+        if self.hub.deliver(channel, delivery).is_some() {
+            self.repair(channel);
+        }
+    }
+
+    /// Reads what a channel's feed is missing from the store, in the background, once at a time.
+    fn repair(self: &Arc<Self>, channel: &ChannelKey) {
+        let Some(feed) = self.hub.feed(channel) else { return };
+        if !feed.begin_repair() {
+            return;
+        }
+        let (relay, channel) = (Arc::clone(self), channel.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(PATIENCE).await;
+                while relay.hub.feed(&channel).is_some() && feed.gap().is_some() {
+                    if let Err(error) = relay.catch_up(&channel, &feed).await {
+                        tracing::warn!(%error, "failed to read what a channel is missing; trying again");
+                        tokio::time::sleep(RETRY).await;
+                    }
+                }
+                feed.end_repair();
+                // A hole that was seen after the last look and before the claim ended is ours.
+                if feed.gap().is_none() || relay.hub.feed(&channel).is_none() || !feed.begin_repair() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Delivers everything after the feed's position that the store has.
+    async fn catch_up(self: &Arc<Self>, channel: &ChannelKey, feed: &Feed) -> Result<(), StoreError> {
+        let _turn = self.repairs.acquire().await.expect("the semaphore is never closed");
+        while let Some(position) = feed.position() {
+            let missed = self.store.messages(&channel.tenant, channel.channel, Span::After(position), PAGE).await?;
+            if missed.is_empty() {
+                return Ok(());
+            }
+            metrics::counter!("switchboard_gap_repairs_total").increment(1);
+            for message in &missed {
+                feed.deliver(said(message, None));
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self, channel: &ChannelKey) -> &Mutex<()> {
+        let mut hasher = DefaultHasher::new();
+        channel.hash(&mut hasher);
+        let index = usize::try_from(hasher.finish() % JOIN_LOCKS as u64).expect("less than the number of locks");
+        &self.joins[index]
+    }
+}
+
+/// The delivery of a durable message. The socket it came from gets its own copy.
+pub fn said(message: &Message, echo: Option<(SessionId, &crate::model::ClientId)>) -> Delivery {
+    let said = Said { kind: &message.kind, channel: message.channel, seq: message.seq, message };
+    let frame = WireFrame::json(&said);
+    let echo =
+        echo.map(|(session, id)| (session, WireFrame::text(&crate::protocol::with_client_id(&frame.payload(), id))));
+    Delivery { seq: Some(message.seq), class: Class::Durable, audience: Audience::Channel, frame, echo }
+}
+
+async fn receive(relay: std::sync::Weak<Relay>, mut inbox: Inbox) {
+    while let Some(incoming) = inbox.recv().await {
+        let Some(relay) = relay.upgrade() else { return };
+        match incoming {
+            Incoming::Message(channel, bytes) => match envelope::open(&bytes) {
+                Some(envelope::Opened::Frame(delivery)) => relay.deliver(&channel, delivery),
+                Some(envelope::Opened::Revoke(user)) => relay.hub.revoke(&channel, &user),
+                None => tracing::warn!("a message on the bus is not this broker's; is another program using it?"),
+            },
+            Incoming::Reconnected => {
+                for channel in relay.hub.channels() {
+                    let Some(feed) = relay.hub.feed(&channel) else { continue };
+                    if let Err(error) = relay.catch_up(&channel, &feed).await {
+                        tracing::warn!(%error, "failed to check a channel after the bus came back");
+                    }
+                }
+            }
+        }
+    }
+}
