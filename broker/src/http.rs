@@ -1,0 +1,92 @@
+//! The HTTP server: sockets are upgraded, everything else goes to the routes.
+//!
+//! No message is handled here. A request that is refused before anyone is identified learns nothing of tenants.
+
+mod admin;
+mod connection;
+mod page;
+mod rest;
+mod upgrade;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::bus::Bus;
+use crate::config::Config;
+use crate::session::Services;
+
+/// What requests work with.
+pub struct State {
+    /// What sessions work with, too.
+    pub services: Arc<Services>,
+    /// Whether other nodes can be reached.
+    pub bus: Arc<dyn Bus>,
+    /// Renders the metrics.
+    pub metrics: PrometheusHandle,
+    /// Origins that browsers may come from; none means the page's own.
+    pub allowed_origins: Vec<String>,
+    /// A place for each socket.
+    pub sockets: Arc<Semaphore>,
+    /// The live sockets.
+    pub sessions: TaskTracker,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
+}
+
+/// Why the server does not listen.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to listen on {address} (set {flag} to another one): {source}")]
+pub struct ListenError {
+    address: SocketAddr,
+    flag: &'static str,
+    #[source]
+    source: std::io::Error,
+}
+
+/// The two listeners, bound but not yet served.
+#[derive(Debug)]
+pub struct Listeners {
+    public: TcpListener,
+    admin: TcpListener,
+}
+
+impl Listeners {
+    /// Binds both addresses.
+    pub async fn bind(config: &Config) -> Result<Self, ListenError> {
+        let bind = |address: SocketAddr, flag| async move {
+            TcpListener::bind(address).await.map_err(|source| ListenError { address, flag, source })
+        };
+        let public = bind(config.listen.public, "--listen").await?;
+        let admin = bind(config.listen.admin, "--admin-listen").await?;
+        Ok(Self { public, admin })
+    }
+
+    /// The address for clients, with the port that was really taken.
+    pub fn public_address(&self) -> std::io::Result<SocketAddr> {
+        self.public.local_addr()
+    }
+
+    /// The address for operators.
+    pub fn admin_address(&self) -> std::io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// Accepts until `stop` turns true. Connections that are open then go on.
+    pub async fn serve(self, state: Arc<State>, stop: watch::Receiver<bool>) {
+        let public = connection::Routes::new(rest::routes(Arc::clone(&state)), Some(Arc::clone(&state)));
+        let admin = connection::Routes::new(admin::routes(state), None);
+        tokio::join!(
+            connection::accept(self.public, public, stop.clone()),
+            connection::accept(self.admin, admin, stop),
+        );
+    }
+}

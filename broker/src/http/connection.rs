@@ -1,0 +1,109 @@
+//! Accepts connections and speaks HTTP on them.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tower::ServiceExt;
+
+use super::{State, upgrade};
+
+/// How long a client may take for the head of a request.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+
+/// Connections that speak HTTP at once. A socket gives its place back when it is upgraded.
+const CONNECTIONS: usize = 4_096;
+
+/// How long to wait when the process has no file descriptor left.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// Where requests of one listener go.
+#[derive(Clone)]
+pub(super) struct Routes {
+    router: axum::Router,
+    /// On the listener for clients: what sockets need.
+    sockets: Option<Arc<State>>,
+}
+
+impl Routes {
+    pub(super) fn new(router: axum::Router, sockets: Option<Arc<State>>) -> Self {
+        Self { router, sockets }
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> Result<Response, Infallible> {
+        if let Some(state) = &self.sockets
+            && request.uri().path().starts_with("/ws/")
+        {
+            if request.method() != Method::GET {
+                return Ok(upgrade::refusal(StatusCode::METHOD_NOT_ALLOWED, "a socket is opened with GET"));
+            }
+            return Ok(upgrade::open(state, request));
+        }
+        self.router.oneshot(request.map(Body::new)).await
+    }
+}
+
+/// Accepts until `stop` turns true.
+pub(super) async fn accept(listener: TcpListener, routes: Routes, mut stop: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopped(&mut stop) => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (routes, stop) = (routes.clone(), stop.clone());
+                tokio::spawn(async move {
+                    serve(stream, routes, stop).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "failed to accept a connection");
+                tokio::time::sleep(BREATH).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, routes: Routes, mut stop: watch::Receiver<bool>) {
+    // A message is small and wants to go now.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let service = service_fn(move |request| routes.clone().answer(request));
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_WITHIN)
+            .max_buf_size(32 * 1024)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+    );
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Returns when `stop` turned true, or nobody can turn it any more.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}

@@ -1,0 +1,46 @@
+//! The REST routes for clients and for backends, a noun a file.
+
+mod channels;
+mod error;
+mod extract;
+mod me;
+mod members;
+mod messages;
+mod paging;
+mod presence;
+mod tokens;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{delete, get, post};
+
+use super::{State, admin, page};
+use error::ApiError;
+
+/// The largest request body, in bytes: a frame's content with room for what surrounds it.
+const MAX_BODY: usize = 128 * 1024;
+
+/// The routes of the listener for clients.
+pub(super) fn routes(state: Arc<State>) -> Router {
+    Router::new()
+        .route("/api/token/", post(tokens::log_in))
+        .route("/api/token/refresh/", post(tokens::refresh))
+        .route("/api/token/verify/", post(tokens::verify))
+        .route("/api/token/blacklist/", post(tokens::blacklist))
+        .route("/api/me/", get(me::show))
+        .route("/api/channels/", get(channels::list).post(channels::create))
+        .route("/api/channels/{channel}/", get(channels::show))
+        .route("/api/channels/{channel}/members/", get(members::list).post(members::add))
+        .route("/api/channels/{channel}/members/{user}/", delete(members::remove))
+        .route("/api/channels/{channel}/messages/", get(messages::list).post(messages::post))
+        .route("/api/channels/{channel}/presence/", get(presence::list))
+        .route("/api/channels/{channel}/read/", post(messages::read))
+        .merge(admin::health())
+        .merge(page::routes())
+        .fallback(async || ApiError::not_found())
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(state)
+}

@@ -1,0 +1,138 @@
+//! `/api/channels/{channel}/messages/`: history by `seq`, and posting through the handlers that sockets use.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State as Extract};
+use axum::http::{StatusCode, Uri};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::super::State;
+use super::error::ApiError;
+use super::extract::{Body, Seat};
+use super::paging::{Page, limit, link};
+use crate::model::{ChannelId, ChannelKey, Epoch, Message, MessageId, Timestamp};
+use crate::protocol::{ClientFrame, parse};
+use crate::router::Routed;
+use crate::store::Span;
+
+/// The type of a posted frame that names none.
+const DEFAULT_TYPE: &str = "chat.message";
+
+/// The type behind `/read/`.
+const READ_TYPE: &str = "message.read";
+
+#[derive(Deserialize)]
+pub(super) struct ListQuery {
+    limit: Option<u32>,
+    before: Option<u64>,
+    after: Option<u64>,
+}
+
+/// Messages in ascending `seq`: the newest, those before a `seq`, or those after one. `previous` leads to older ones,
+/// `next` to newer ones.
+pub(super) async fn list(
+    Extract(state): Extract<Arc<State>>,
+    seat: Seat,
+    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+    uri: Uri,
+) -> Result<Json<Page<Message>>, ApiError> {
+    let Query(query) =
+        query.map_err(|_| ApiError::bad(None, "`before`, `after` and `limit` are whole numbers from 0 on"))?;
+    let span = match (query.before, query.after) {
+        (Some(_), Some(_)) => return Err(ApiError::bad(None, "give `before` or `after`, not both")),
+        (Some(before), None) => Span::Before(before),
+        (None, Some(after)) => Span::After(after),
+        (None, None) => Span::Latest,
+    };
+    let limit = limit(query.limit)?;
+    let results = state.services.store.messages(&seat.principal.tenant, seat.channel, span, limit).await?;
+    let full = results.len() == limit as usize;
+    let older = results.first().map(|first| first.seq).filter(|seq| *seq > 1);
+    let newer = results.last().map(|last| last.seq).filter(|_| full || !matches!(span, Span::After(_)));
+    let previous = older.map(|seq| link(&uri, limit, "before", &seq.to_string()));
+    let next = match span {
+        Span::Latest => None,
+        _ => newer.map(|seq| link(&uri, limit, "after", &seq.to_string())),
+    };
+    Ok(Json(Page { next, previous, results }))
+}
+
+/// What a post answers: what an ack says.
+#[derive(Serialize)]
+pub(super) struct Posted {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<MessageId>,
+    channel: ChannelId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<Epoch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+    created_at: Timestamp,
+    duplicate: bool,
+}
+
+/// Takes a frame as a socket would send it; `id` makes it idempotent. 201 when something was stored, 200 when the same
+/// request was answered before or nothing was to be stored.
+pub(super) async fn post(
+    Extract(state): Extract<Arc<State>>,
+    seat: Seat,
+    Body(mut frame): Body<Map<String, Value>>,
+) -> Result<(StatusCode, Json<Posted>), ApiError> {
+    frame.entry("type").or_insert_with(|| DEFAULT_TYPE.into());
+    dispatch(&state, seat, frame).await
+}
+
+/// Marks everything up to a message as read, by the handler of that type.
+pub(super) async fn read(
+    Extract(state): Extract<Arc<State>>,
+    seat: Seat,
+    Body(mut frame): Body<Map<String, Value>>,
+) -> Result<(StatusCode, Json<Posted>), ApiError> {
+    frame.insert("type".to_owned(), READ_TYPE.into());
+    dispatch(&state, seat, frame).await
+}
+
+async fn dispatch(
+    state: &State,
+    seat: Seat,
+    mut frame: Map<String, Value>,
+) -> Result<(StatusCode, Json<Posted>), ApiError> {
+    // The path names the channel.
+    frame.remove("channel");
+    let text = Value::Object(frame).to_string();
+    let event = match parse(text).map_err(|bad| bad.refusal)? {
+        ClientFrame::Event(event) => event,
+        _ => return Err(ApiError::bad(Some("type"), "this type is for sockets alone")),
+    };
+    let services = &state.services;
+    let key = ChannelKey { tenant: seat.principal.tenant, channel: seat.channel };
+    match services.router.dispatch(&key, &seat.principal.user, None, event).await {
+        Routed::Refused(refusal) | Routed::Dropped(refusal) => Err(refusal.into()),
+        Routed::Applied(applied) => {
+            let duplicate = applied.duplicate;
+            let stored = applied.receipt.as_ref().is_some_and(|receipt| receipt.message.is_some()) && !duplicate;
+            let status = if stored { StatusCode::CREATED } else { StatusCode::OK };
+            let posted = match applied.receipt {
+                Some(receipt) => Posted {
+                    message_id: receipt.message,
+                    channel: seat.channel,
+                    epoch: Some(receipt.epoch),
+                    seq: Some(receipt.seq),
+                    created_at: receipt.created_at,
+                    duplicate,
+                },
+                None => Posted {
+                    message_id: None,
+                    channel: seat.channel,
+                    epoch: None,
+                    seq: None,
+                    created_at: services.clock.now(),
+                    duplicate,
+                },
+            };
+            Ok((status, Json(posted)))
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! `/api/token/…`: the paths and answers of SimpleJWT.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State as Extract;
+use serde::Deserialize;
+
+use super::super::State;
+use super::error::ApiError;
+use super::extract::Body;
+use crate::auth::Pair;
+
+#[derive(Deserialize)]
+pub(super) struct LogIn {
+    tenant: String,
+    username: String,
+    password: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Refresh {
+    refresh: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Verify {
+    token: String,
+}
+
+/// A pair of tokens for a password.
+pub(super) async fn log_in(
+    Extract(state): Extract<Arc<State>>,
+    Body(body): Body<LogIn>,
+) -> Result<Json<Pair>, ApiError> {
+    Ok(Json(state.services.identity.log_in(&body.tenant, &body.username, &body.password).await?))
+}
+
+/// A new pair for a refresh token, which is then spent.
+pub(super) async fn refresh(
+    Extract(state): Extract<Arc<State>>,
+    Body(body): Body<Refresh>,
+) -> Result<Json<Pair>, ApiError> {
+    Ok(Json(state.services.identity.refresh(&body.refresh).await?))
+}
+
+/// `{}` for a token that counts.
+pub(super) async fn verify(
+    Extract(state): Extract<Arc<State>>,
+    Body(body): Body<Verify>,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    state.services.identity.verify(&body.token).await?;
+    Ok(Json(serde_json::json!({})))
+}
+
+/// Spends a refresh token without giving a new pair, as a log-out does.
+pub(super) async fn blacklist(
+    Extract(state): Extract<Arc<State>>,
+    Body(body): Body<Refresh>,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    state.services.identity.refresh(&body.refresh).await?;
+    Ok(Json(serde_json::json!({})))
+}

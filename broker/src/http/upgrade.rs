@@ -1,0 +1,175 @@
+//! From a request to a socket.
+
+use std::sync::Arc;
+
+use axum::extract::Query;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
+use hyper::body::Incoming;
+use hyper::header::{HOST, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION};
+use hyper::{HeaderMap, Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+
+use super::State;
+use crate::protocol::{Close, SUBPROTOCOL};
+use crate::session::{self, Arrival, Scope};
+
+#[derive(Debug, Default, Deserialize)]
+struct Parameters {
+    token: Option<String>,
+}
+
+/// Answers a request below `/ws/`: with the handshake when it is one, else with what is wrong.
+pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>) -> Response {
+    let Some(scope) = scope(request.uri().path()) else {
+        return refusal(StatusCode::NOT_FOUND, "sockets are at /ws/ and /ws/chat/{channel}/");
+    };
+    if !is_upgrade_request(&request) {
+        return refusal(
+            StatusCode::BAD_REQUEST,
+            "this is a WebSocket: send Connection: Upgrade and Upgrade: websocket",
+        );
+    }
+    if !origin_allowed(request.headers(), &state.allowed_origins) {
+        return refusal(StatusCode::FORBIDDEN, "this origin may not open sockets; see --allowed-origin");
+    }
+    let offered = Offered::read(request.headers());
+    let token = query_token(request.uri()).or(offered.token);
+    let (handshake, upgraded) = match upgrade(&mut request) {
+        Ok(done) => done,
+        Err(_) => {
+            let mut response = refusal(StatusCode::UPGRADE_REQUIRED, "send Sec-WebSocket-Key and version 13");
+            response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            return response;
+        }
+    };
+    let state_of_socket = Arc::clone(state);
+    state.sessions.spawn(async move {
+        let Some((stream, early)) = connection(upgraded).await else { return };
+        let arrival = Arrival { stream, early, scope, token };
+        match state_of_socket.sockets.try_acquire() {
+            Ok(_place) => session::run(Arc::clone(&state_of_socket.services), arrival).await,
+            Err(_) => {
+                metrics::counter!("switchboard_sessions_dropped_total", "reason" => "connection_limit").increment(1);
+                session::turn_away(arrival, Close::ConnectionLimit).await;
+            }
+        }
+    });
+    let mut response = handshake.map(axum::body::Body::new);
+    if offered.subprotocol {
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    response
+}
+
+/// A refusal before the handshake, in the form of the other routes.
+pub(super) fn refusal(status: StatusCode, message: &'static str) -> Response {
+    let name = if status == StatusCode::FORBIDDEN { "denied" } else { "bad_request" };
+    let body = serde_json::json!({"error": {"code": name, "message": message, "retryable": false}});
+    (status, axum::Json(body)).into_response()
+}
+
+/// `/ws/` and `/ws/chat/{channel}/`, each with or without the last slash.
+fn scope(path: &str) -> Option<Scope> {
+    let rest = path.strip_prefix("/ws/")?;
+    if rest.is_empty() {
+        return Some(Scope::Many);
+    }
+    let channel = rest.strip_prefix("chat/")?;
+    let channel = channel.strip_suffix('/').unwrap_or(channel);
+    (!channel.is_empty() && !channel.contains('/')).then(|| Scope::One(channel.to_owned()))
+}
+
+fn query_token(uri: &Uri) -> Option<String> {
+    Query::<Parameters>::try_from_uri(uri).ok().and_then(|Query(parameters)| parameters.token)
+}
+
+/// What the client offers in `Sec-WebSocket-Protocol`.
+#[derive(Default)]
+struct Offered {
+    subprotocol: bool,
+    token: Option<String>,
+}
+
+impl Offered {
+    fn read(headers: &HeaderMap) -> Self {
+        let mut offered = Self::default();
+        let lists = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+        for item in lists.flat_map(|list| list.split(',')).map(str::trim) {
+            if item == SUBPROTOCOL {
+                offered.subprotocol = true;
+            } else if let Some(token) = item.strip_prefix("bearer.") {
+                offered.token = Some(token.to_owned());
+            }
+        }
+        offered
+    }
+}
+
+/// A browser says where its page is from; other clients say nothing and need no leave. Without a setting, the page must
+/// come from the host that the request is for.
+fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
+    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let Ok(origin) = origin.to_str() else { return false };
+    if !allowed.is_empty() {
+        return allowed.iter().any(|one| one == "*" || one.eq_ignore_ascii_case(origin));
+    }
+    let own = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let named = origin.split_once("://").map(|(_, host)| host);
+    matches!((own, named), (Some(own), Some(named)) if own.eq_ignore_ascii_case(named))
+}
+
+/// The connection below a finished handshake, and the bytes that came right behind it.
+async fn connection(upgraded: UpgradeFut) -> Option<(TcpStream, Bytes)> {
+    let socket = upgraded.await.inspect_err(|error| tracing::debug!(%error, "a handshake was not finished")).ok()?;
+    let parts = socket.into_inner().into_inner().downcast::<TokioIo<TcpStream>>().ok()?;
+    Some((parts.io.into_inner(), parts.read_buf))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn both_paths_are_known_and_no_other() {
+        assert_eq!(scope("/ws/"), Some(Scope::Many));
+        assert_eq!(scope("/ws/chat/abc/"), Some(Scope::One("abc".to_owned())));
+        assert_eq!(scope("/ws/chat/abc"), Some(Scope::One("abc".to_owned())));
+        for other in ["/ws/chat/", "/ws/chat//", "/ws/chat/a/b/", "/ws/other/", "/ws"] {
+            assert_eq!(scope(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_page_may_come_from_the_own_host_or_from_those_that_are_set() {
+        let own = headers(&[("origin", "http://chat.test:8080"), ("host", "chat.test:8080")]);
+        let foreign = headers(&[("origin", "https://evil.test"), ("host", "chat.test")]);
+        let null = headers(&[("origin", "null"), ("host", "chat.test")]);
+        let none = headers(&[("host", "chat.test")]);
+        assert!(origin_allowed(&own, &[]) && origin_allowed(&none, &[]));
+        assert!(!origin_allowed(&foreign, &[]) && !origin_allowed(&null, &[]));
+        let set = ["https://evil.test".to_owned()];
+        assert!(origin_allowed(&foreign, &set) && !origin_allowed(&own, &set));
+        assert!(origin_allowed(&null, &["*".to_owned()]));
+    }
+
+    #[test]
+    fn a_token_may_come_as_a_subprotocol() {
+        let offered = Offered::read(&headers(&[("sec-websocket-protocol", "switchboard.v1, bearer.a.b.c")]));
+        assert!(offered.subprotocol);
+        assert_eq!(offered.token.as_deref(), Some("a.b.c"));
+        assert_eq!(query_token(&Uri::from_static("/ws/?token=a.b.c&x=1")).as_deref(), Some("a.b.c"));
+        assert_eq!(query_token(&Uri::from_static("/ws/")), None);
+    }
+}

@@ -1,0 +1,306 @@
+//! One socket: who is behind it, which channels it is in, and what it asks for.
+//!
+//! A session is one task. Within it, reading, sending on what the socket did not take at once, the clock and the work on
+//! frames go on side by side, so that a slow handler delays neither a ping nor what others say. Frames are worked on in
+//! the order they came. The session decides nothing about message types: what is not the broker's own goes to the router.
+
+mod channels;
+mod socket;
+mod work;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::config::Limits;
+use crate::hub::{Class, Outbox};
+use crate::identity::{Identity, IdentityError};
+use crate::model::{Clock, Kind, Principal, SessionId, Timestamp};
+use crate::presence::Presence;
+use crate::protocol::{ClientFrame, Close, MAX_FRAME, Welcome, WireFrame, parse};
+use crate::relay::Relay;
+use crate::router::Router;
+use crate::store::Store;
+
+use socket::{End, Inbound, Reader};
+use work::Worker;
+
+/// How often the broker pings.
+pub const PING_EVERY: Duration = Duration::from_secs(25);
+
+/// How long it waits for the pong.
+const PONG_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a socket without a token has for its `auth` frame.
+const AUTH_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a live socket has to bring a new token after its token ended.
+const REFRESH_WITHIN: Duration = Duration::from_secs(25);
+
+/// How long a closing socket has to take what is still queued, and to close from its side.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long the frames that a client sent before its socket ended may take to finish.
+const FINISH_WITHIN: Duration = Duration::from_secs(5);
+
+/// Frames of one socket that may wait for those before them; beyond it the socket is not read.
+const WAITING_FRAMES: usize = 32;
+
+/// What sessions work with.
+pub struct Services {
+    /// Who is behind a token.
+    pub identity: Arc<Identity>,
+    /// Where frames go.
+    pub router: Arc<Router>,
+    /// Where channels' frames come from.
+    pub relay: Arc<Relay>,
+    /// What a channel looks like.
+    pub store: Arc<dyn Store>,
+    /// Who is where.
+    pub presence: Arc<dyn Presence>,
+    /// Time and ids.
+    pub clock: Clock,
+    /// Bounds.
+    pub limits: Limits,
+    /// Turns true when the broker is going away.
+    pub draining: watch::Receiver<bool>,
+    /// The kind of the notice that a member came into a channel.
+    pub joined: Kind,
+    /// The kind of the notice that a member left a channel.
+    pub left: Kind,
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Services").finish_non_exhaustive()
+    }
+}
+
+/// What a socket is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// One channel, named in the path as the client wrote it.
+    One(String),
+    /// Any number of channels, by `subscribe`.
+    Many,
+}
+
+/// A socket whose handshake is done.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The connection.
+    pub stream: TcpStream,
+    /// What came right behind the handshake.
+    pub early: Bytes,
+    /// What it is for.
+    pub scope: Scope,
+    /// The token it brought, if any.
+    pub token: Option<String>,
+}
+
+/// What the parts of one session share.
+struct Session {
+    services: Arc<Services>,
+    id: SessionId,
+    outbox: Arc<Outbox>,
+    scope: Scope,
+    /// Milliseconds since the epoch; moved by `auth.refresh`.
+    expires_at: AtomicI64,
+    awaiting_pong: AtomicBool,
+    /// Frames that still wait are given up.
+    out_of_time: AtomicBool,
+}
+
+/// Runs a socket to its end.
+pub async fn run(services: Arc<Services>, arrival: Arrival) {
+    let Arrival { stream, early, scope, token } = arrival;
+    let (read, write) = stream.into_split();
+    let outbox = Arc::new(Outbox::new(Some(write), services.limits.outbound_bytes));
+    let mut reader = Reader::new(read, early);
+    let session = Session {
+        id: SessionId(services.clock.uuid()),
+        services,
+        outbox: Arc::clone(&outbox),
+        scope,
+        expires_at: AtomicI64::new(i64::MAX),
+        awaiting_pong: AtomicBool::new(false),
+        out_of_time: AtomicBool::new(false),
+    };
+    let end = {
+        let mut live = Box::pin(session.live(&mut reader, token));
+        tokio::select! {
+            end = &mut live => end,
+            // The close is out, or the socket is broken; the session sees that too and leaves what it was in.
+            () = outbox.run() => live.await,
+        }
+    };
+    if let End::Close(close) = end {
+        outbox.close(close);
+    }
+    say_goodbye(&outbox, &mut reader).await;
+}
+
+/// Closes a socket that is one too many.
+pub async fn turn_away(arrival: Arrival, close: Close) {
+    let (read, write) = arrival.stream.into_split();
+    let outbox = Outbox::new(Some(write), 0);
+    outbox.close(close);
+    say_goodbye(&outbox, &mut Reader::new(read, arrival.early)).await;
+}
+
+/// Sends what is left and the close, if one was asked for, and waits for the client to close too.
+async fn say_goodbye(outbox: &Outbox, reader: &mut Reader) {
+    if outbox.is_closing() {
+        let _ = timeout(CLOSE_WITHIN, async {
+            outbox.run().await;
+            reader.until_closed().await;
+        })
+        .await;
+    }
+}
+
+impl Session {
+    /// From the token to the end. What the session was in, it has left when this returns.
+    async fn live(&self, reader: &mut Reader, token: Option<String>) -> End {
+        let principal = match self.authenticate(reader, token).await {
+            Ok(principal) => principal,
+            Err(end) => return end,
+        };
+        self.expires_at.store(principal.expires_at.0, Ordering::Relaxed);
+        let (frames, queue) = mpsc::channel(WAITING_FRAMES);
+        let mut worker = Worker::new(self, principal, queue);
+        if let Err(close) = worker.open().await {
+            worker.leave_all().await;
+            return End::Close(close);
+        }
+        metrics::gauge!("switchboard_sessions").increment(1.0);
+        let end = {
+            let mut work = Box::pin(worker.run());
+            let end = tokio::select! {
+                close = &mut work => Err(close.map_or(End::Gone, End::Close)),
+                end = self.read(reader, frames) => Ok(end),
+                close = self.watch_clock() => Ok(End::Close(close)),
+                () = self.outbox.closing() => Ok(End::Gone),
+                () = self.drained() => Ok(End::Close(Close::Draining)),
+            };
+            match end {
+                Err(end) => end,
+                // The reader is gone and with it the queue's sender: what the client sent before is still worked on.
+                // The frame at hand is never dropped half-way: a commit that nobody tells the others of would be the
+                // result, or a seat that nobody gives up. Each of its steps is bounded.
+                Ok(end) => {
+                    if timeout(FINISH_WITHIN, &mut work).await.is_err() {
+                        self.out_of_time.store(true, Ordering::Relaxed);
+                        work.await;
+                    }
+                    end
+                }
+            }
+        };
+        metrics::gauge!("switchboard_sessions").decrement(1.0);
+        worker.leave_all().await;
+        end
+    }
+
+    async fn authenticate(&self, reader: &mut Reader, token: Option<String>) -> Result<Principal, End> {
+        let token = match token {
+            Some(token) => token,
+            None => {
+                timeout(AUTH_WITHIN, self.auth_frame(reader)).await.map_err(|_| End::Close(Close::AuthTimeout))??
+            }
+        };
+        self.services.identity.principal(&token).await.map_err(|error| match error {
+            IdentityError::Refused => End::Close(Close::Unauthenticated),
+            IdentityError::Busy => End::Close(Close::Overloaded),
+            IdentityError::Store(error) => {
+                tracing::warn!(%error, "failed to find out who opens a socket");
+                End::Close(Close::Overloaded)
+            }
+        })
+    }
+
+    async fn auth_frame(&self, reader: &mut Reader) -> Result<String, End> {
+        loop {
+            match reader.next().await? {
+                Inbound::Text(text) => match parse(text) {
+                    Ok(ClientFrame::Auth { token }) => return Ok(token),
+                    _ => return Err(End::Close(Close::Unauthenticated)),
+                },
+                Inbound::Ping(payload) => self.outbox.push(WireFrame::pong(&payload), Class::Ephemeral),
+                Inbound::Pong => {}
+            }
+        }
+    }
+
+    /// Reads until the client is gone, and queues its frames for the worker.
+    async fn read(&self, reader: &mut Reader, frames: mpsc::Sender<Box<str>>) -> End {
+        loop {
+            match reader.next().await {
+                Ok(Inbound::Text(text)) => {
+                    if frames.send(text.into()).await.is_err() {
+                        return End::Gone;
+                    }
+                }
+                Ok(Inbound::Ping(payload)) => self.outbox.push(WireFrame::pong(&payload), Class::Ephemeral),
+                Ok(Inbound::Pong) => self.awaiting_pong.store(false, Ordering::Relaxed),
+                Err(end) => return end,
+            }
+        }
+    }
+
+    /// Pings, waits for pongs, and watches the token's end.
+    async fn watch_clock(&self) -> Close {
+        let mut next_ping = Instant::now() + PING_EVERY;
+        loop {
+            let left = self.until_token_ends();
+            let deadline = Instant::now() + left;
+            if deadline < next_ping {
+                sleep_until(deadline).await;
+                // A refresh may have moved the end meanwhile.
+                if self.until_token_ends().is_zero() {
+                    return Close::TokenExpired;
+                }
+                continue;
+            }
+            sleep_until(next_ping).await;
+            self.awaiting_pong.store(true, Ordering::Relaxed);
+            self.outbox.push(WireFrame::ping(), Class::Durable);
+            sleep(PONG_WITHIN).await;
+            if self.awaiting_pong.load(Ordering::Relaxed) {
+                return Close::NoPong;
+            }
+            next_ping += PING_EVERY;
+        }
+    }
+
+    fn until_token_ends(&self) -> Duration {
+        let end = Timestamp(self.expires_at.load(Ordering::Relaxed)).plus(REFRESH_WITHIN);
+        self.services.clock.now().until(end)
+    }
+
+    async fn drained(&self) {
+        let mut draining = self.services.draining.clone();
+        if draining.wait_for(|draining| *draining).await.is_err() {
+            // Nobody can ask for a drain any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The first frame on a socket for many channels.
+    fn welcome(&self, principal: &Principal) {
+        let ttl = self.services.clock.now().until(principal.expires_at).as_secs();
+        let frame = WireFrame::json(&Welcome {
+            session: self.id,
+            user: &principal.user,
+            ttl,
+            ping: PING_EVERY.as_secs(),
+            max_bytes: MAX_FRAME,
+        });
+        self.outbox.push(frame, Class::Durable);
+    }
+}

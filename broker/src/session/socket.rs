@@ -1,0 +1,213 @@
+//! The inbound side of a socket: whole text messages, and what breaks RFC 6455.
+//!
+//! The WebSocket library reads frames; it does not refuse unmasked ones, bounds a frame but not a message, and leaves
+//! closing to its user. Those rules are kept here.
+
+use std::io::Cursor;
+
+use bytes::Bytes;
+use fastwebsockets::{CloseCode, Frame, OpCode, Role, WebSocketError, WebSocketRead, after_handshake_split};
+use tokio::io::{AsyncReadExt, Chain, Sink};
+use tokio::net::tcp::OwnedReadHalf;
+
+use crate::protocol::{Close, MAX_READ};
+
+/// The largest payload of a control frame, in bytes (RFC 6455, section 5.5).
+const MAX_CONTROL: usize = 125;
+
+/// What a client sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Inbound {
+    /// A whole text message.
+    Text(String),
+    /// To be answered with a pong of the same payload.
+    Ping(Vec<u8>),
+    /// The answer to a ping.
+    Pong,
+}
+
+/// Why nothing more will be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// To be told with a close.
+    Close(Close),
+    /// The connection is gone.
+    Gone,
+}
+
+/// Reads one socket.
+pub(super) struct Reader {
+    socket: WebSocketRead<Chain<Cursor<Bytes>, OwnedReadHalf>>,
+    /// The parts of a fragmented text message that have come.
+    partial: Option<Vec<u8>>,
+}
+
+impl Reader {
+    /// Reads a socket whose handshake is done. `early` is what came right behind the handshake.
+    pub(super) fn new(half: OwnedReadHalf, early: Bytes) -> Self {
+        let (mut socket, _): (_, fastwebsockets::WebSocketWrite<Sink>) =
+            after_handshake_split(Cursor::new(early).chain(half), tokio::io::sink(), Role::Server);
+        socket.set_auto_close(false);
+        socket.set_auto_pong(false);
+        socket.set_max_message_size(MAX_READ + 1);
+        Self { socket, partial: None }
+    }
+
+    /// The next message. Not safe to drop half-way: whoever calls keeps the future until it is done or the socket is.
+    pub(super) async fn next(&mut self) -> Result<Inbound, End> {
+        loop {
+            let mut frame = self.socket.read_frame(&mut no_reply).await.map_err(|error| end(&error))?;
+            if !is_masked(&mut frame) || (is_control(frame.opcode) && frame.payload.len() > MAX_CONTROL) {
+                return Err(End::Close(Close::ProtocolError));
+            }
+            match frame.opcode {
+                OpCode::Close => return Err(End::Close(answer_to_close(&frame.payload))),
+                OpCode::Ping => return Ok(Inbound::Ping(frame.payload.to_vec())),
+                OpCode::Pong => return Ok(Inbound::Pong),
+                OpCode::Binary => return Err(End::Close(Close::Unsupported)),
+                OpCode::Text if self.partial.is_some() => return Err(End::Close(Close::ProtocolError)),
+                OpCode::Text if frame.fin => return text(frame.payload.into()),
+                OpCode::Text => self.partial = Some(frame.payload.into()),
+                OpCode::Continuation => {
+                    let Some(partial) = &mut self.partial else {
+                        return Err(End::Close(Close::ProtocolError));
+                    };
+                    if partial.len() + frame.payload.len() > MAX_READ {
+                        return Err(End::Close(Close::TooBig));
+                    }
+                    partial.extend_from_slice(&frame.payload);
+                    if frame.fin {
+                        return text(self.partial.take().unwrap_or_default());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads on until the client has closed too, so that a close on its way out is not lost to a reset.
+    pub(super) async fn until_closed(&mut self) {
+        while self.next().await.is_ok() {}
+    }
+}
+
+/// The library sends nothing by itself in this configuration.
+async fn no_reply(_: Frame<'static>) -> Result<(), WebSocketError> {
+    Ok(())
+}
+
+fn text(bytes: Vec<u8>) -> Result<Inbound, End> {
+    String::from_utf8(bytes).map(Inbound::Text).map_err(|_| End::Close(Close::InvalidText))
+}
+
+/// The library keeps the mask to itself, but writes it into a header when asked for one.
+fn is_masked(frame: &mut Frame<'_>) -> bool {
+    let mut head = [0; 16];
+    frame.fmt_head(&mut head);
+    head[1] & 0x80 != 0
+}
+
+fn is_control(opcode: OpCode) -> bool {
+    matches!(opcode, OpCode::Close | OpCode::Ping | OpCode::Pong)
+}
+
+fn answer_to_close(payload: &[u8]) -> Close {
+    match payload {
+        [] => Close::Normal,
+        [high, low, reason @ ..] if CloseCode::from(u16::from_be_bytes([*high, *low])).is_allowed() => {
+            if std::str::from_utf8(reason).is_ok() {
+                Close::Normal
+            } else {
+                Close::InvalidText
+            }
+        }
+        _ => Close::ProtocolError,
+    }
+}
+
+fn end(error: &WebSocketError) -> End {
+    match error {
+        WebSocketError::UnexpectedEOF | WebSocketError::IoError(_) | WebSocketError::ConnectionClosed => End::Gone,
+        WebSocketError::FrameTooLarge => End::Close(Close::TooBig),
+        WebSocketError::InvalidUTF8 => End::Close(Close::InvalidText),
+        _ => End::Close(Close::ProtocolError),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// What the reader makes of bytes that a client sends.
+    async fn read(bytes: &[u8]) -> Result<Inbound, End> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        let (half, _writer) = server.into_split();
+        let (early, late) = bytes.split_at(bytes.len() / 2);
+        client.write_all(late).await.unwrap();
+        client.shutdown().await.unwrap();
+        Reader::new(half, Bytes::copy_from_slice(early)).next().await
+    }
+
+    /// A frame as a client masks it; the mask is zero, so the payload reads as it stands.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![first];
+        match payload.len() {
+            short @ 0..=125 => bytes.push(0x80 | u8::try_from(short).unwrap()),
+            medium @ 126..=65_535 => {
+                bytes.push(0x80 | 126);
+                bytes.extend(u16::try_from(medium).unwrap().to_be_bytes());
+            }
+            long => {
+                bytes.push(0x80 | 127);
+                bytes.extend((long as u64).to_be_bytes());
+            }
+        }
+        bytes.extend([0; 4]);
+        bytes.extend(payload);
+        bytes
+    }
+
+    #[tokio::test]
+    async fn fragments_become_one_message() {
+        let bytes = [frame(0x01, "hé".as_bytes()).as_slice(), &frame(0x00, b"l"), &frame(0x80, b"lo")].concat();
+        assert_eq!(read(&bytes).await, Ok(Inbound::Text("héllo".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn utf_8_is_judged_of_the_whole_message() {
+        let split = "é".as_bytes();
+        let good = [frame(0x01, &split[..1]), frame(0x80, &split[1..])].concat();
+        assert_eq!(read(&good).await, Ok(Inbound::Text("é".to_owned())));
+        let bad = [frame(0x01, &split[..1]), frame(0x80, b"x")].concat();
+        assert_eq!(read(&bad).await, Err(End::Close(Close::InvalidText)));
+        assert_eq!(read(&frame(0x81, b"\xff")).await, Err(End::Close(Close::InvalidText)));
+    }
+
+    #[tokio::test]
+    async fn what_breaks_the_protocol_is_told_apart() {
+        for (name, bytes, close) in [
+            ("unmasked", vec![0x81, 0x02, b'h', b'i'], Close::ProtocolError),
+            ("reserved bit", frame(0xc1, b"hi"), Close::ProtocolError),
+            ("unknown opcode", frame(0x83, b"hi"), Close::ProtocolError),
+            ("continuation of nothing", frame(0x80, b"hi"), Close::ProtocolError),
+            ("text within text", [frame(0x01, b"h"), frame(0x81, b"i")].concat(), Close::ProtocolError),
+            ("fragmented ping", frame(0x09, b""), Close::ProtocolError),
+            ("long ping", frame(0x89, &[0; 126]), Close::ProtocolError),
+            ("long pong", frame(0x8a, &[0; 126]), Close::ProtocolError),
+            ("close of one byte", frame(0x88, b"x"), Close::ProtocolError),
+            ("close with a forbidden code", frame(0x88, &1005_u16.to_be_bytes()), Close::ProtocolError),
+            ("close", frame(0x88, &1000_u16.to_be_bytes()), Close::Normal),
+            ("binary", frame(0x82, b"hi"), Close::Unsupported),
+            ("too big", frame(0x81, &vec![b'x'; MAX_READ + 1]), Close::TooBig),
+            ("too big in parts", [frame(0x01, &vec![b'x'; MAX_READ]), frame(0x80, b"x")].concat(), Close::TooBig),
+        ] {
+            assert_eq!(read(&bytes).await, Err(End::Close(close)), "{name}");
+        }
+        assert_eq!(read(&frame(0x81, &vec![b'x'; MAX_READ])).await.map(|_| ()), Ok(()));
+        assert_eq!(read(&[0x81]).await, Err(End::Gone));
+    }
+}
