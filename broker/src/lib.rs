@@ -4,8 +4,32 @@
 //!
 //! socket → session → router → handler → effects → store → bus → hub → socket
 
-pub mod model;
+pub mod cli;
+
+pub mod broker;
+pub mod http;
+
+pub mod identity;
+pub mod session;
+
+pub mod router;
+
+pub mod plugin;
+pub mod reads;
+
+pub mod effects;
+
+pub mod store;
+
+pub mod relay;
 
 pub mod bus;
+
+pub mod hub;
 pub mod presence;
-pub mod store;
+
+pub mod auth;
+pub mod config;
+pub mod model;
+pub mod protocol;
+pub mod telemetry;

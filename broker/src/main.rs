@@ -1,3 +1,5 @@
 //! The `switchboard` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    switchboard::cli::main()
+}

@@ -1,0 +1,210 @@
+//! The composition root: the only file that names every part.
+//!
+//! Parts are made here in the order in which they depend on each other, started, and stopped in the reverse order.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::{AuthError, KeyError, Keys, Passwords, Tokens};
+use crate::bus::memory::Exchange;
+use crate::bus::redis::RedisBus;
+use crate::bus::{Bus, BusError, Inbox};
+use crate::config::{Config, Data, Secret};
+use crate::effects::Effects;
+use crate::http::{ListenError, Listeners, State};
+use crate::hub::Hub;
+use crate::identity::Identity;
+use crate::model::Clock;
+use crate::plugin::{BUILTIN, Engine, LoadError, Registry};
+use crate::presence::memory::MemoryPresence;
+use crate::presence::redis::RedisPresence;
+use crate::presence::{LEASE, Presence, PresenceError};
+use crate::reads::Reads;
+use crate::relay::Relay;
+use crate::router::Router;
+use crate::session::Services;
+use crate::store::postgres::{Options as PostgresOptions, Postgres};
+use crate::store::sqlite::Sqlite;
+use crate::store::{Store, StoreError};
+
+/// Why the broker does not start: one line that says what to set or to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The bus cannot be reached.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// Presence cannot be reached.
+    #[error(transparent)]
+    Presence(#[from] PresenceError),
+    /// The keys of tokens cannot be read.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// Passwords cannot be hashed.
+    #[error(transparent)]
+    Passwords(#[from] AuthError),
+    /// A plugin cannot be loaded.
+    #[error(transparent)]
+    Plugin(#[from] LoadError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The data folder cannot be used.
+    #[error("failed to use the data folder {path}: {source}")]
+    Data {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A broker that listens.
+#[derive(Debug)]
+pub struct Broker {
+    public: SocketAddr,
+    admin: SocketAddr,
+    stop: watch::Sender<bool>,
+    drain: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+    sessions: TaskTracker,
+    drain_within: std::time::Duration,
+}
+
+impl Broker {
+    /// Makes every part and listens. `secret` is the one of the tokens.
+    pub async fn start(config: &Config, secret: Secret, metrics: PrometheusHandle) -> Result<Self, StartError> {
+        let clock = Clock::system();
+        let store = open_store(&config.data).await?;
+        let (bus, inbox, presence) = open_cluster(&config.data, &clock).await?;
+        let hub = Arc::new(Hub::default());
+        let relay = Relay::start(Arc::clone(&hub), Arc::clone(&bus), inbox, Arc::clone(&store));
+
+        let reads = Arc::new(Reads::new(Arc::clone(&store), Arc::clone(&presence)));
+        let engine = Arc::new(Engine::new(&config.data.folder.join("compiled"), Default::default(), reads)?);
+        let registry = Arc::new(load_plugins(&engine, config).await?);
+
+        let keys = Keys::new(secret, config.auth.jwks_file.as_deref())?;
+        let tokens = Tokens::new(keys, &config.auth, clock.clone());
+        let passwords = Passwords::new(clock.clone()).await?;
+        let provision = config.auth.auto_provision;
+        let identity = Arc::new(Identity::new(tokens, passwords, Arc::clone(&store), provision, clock.clone()));
+
+        let effects = Effects::new(Arc::clone(&store), Arc::clone(&relay), clock.clone());
+        let router = Arc::new(Router::new(registry, effects, clock.clone()));
+        let (drain, draining) = watch::channel(false);
+        let services = Arc::new(Services {
+            identity,
+            router,
+            relay,
+            store,
+            presence,
+            clock,
+            limits: config.limits.clone(),
+            draining,
+            joined: "user.join".parse().expect("a valid kind"),
+            left: "user.leave".parse().expect("a valid kind"),
+        });
+        let sessions = TaskTracker::new();
+        let state = Arc::new(State {
+            services,
+            bus,
+            metrics,
+            allowed_origins: config.listen.allowed_origins.clone(),
+            sockets: Arc::new(Semaphore::new(config.limits.connections)),
+            sessions: sessions.clone(),
+        });
+
+        let listeners = Listeners::bind(config).await?;
+        let own = |source| StartError::Data { path: config.data.folder.clone(), source };
+        let (public, admin) = (listeners.public_address().map_err(own)?, listeners.admin_address().map_err(own)?);
+        let (stop, stopping) = watch::channel(false);
+        let serving = tokio::spawn(listeners.serve(state, stopping));
+        tracing::info!(address = %public, admin_address = %admin, "listening");
+        Ok(Self { public, admin, stop, drain, serving, sessions, drain_within: config.limits.drain })
+    }
+
+    /// Where clients connect.
+    pub fn public_address(&self) -> SocketAddr {
+        self.public
+    }
+
+    /// Where operators look.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Stops accepting, closes the sockets as draining, and waits for them within the configured time.
+    pub async fn stop(self) {
+        tracing::info!(sockets = self.sessions.len(), "draining");
+        // Both are told even when nobody listens any more.
+        self.drain.send_replace(true);
+        self.stop.send_replace(true);
+        self.sessions.close();
+        let finished = async {
+            let _ = self.serving.await;
+            self.sessions.wait().await;
+        };
+        if tokio::time::timeout(self.drain_within, finished).await.is_err() {
+            tracing::warn!(sockets = self.sessions.len(), "stopped before all sockets were closed");
+        }
+        tracing::info!("stopped");
+    }
+}
+
+/// Opens the store that the settings name; the command line works on it without a broker.
+pub async fn open_store(data: &Data) -> Result<Arc<dyn Store>, StartError> {
+    make_folder(data)?;
+    Ok(match &data.database_url {
+        Some(url) => Arc::new(Postgres::open(url.reveal(), PostgresOptions::default()).await?),
+        None => Arc::new(Sqlite::open(&data.folder).await?),
+    })
+}
+
+async fn open_cluster(data: &Data, clock: &Clock) -> Result<(Arc<dyn Bus>, Inbox, Arc<dyn Presence>), StartError> {
+    match &data.redis_url {
+        Some(url) => {
+            let (bus, inbox) = RedisBus::connect(url.reveal(), clock).await?;
+            let presence = RedisPresence::connect(url.reveal(), LEASE).await?;
+            Ok((Arc::new(bus), inbox, Arc::new(presence)))
+        }
+        None => {
+            let (bus, inbox) = Exchange::new().join();
+            Ok((Arc::new(bus), inbox, Arc::new(MemoryPresence::default())))
+        }
+    }
+}
+
+async fn load_plugins(engine: &Arc<Engine>, config: &Config) -> Result<Registry, StartError> {
+    let registry = Registry::default();
+    if config.plugins.builtin {
+        for (name, component) in BUILTIN {
+            registry.activate(&engine.load(name, component).await?);
+        }
+    }
+    for path in &config.plugins.files {
+        let component = tokio::fs::read(path).await.map_err(|source| LoadError::File { path: path.clone(), source })?;
+        registry.activate(&engine.load(&path.display().to_string(), &component).await?);
+    }
+    Ok(registry)
+}
+
+/// The data folder is private: it holds secrets, compiled code and, in embedded mode, everyone's messages.
+fn make_folder(data: &Data) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&data.folder)
+        .map_err(|source| StartError::Data { path: data.folder.clone(), source })
+}

@@ -1,0 +1,113 @@
+//! The command line: a verb a file.
+//!
+//! The verbs that change members, tenants and channels work on the store directly, with the settings of `serve`, whether
+//! or not a broker runs on it.
+
+mod channel;
+mod check;
+mod embedded;
+mod serve;
+mod tenant;
+mod token;
+mod user;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+use crate::broker::open_store;
+use crate::config::{Config, Secret, Settings};
+use crate::model::{Tenant, TenantSlug, User, Username};
+use crate::store::Store;
+
+/// A multi-tenant chat message broker whose message types are WebAssembly plugins.
+///
+/// Without a command it serves. Without --database-url it is embedded: SQLite in the data folder, no service needed, and
+/// a demo tenant at the first start.
+#[derive(Debug, Parser)]
+#[command(name = "switchboard", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the broker (the default)
+    Serve,
+    /// Make, list, disable and enable tenants
+    #[command(subcommand)]
+    Tenant(tenant::Command),
+    /// Make members
+    #[command(subcommand)]
+    User(user::Command),
+    /// Print an access token for a member
+    Token(token::Command),
+    /// Make channels
+    #[command(subcommand)]
+    Channel(channel::Command),
+    /// Look at the settings
+    #[command(subcommand)]
+    Config(check::Command),
+}
+
+/// Runs the program. The exit code is 0, 1 for what went wrong, or 2 for a command line that does not read.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+async fn run(cli: Cli) -> Result<()> {
+    let secret = std::env::var("SWITCHBOARD_JWT_SECRET").ok().map(Secret::new);
+    let config = cli.settings.resolve(secret)?;
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(config).await,
+        Command::Tenant(command) => tenant::run(command, &config).await,
+        Command::User(command) => user::run(command, &config).await,
+        Command::Token(command) => token::run(command, &config).await,
+        Command::Channel(command) => channel::run(command, &config).await,
+        Command::Config(command) => check::run(&command, &config),
+    }
+}
+
+/// One line, without the repetition that a chain of causes brings.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    eprintln!("error: {line}");
+    ExitCode::FAILURE
+}
+
+/// The store and a tenant in it that the command names.
+async fn tenant_in_store(config: &Config, slug: &TenantSlug) -> Result<(Arc<dyn Store>, Tenant)> {
+    let store = open_store(&config.data).await?;
+    match store.tenant(slug).await? {
+        Some(tenant) => Ok((store, tenant)),
+        None => bail!("there is no tenant `{slug}`; `switchboard tenant create {slug}` makes it"),
+    }
+}
+
+/// A member that the command names.
+async fn member(store: &dyn Store, tenant: &TenantSlug, username: &Username) -> Result<User> {
+    let found = store.credentials(tenant, username).await?;
+    found.map(|credentials| credentials.user).with_context(|| {
+        format!("tenant `{tenant}` has no member `{username}`; `switchboard user create {tenant} {username}` makes one")
+    })
+}

@@ -1,0 +1,47 @@
+//! `switchboard channel create`.
+
+use anyhow::{Result, bail};
+use clap::Subcommand;
+
+use super::{member, tenant_in_store};
+use crate::config::Config;
+use crate::model::{ChannelId, Clock, Role, TenantSlug, Username};
+use crate::store::NewChannel;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a channel and print its id as the last word
+    Create {
+        /// The tenant's slug
+        tenant: TenantSlug,
+        /// What people call it
+        name: String,
+        /// A member's name; may be repeated, and the first one owns the channel
+        #[arg(long = "member", value_name = "USERNAME")]
+        members: Vec<Username>,
+    },
+}
+
+pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
+    let Command::Create { tenant, name, members } = command;
+    if name.trim().parse::<Username>().is_err() {
+        bail!("a channel's name has 1 to 150 characters, none a control character");
+    }
+    let (store, tenant) = tenant_in_store(config, &tenant).await?;
+    let mut first = Vec::new();
+    for username in &members {
+        let user = member(store.as_ref(), &tenant.slug, username).await?;
+        let role = if first.is_empty() { Role::Owner } else { Role::Member };
+        first.push((user.id, role));
+    }
+    first.dedup_by(|a, b| a.0 == b.0);
+    let clock = Clock::system();
+    let id = ChannelId(clock.uuid());
+    let name = name.trim().to_owned();
+    let new = NewChannel { id, name: name.clone(), epoch: clock.epoch(), members: first, at: clock.now() };
+    if !store.create_channel(&tenant.slug, &new).await? {
+        bail!("one of the members is not in tenant `{}` any more", tenant.slug);
+    }
+    println!("created channel {name} of tenant {}: {id}", tenant.slug);
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! What the embedded mode does for a newcomer: secrets, a demo tenant, and a start that says what to do next.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::auth::Passwords;
+use crate::config::{Config, Secret};
+use crate::model::{ChannelId, Clock, Role, TenantSlug, User, Username};
+use crate::store::{NewChannel, Store};
+
+const TENANT: &str = "demo";
+const MEMBERS: [&str; 2] = ["alice", "bob"];
+const CHANNEL: &str = "lobby";
+
+/// What the banner says of the demo tenant.
+pub(super) struct Demo {
+    password: String,
+    lobby: Option<ChannelId>,
+}
+
+/// The secret of the tokens: the one that is set, else the one in the data folder, made when there is none.
+pub(super) fn secret(config: &Config) -> Result<Secret> {
+    match &config.auth.jwt_secret {
+        Some(secret) => Ok(secret.clone()),
+        None => kept(&config.data.folder.join("jwt-secret"), || hex(&Clock::system().random::<32>())).map(Secret::new),
+    }
+}
+
+/// Makes the demo tenant in an empty store. `None`: the operator has tenants of their own, and no demo.
+pub(super) async fn demo(config: &Config, store: &dyn Store) -> Result<Option<Demo>> {
+    let clock = Clock::system();
+    let tenant: TenantSlug = TENANT.parse()?;
+    let password_file = config.data.folder.join("demo-password");
+    if store.tenants().await?.is_empty() {
+        let password = kept(&password_file, || hex(&clock.random::<6>()))?;
+        let hash = Passwords::new(clock.clone()).await?.hash(&password).await?;
+        store.create_tenant(&tenant, None, clock.now()).await?;
+        let mut members = Vec::new();
+        for (name, role) in MEMBERS.into_iter().zip([Role::Owner, Role::Member]) {
+            let user = User { id: name.parse()?, username: name.parse()? };
+            store.create_member(&tenant, &user, Some(&hash), clock.now()).await?;
+            members.push((user.id, role));
+        }
+        let id = ChannelId(clock.uuid());
+        let lobby = NewChannel { id, name: CHANNEL.to_owned(), epoch: clock.epoch(), members, at: clock.now() };
+        store.create_channel(&tenant, &lobby).await?;
+    }
+    let Ok(password) = fs::read_to_string(&password_file) else { return Ok(None) };
+    let first: Username = MEMBERS[0].parse()?;
+    let Some(first) = store.credentials(&tenant, &first).await? else { return Ok(None) };
+    let channels = store.channel_summaries(&tenant, &first.user.id, None, 1).await?;
+    let lobby = channels.first().map(|summary| summary.channel.id);
+    Ok(Some(Demo { password: password.trim().to_owned(), lobby }))
+}
+
+/// Tells a person at a terminal where everything is. It goes to standard output; the log is on standard error.
+pub(super) fn banner(config: &Config, public: SocketAddr, admin: SocketAddr, demo: Option<&Demo>) {
+    let mut out = io::stdout().lock();
+    // A closed standard output is no reason to stop serving.
+    let _ = write_banner(&mut out, config, public, admin, demo);
+}
+
+fn write_banner(
+    out: &mut impl Write,
+    config: &Config,
+    public: SocketAddr,
+    admin: SocketAddr,
+    demo: Option<&Demo>,
+) -> io::Result<()> {
+    let mode = match (config.data.is_embedded(), &config.data.redis_url) {
+        (true, _) => format!("embedded, data in {}", config.data.folder.display()),
+        (false, None) => "one node on Postgres".to_owned(),
+        (false, Some(_)) => "a node of a cluster on Postgres and Redis".to_owned(),
+    };
+    writeln!(out, "Switchboard {} is listening ({mode})", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out)?;
+    writeln!(out, "  chat page   http://{public}/")?;
+    writeln!(out, "  metrics     http://{admin}/metrics")?;
+    if let Some(demo) = demo {
+        writeln!(out)?;
+        writeln!(out, "Open the chat page in two windows and log in as:")?;
+        writeln!(out)?;
+        writeln!(out, "  tenant {TENANT}, user {} or {}, password {}", MEMBERS[0], MEMBERS[1], demo.password)?;
+        if let Some(lobby) = demo.lobby {
+            let program = std::env::args().next().unwrap_or_else(|| "switchboard".to_owned());
+            let folder = config.data.folder.display();
+            writeln!(out)?;
+            writeln!(out, "Or paste this into a shell, and then {{\"type\":\"chat.message\",\"message\":\"hi\"}}:")?;
+            writeln!(out)?;
+            writeln!(
+                out,
+                "  npx -y wscat -c \"ws://{public}/ws/chat/{lobby}/?token=$({program} token {TENANT} {} --ttl 1h \
+                 --data-dir {folder})\"",
+                MEMBERS[0]
+            )?;
+        }
+    }
+    writeln!(out)?;
+    writeln!(out, "Ctrl-C stops it. `--help` lists commands and settings.")?;
+    out.flush()
+}
+
+/// A text in a private file, made at the first call.
+fn kept(path: &Path, make: impl FnOnce() -> String) -> Result<String> {
+    let failed = || format!("failed to keep a secret in {}", path.display());
+    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            let text = make();
+            writeln!(file, "{text}").and_then(|()| file.sync_all()).with_context(failed)?;
+            Ok(text)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::read_to_string(path).map(|text| text.trim().to_owned()).with_context(failed)
+        }
+        Err(error) => Err(error).with_context(failed),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,39 @@
+//! `switchboard serve`.
+
+use anyhow::Result;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::embedded;
+use crate::broker::{Broker, open_store};
+use crate::config::Config;
+use crate::telemetry;
+
+pub(super) async fn run(config: Config) -> Result<()> {
+    telemetry::log(&config.log)?;
+    let metrics = telemetry::metrics()?;
+    // The handlers stand before the broker does, so that a signal during a long start is not lost.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let asked_to_stop = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    tokio::pin!(asked_to_stop);
+
+    let (secret, demo) = if config.data.is_embedded() {
+        let store = open_store(&config.data).await?;
+        (embedded::secret(&config)?, embedded::demo(&config, store.as_ref()).await?)
+    } else {
+        (embedded::secret(&config)?, None)
+    };
+    let broker = tokio::select! {
+        started = Broker::start(&config, secret, metrics) => started?,
+        () = &mut asked_to_stop => return Ok(()),
+    };
+    embedded::banner(&config, broker.public_address(), broker.admin_address(), demo.as_ref());
+    asked_to_stop.await;
+    broker.stop().await;
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! `switchboard tenant create|list|disable|enable`.
+
+use anyhow::{Result, bail};
+use clap::Subcommand;
+
+use crate::broker::open_store;
+use crate::config::Config;
+use crate::model::{Clock, TenantSlug};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a tenant with its own schema
+    Create {
+        /// 1 to 48 of a-z, 0-9, _ and -; what tokens carry as schema_name
+        slug: TenantSlug,
+        /// The id that your tokens carry as tenant_id; tokens with another one are then refused
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// List the tenants
+    List,
+    /// Refuse every token of a tenant from now on
+    Disable {
+        /// Which
+        slug: TenantSlug,
+    },
+    /// Undo a disable
+    Enable {
+        /// Which
+        slug: TenantSlug,
+    },
+}
+
+pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
+    let store = open_store(&config.data).await?;
+    match command {
+        Command::Create { slug, id } => match store.create_tenant(&slug, id.as_deref(), Clock::system().now()).await? {
+            Some(tenant) => println!("created tenant {}", tenant.slug),
+            None => bail!("there is a tenant `{slug}` already, or another one has that id"),
+        },
+        Command::List => {
+            for tenant in store.tenants().await? {
+                let state = if tenant.enabled { "enabled" } else { "disabled" };
+                let id = tenant.external_id.as_deref().unwrap_or("-");
+                println!("{:<48} {state:<9} {id:<24} {}", tenant.slug.as_str(), tenant.created_at);
+            }
+        }
+        Command::Disable { slug } => {
+            if !store.set_tenant_enabled(&slug, false).await? {
+                bail!("there is no tenant `{slug}`");
+            }
+            println!("disabled tenant {slug}: its tokens are refused from now on; sockets that are open stay open");
+        }
+        Command::Enable { slug } => {
+            if !store.set_tenant_enabled(&slug, true).await? {
+                bail!("there is no tenant `{slug}`");
+            }
+            println!("enabled tenant {slug}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! `switchboard token`.
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{embedded, member, tenant_in_store};
+use crate::auth::{Keys, Tokens};
+use crate::config::{Config, duration};
+use crate::model::{Clock, TenantSlug, Username};
+
+#[derive(Debug, Args)]
+pub(super) struct Command {
+    /// The tenant's slug
+    tenant: TenantSlug,
+    /// The member's name
+    username: Username,
+    /// How long it lives, as 90s, 5m, 1h or 1d [default: the setting --access-ttl]
+    #[arg(long)]
+    ttl: Option<String>,
+}
+
+/// Prints the token and nothing else.
+pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
+    let ttl = command.ttl.as_deref().map(|text| duration("--ttl", text)).transpose()?;
+    let (store, tenant) = tenant_in_store(config, &command.tenant).await?;
+    let user = member(store.as_ref(), &tenant.slug, &command.username).await?;
+    let keys = Keys::new(embedded::secret(config)?, None)?;
+    println!("{}", Tokens::new(keys, &config.auth, Clock::system()).access(&tenant, &user, ttl)?);
+    Ok(())
+}
