@@ -1,1 +1,88 @@
+//! The harness of the integration tests: brokers as real processes, members who talk to them over real sockets.
+//!
+//! A test reads as what people do: `alice.join(&lobby)`, `socket.say("hi")`. Setting up goes through the program's own
+//! command line, as operators use it. Nothing here knows how the broker works inside, nothing is mocked, and a missing
+//! service is a failure, never a skip. Every wait has a deadline and fails with what was seen until then.
 
+mod app;
+mod compiled;
+mod log;
+mod people;
+mod process;
+pub mod raw;
+mod services;
+mod socket;
+pub mod tokens;
+
+use std::time::Duration;
+
+pub use app::{App, Cluster};
+pub use people::{Answer, Channel, Door, Member, Tenant};
+pub use process::{Broker, Exit, Settings, Signal};
+pub use services::{Database, Folder, redis_url};
+pub use socket::{Closed, Refused, Socket};
+
+use serde_json::Value;
+use switchboard::model::Clock;
+
+/// How long a wait for a frame, an answer or a log line may take. It is longer than the broker's own longest wait, the
+/// five seconds that a socket has for its token.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a broker or a command may take to start or to end: a first start compiles the built-in plugins, and tests
+/// share few cores.
+pub const PROCESS_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A text that no other test uses, of a length that fits names with bounds: 12 hexadecimal digits.
+pub fn unique() -> String {
+    Clock::system().uuid().simple().to_string().split_off(20)
+}
+
+/// Waits until something holds, asking again and again.
+///
+/// # Panics
+/// When it does not hold within [`DEADLINE`].
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let mut pace = tokio::time::interval(Duration::from_millis(50));
+    let asking = async {
+        while !holds().await {
+            pace.tick().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, asking).await.unwrap_or_else(|_| panic!("still not: {what}"));
+}
+
+/// The names in a JSON object, sorted: the form of a frame.
+///
+/// # Panics
+/// When it is no object.
+pub fn keys(value: &Value) -> Vec<&str> {
+    let object = value.as_object().unwrap_or_else(|| panic!("not an object: {value}"));
+    let mut keys: Vec<&str> = object.keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+/// The text under a name.
+///
+/// # Panics
+/// When there is none.
+pub fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_else(|| panic!("no text `{name}` in {value}"))
+}
+
+/// The whole number under a name.
+///
+/// # Panics
+/// When there is none.
+pub fn number(value: &Value, name: &str) -> u64 {
+    value[name].as_u64().unwrap_or_else(|| panic!("no number `{name}` in {value}"))
+}
+
+/// The elements of a list under a name.
+///
+/// # Panics
+/// When there is none.
+pub fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value[name].as_array().unwrap_or_else(|| panic!("no list `{name}` in {value}"))
+}

@@ -1,0 +1,22 @@
+//! The integration tests: whole brokers, seen from outside.
+//!
+//! Each module holds one promise of the documentation. Run them with `tests/run`, which starts what they need.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod bad_input;
+mod bus;
+mod chat;
+mod cluster;
+mod durability;
+mod frames;
+mod handshake;
+mod plugins;
+mod presence;
+mod redis_server;
+mod rest;
+mod sessions;
+mod startup;
+mod store;
+mod tenants;
+mod tokens;

@@ -1,0 +1,113 @@
+//! One socket for many channels.
+
+use serde_json::json;
+use switchboard_tests::{App, Channel, list, number};
+
+#[tokio::test]
+async fn the_welcome_says_who_and_for_how_long() {
+    let app = App::embedded().await;
+    let acme = app.tenant("acme").await;
+    let alice = acme.member("alice").await;
+    let welcome = alice.connect().await.greeting;
+    assert_eq!(welcome["user"], alice.as_json());
+    assert_eq!((number(&welcome, "ping"), number(&welcome, "max_bytes")), (25, 65_536));
+    assert!((1..=300).contains(&number(&welcome, "ttl")), "{welcome}");
+}
+
+#[tokio::test]
+async fn one_socket_is_in_two_channels_and_keeps_them_apart() {
+    let app = App::embedded().await;
+    let acme = app.tenant("acme").await;
+    let (alice, bob) = (acme.member("alice").await, acme.member("bob").await);
+    let lobby = acme.channel("lobby", &[&alice, &bob]).await;
+    let attic = acme.channel("attic", &[&alice, &bob]).await;
+    let mut a = alice.connect().await;
+    a.subscribe(&lobby).await;
+    a.subscribe(&attic).await;
+    let (mut below, mut above) = (bob.join(&lobby).await, bob.join(&attic).await);
+
+    assert_eq!(a.say_in(&lobby, "down").await["seq"], 1);
+    assert_eq!(a.say_in(&attic, "up").await["seq"], 1, "each channel counts for itself");
+    assert_eq!(below.next_of("chat.message").await["message"]["content"], "down");
+    assert_eq!(above.next_of("chat.message").await["message"]["content"], "up");
+    below.expect_silence("chat.message").await;
+    above.expect_silence("chat.message").await;
+
+    for (channel, content) in [(&lobby, "down"), (&attic, "up")] {
+        let echo = a.next_where(content, |f| f["type"] == "chat.message" && f["channel"] == channel.id.as_str()).await;
+        assert_eq!(echo["message"]["content"], content);
+    }
+}
+
+#[tokio::test]
+async fn subscribing_brings_the_state_and_an_ack_when_asked_for() {
+    let app = App::embedded().await;
+    let acme = app.tenant("acme").await;
+    let alice = acme.member("alice").await;
+    let lobby = acme.channel("lobby", &[&alice]).await;
+    alice.join(&lobby).await.say("earlier").await;
+
+    let mut a = alice.connect().await;
+    a.acked(json!({"type": "subscribe", "channel": lobby.id, "id": "s1"})).await;
+    let state = a.next_of("channel.state").await;
+    assert_eq!(list(&state, "messages")[0]["content"], "earlier");
+    let subscribed = a.next_of("subscribed").await;
+    assert_eq!((&subscribed["seq"], &subscribed["epoch"]), (&json!(1), &state["epoch"]));
+    assert_eq!(subscribed["recovered"], false, "nothing was asked to be recovered");
+}
+
+#[tokio::test]
+async fn after_unsubscribing_nothing_of_the_channel_comes() {
+    let app = App::embedded().await;
+    let acme = app.tenant("acme").await;
+    let (alice, bob) = (acme.member("alice").await, acme.member("bob").await);
+    let lobby = acme.channel("lobby", &[&alice, &bob]).await;
+    let mut a = alice.connect().await;
+    a.subscribe(&lobby).await;
+    let mut b = bob.join(&lobby).await;
+
+    a.acked(json!({"type": "unsubscribe", "channel": lobby.id, "id": "u1"})).await;
+    assert_eq!(b.next_of("user.leave").await["user"], alice.as_json());
+    a.forget().await;
+    b.say("is she gone?").await;
+    b.acked(json!({"type": "typing", "is_typing": true})).await;
+    a.expect_silence("chat.message").await;
+    a.expect_silence("typing").await;
+
+    a.subscribe(&lobby).await;
+    b.say("she is back").await;
+    assert_eq!(a.next_of("chat.message").await["seq"], 2, "what was missed is in the state, not sent as news");
+}
+
+#[tokio::test]
+async fn a_frame_without_a_channel_or_for_one_not_joined_is_refused() {
+    let app = App::embedded().await;
+    let acme = app.tenant("acme").await;
+    let alice = acme.member("alice").await;
+    let lobby = acme.channel("lobby", &[&alice]).await;
+    let mut a = alice.connect().await;
+    let error = a.refused(json!({"type": "chat.message", "message": "where?"})).await;
+    assert_eq!(error["code"], 107, "{error}");
+    for channel in [json!(lobby.id), json!(Channel::missing().id), json!("lobby")] {
+        let error = a.refused(json!({"type": "chat.message", "channel": channel, "message": "there"})).await;
+        assert_eq!(error["code"], 102, "{channel}: {error}");
+    }
+    for channel in [json!(Channel::missing().id), json!("lobby")] {
+        let error = a.refused(json!({"type": "subscribe", "channel": channel})).await;
+        assert_eq!(error["code"], 102, "{channel}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_ping_frame_is_answered() {
+    let app = App::embedded().await;
+    let acme = app.tenant("acme").await;
+    let alice = acme.member("alice").await;
+    let lobby = acme.channel("lobby", &[&alice]).await;
+    for mut socket in [alice.connect().await, alice.join(&lobby).await] {
+        socket.forget().await;
+        socket.send_json(json!({"type": "ping"})).await;
+        assert_eq!(socket.next().await, json!({"type": "pong"}));
+        socket.acked(json!({"type": "ping", "id": "p1"})).await;
+    }
+}

@@ -1,0 +1,217 @@
+//! How the program starts, says what is wrong, and ends.
+
+use serde_json::Value;
+use switchboard_tests::{App, Broker, Database, Door, Exit, Settings, Signal, redis_url, text};
+use tokio::time::Instant;
+
+/// Nothing listens here: the port is reserved, and connecting to it is refused at once.
+const NOWHERE: &str = "127.0.0.1:1";
+
+#[tokio::test]
+async fn a_first_start_needs_nothing_and_says_how_to_log_in() {
+    let settings = Settings::bare();
+    let begun = Instant::now();
+    let broker = Broker::start(&settings).await;
+    println!("first start: {} ms until it listens", begun.elapsed().as_millis());
+
+    let url = format!("http://{}", broker.address());
+    broker.printed(&url).await;
+    let password = password_in(&broker.printed("password").await);
+    let door = Door::new(broker.address());
+    for username in ["alice", "bob"] {
+        let (status, tokens) = door.log_in("demo", username, &password).await;
+        assert_eq!(status, 200, "{username} with {password:?}: {tokens}\n{}", broker.stdout());
+        let (_, channels) = door.get("/api/channels/", Some(text(&tokens, "access"))).await;
+        assert_eq!(channels["results"][0]["name"], "lobby");
+    }
+    let (status, page) = door.get("/", None).await;
+    assert_eq!(status, 200);
+    assert!(page.as_str().is_some_and(|page| page.to_lowercase().starts_with("<!doctype html")), "the chat page");
+    assert!(!broker.stderr().contains(&password), "a secret is for the terminal, not for the log");
+}
+
+/// The word after `password` in the banner.
+fn password_in(line: &str) -> String {
+    let words = line.split(|c: char| c.is_whitespace() || matches!(c, ',' | ':' | '"' | '`' | '\'' | '(' | ')'));
+    let mut rest = words.filter(|word| !word.is_empty()).skip_while(|word| *word != "password").skip(1);
+    rest.next().unwrap_or_else(|| panic!("no password in {line}")).to_owned()
+}
+
+#[tokio::test]
+async fn a_second_start_keeps_everything_and_compiles_nothing() {
+    let settings = Settings::bare();
+    let first = Broker::start(&settings).await;
+    let password = password_in(&first.printed("password").await);
+    let compiled = first.events("plugin loaded");
+    assert!(!compiled.is_empty(), "one line a plugin:\n{}", first.stderr());
+    assert!(compiled.iter().all(|plugin| plugin["from_cache"] == false), "{compiled:?}");
+    let (_, tokens) = Door::new(first.address()).log_in("demo", "alice", &password).await;
+    assert_eq!(first.stop(Signal::Terminate).await.code(), Some(0));
+
+    let begun = Instant::now();
+    let second = Broker::start(&settings).await;
+    println!("second start: {} ms until it listens", begun.elapsed().as_millis());
+    let cached = second.events("plugin loaded");
+    assert_eq!(cached.len(), compiled.len());
+    assert!(cached.iter().all(|plugin| plugin["from_cache"] == true), "{cached:?}");
+    let door = Door::new(second.address());
+    assert_eq!(door.get("/api/me/", Some(text(&tokens, "access"))).await.0, 200, "the secret is the same one");
+    assert_eq!(door.log_in("demo", "alice", &password).await.0, 200);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_secret_is_readable_by_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let settings = Settings::bare();
+    let _broker = Broker::start(&settings).await;
+    let data = settings.data();
+    for secret in ["jwt-secret", "demo-password"] {
+        let path = data.join(secret);
+        let mode = std::fs::metadata(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600, "{}", path.display());
+    }
+}
+
+fn assert_names(exit: &Exit, parts: &[&str]) {
+    assert_eq!(exit.code(), Some(1), "stderr:\n{}", exit.stderr);
+    for part in parts {
+        assert!(exit.stderr.contains(part), "no `{part}` in:\n{}", exit.stderr);
+    }
+    assert!(!exit.stderr.contains("panicked"), "{}", exit.stderr);
+}
+
+#[tokio::test]
+async fn without_postgres_it_says_which_one_and_ends() {
+    let url = format!("postgres://someone:hunter2@{NOWHERE}/chat");
+    let settings = on_free_ports(Settings::embedded().with("SWITCHBOARD_DATABASE_URL", &url));
+    let exit = settings.run(&["serve"]).await;
+    assert_names(&exit, &[NOWHERE]);
+    assert!(!exit.stderr.contains("hunter2"), "{}", exit.stderr);
+    assert_names(&settings.run(&["tenant", "list"]).await, &[NOWHERE]);
+}
+
+#[tokio::test]
+async fn without_redis_it_says_which_one_and_ends() {
+    let database = Database::create().await;
+    let settings = Settings::embedded()
+        .with("SWITCHBOARD_DATABASE_URL", &database.url())
+        .with("SWITCHBOARD_REDIS_URL", &format!("redis://:hunter2@{NOWHERE}"));
+    let exit = on_free_ports(settings).run(&["serve"]).await;
+    assert_names(&exit, &[NOWHERE]);
+    assert!(!exit.stderr.contains("hunter2"), "{}", exit.stderr);
+}
+
+#[tokio::test]
+async fn outside_embedded_mode_a_missing_secret_is_named() {
+    let database = Database::create().await;
+    let settings = Settings::bare().with("SWITCHBOARD_DATABASE_URL", &database.url());
+    for verb in ["serve", "config"] {
+        let arguments = if verb == "config" { vec!["config", "check"] } else { vec![verb] };
+        assert_names(&on_free_ports(settings.clone()).run(&arguments).await, &["SWITCHBOARD_JWT_SECRET"]);
+    }
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_named() {
+    let first = App::embedded().await;
+    let taken = first.door().address().to_string();
+    let settings = on_free_ports(Settings::embedded()).with("SWITCHBOARD_LISTEN", &taken);
+    assert_names(&settings.run(&["serve"]).await, &[&taken]);
+}
+
+#[tokio::test]
+async fn settings_are_checked_without_starting() {
+    let database = Database::create().await;
+    let good = Settings::embedded()
+        .with("SWITCHBOARD_DATABASE_URL", &database.url())
+        .with("SWITCHBOARD_REDIS_URL", &redis_url());
+    good.run(&["config", "check"]).await.success();
+    Settings::bare().run(&["config", "check"]).await.success();
+    for (name, value, part) in [
+        ("SWITCHBOARD_LISTEN", "localhost", "--listen"),
+        ("SWITCHBOARD_JWT_SECRET", "too short", "SWITCHBOARD_JWT_SECRET"),
+        ("SWITCHBOARD_ACCESS_TTL", "soon", "--access-ttl"),
+    ] {
+        let exit = good.clone().with(name, value).run(&["config", "check"]).await;
+        assert_names(&exit, &[part]);
+        assert!(!exit.stderr.contains("too short"), "a secret is not shown: {}", exit.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_settings_file_is_read_and_a_misspelt_key_is_named() {
+    let settings = Settings::bare();
+    let file = settings.folder().path().join("switchboard.toml");
+    std::fs::write(&file, "access-ttl = '90s'\n").expect("a writable folder");
+    settings.run(&["config", "check"]).await.success();
+    std::fs::write(&file, "acess-ttl = '90s'\n").expect("a writable folder");
+    assert_names(&settings.run(&["config", "check"]).await, &["switchboard.toml", "acess-ttl"]);
+}
+
+#[tokio::test]
+async fn sigterm_and_sigint_end_it_in_order() {
+    for signal in [Signal::Terminate, Signal::Interrupt] {
+        let app = App::embedded().await;
+        let acme = app.tenant("acme").await;
+        let alice = acme.member("alice").await;
+        let lobby = acme.channel("lobby", &[&alice]).await;
+        let mut a = alice.join(&lobby).await;
+        a.say("before it ends").await;
+        let begun = Instant::now();
+        app.broker().ask_to_end(signal).await;
+        assert_eq!(a.expect_close().await.code, 4200, "{signal:?}");
+        let exit = app.ended().await;
+        println!("{signal:?}: ended after {} ms", begun.elapsed().as_millis());
+        assert_eq!(exit.code(), Some(0), "{signal:?}: {}", exit.stderr);
+    }
+}
+
+#[tokio::test]
+async fn the_help_lists_the_verbs_and_a_wrong_one_is_refused() {
+    let settings = Settings::bare();
+    let help = settings.run(&["--help"]).await.success();
+    for verb in ["serve", "tenant", "user", "token", "channel", "config"] {
+        assert!(help.lines().any(|line| line.trim_start().starts_with(verb)), "no {verb} in:\n{help}");
+    }
+    let wrong = settings.run(&["sevre"]).await;
+    assert_eq!(wrong.code(), Some(2), "{}", wrong.stderr);
+}
+
+#[tokio::test]
+async fn commands_say_what_is_wrong_and_change_nothing() {
+    let settings = Settings::embedded();
+    settings.run(&["tenant", "create", "acme"]).await.success();
+    settings.run(&["user", "create", "acme", "alice"]).await.success();
+    for (arguments, part) in [
+        (vec!["tenant", "create", "acme"], "acme"),
+        (vec!["tenant", "create", "No Slug"], "a-z"),
+        (vec!["tenant", "disable", "nowhere"], "nowhere"),
+        (vec!["user", "create", "nowhere", "alice"], "nowhere"),
+        (vec!["user", "create", "acme", "alice"], "already"),
+        (vec!["token", "acme", "carol"], "carol"),
+        (vec!["channel", "create", "acme", "lobby", "--member", "carol"], "carol"),
+    ] {
+        let exit = settings.run(&arguments).await;
+        assert!(matches!(exit.code(), Some(1 | 2)), "{arguments:?}: {exit:?}");
+        assert!(exit.stderr.contains(part) && !exit.stderr.contains("panicked"), "{arguments:?}: {exit:?}");
+        assert_eq!(exit.stdout, "", "{arguments:?}");
+    }
+    let tenants = settings.run(&["tenant", "list"]).await.success();
+    assert!(tenants.contains("acme") && !tenants.contains("nowhere"), "{tenants}");
+}
+
+#[tokio::test]
+async fn the_log_is_json_line_by_line() {
+    let app = App::embedded().await;
+    let exit = app.stop(Signal::Terminate).await;
+    for line in exit.stderr.lines() {
+        let entry: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        assert!(entry["level"].is_string() && entry["timestamp"].is_string(), "{line}");
+    }
+}
+
+fn on_free_ports(settings: Settings) -> Settings {
+    settings.with("SWITCHBOARD_LISTEN", "127.0.0.1:0").with("SWITCHBOARD_ADMIN_LISTEN", "127.0.0.1:0")
+}

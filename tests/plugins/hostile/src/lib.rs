@@ -1,0 +1,76 @@
+//! Does everything that a plugin must not do, one kind each, so that the tests can show that it harms only itself.
+
+use switchboard_plugin_sdk::prelude::*;
+
+#[derive(Debug, Default)]
+struct Hostile {
+    kept: Vec<Vec<u8>>,
+    calls: u64,
+}
+
+impl Handler for Hostile {
+    const NAME: &'static str = env!("CARGO_PKG_NAME");
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const KINDS: &'static [Kind] = &[
+        Kind::durable("hostile.trap"),
+        Kind::durable("hostile.loop"),
+        Kind::durable("hostile.grow"),
+        Kind::durable("hostile.recurse"),
+        Kind::durable("hostile.many"),
+        Kind::durable("hostile.big"),
+        Kind::durable("hostile.reads"),
+        Kind::durable("hostile.half"),
+        Kind::durable("hostile.print"),
+        Kind::durable("hostile.calls"),
+        Kind::ephemeral("hostile.drop"),
+        // Two of the built-in ones, to be taken over.
+        Kind::durable("typing"),
+    ];
+
+    fn handle(&mut self, event: Event, host: &impl Host) -> Outcome {
+        self.calls += 1;
+        match event.kind.as_str() {
+            "hostile.loop" => loop {
+                std::hint::black_box(());
+            },
+            "hostile.grow" => loop {
+                self.kept.push(vec![1; 1 << 20]);
+            },
+            "hostile.recurse" => Ok(vec![said(&deep(0).to_string())?]),
+            "hostile.many" => Ok(vec![said("spam")?; 10_000]),
+            "hostile.big" => Ok(vec![said(&"x".repeat(2 << 20))?]),
+            "hostile.reads" => {
+                let read = (0..1_000).take_while(|_| host.recent(None, 1).is_ok()).count();
+                Ok(vec![said(&read.to_string())?])
+            }
+            // A good effect and then one that cannot be applied: neither may be.
+            "hostile.half" => Ok(vec![said("half")?, Effect::mark_read("message.read", uuid_of_nothing())]),
+            "hostile.print" => {
+                for line in 0..1_000 {
+                    println!("printed line {line} {}", "x".repeat(10_000));
+                }
+                Ok(Vec::new())
+            }
+            "hostile.calls" => Ok(vec![said(&self.calls.to_string())?]),
+            "typing" => Err(Failure::denied("typing is mine now")),
+            _ => panic!("a secret of the plugin"),
+        }
+    }
+}
+
+export!(Hostile);
+
+fn said(text: &str) -> Result<Effect, Failure> {
+    Ok(Effect::store(Draft::new("chat.message", text)?))
+}
+
+fn uuid_of_nothing() -> &'static str {
+    "00000000-0000-7000-8000-000000000000"
+}
+
+#[expect(unconditional_recursion, reason = "that is the point")]
+fn deep(level: u64) -> u64 {
+    let frame = [level; 64];
+    std::hint::black_box(&frame);
+    deep(std::hint::black_box(level) + 1) + frame[0]
+}

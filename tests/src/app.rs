@@ -1,0 +1,108 @@
+//! Brokers with what they stand on, ready for tenants.
+
+use std::sync::Arc;
+
+use crate::compiled;
+use crate::{Broker, Database, Door, Exit, Settings, Signal, Tenant, redis_url};
+
+/// One broker.
+#[derive(Debug)]
+pub struct App {
+    // The broker goes first: a database is dropped only after those who use it.
+    broker: Broker,
+    settings: Settings,
+    door: Door,
+    database: Option<Arc<Database>>,
+}
+
+impl App {
+    /// A broker that needs no service: SQLite and an in-process bus.
+    pub async fn embedded() -> Self {
+        Self::start(Settings::embedded()).await
+    }
+
+    /// A broker on a Postgres database of its own, alone.
+    pub async fn postgres() -> Self {
+        let database = Arc::new(Database::create().await);
+        let settings = Settings::embedded().with("SWITCHBOARD_DATABASE_URL", &database.url());
+        Self::start_on(settings, Some(database)).await
+    }
+
+    /// A broker with settings of the test's own.
+    pub async fn start(settings: Settings) -> Self {
+        Self::start_on(settings, None).await
+    }
+
+    async fn start_on(settings: Settings, database: Option<Arc<Database>>) -> Self {
+        compiled::lend(&settings.data());
+        let broker = Broker::start(&settings).await;
+        compiled::keep(&settings.data());
+        let door = Door::new(broker.address());
+        Self { broker, settings, door, database }
+    }
+
+    /// Makes a tenant. Its slug begins with this name and is used by no other test.
+    pub async fn tenant(&self, name: &str) -> Tenant {
+        Tenant::create(&self.settings, &self.door, name).await
+    }
+
+    /// Where its clients connect.
+    pub fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// The process.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// How it was started, for commands on the same store.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Kills the broker without a word and starts another on the same store. Its address is a new one.
+    pub async fn crash(self) -> Self {
+        self.broker.kill().await;
+        Self::start_on(self.settings, self.database).await
+    }
+
+    /// Asks the broker to end and waits for it. A database of its own is gone afterwards.
+    pub async fn stop(self, signal: Signal) -> Exit {
+        self.broker.stop(signal).await
+    }
+
+    /// Waits until a broker that was asked to end has ended. A database of its own is gone afterwards.
+    pub async fn ended(self) -> Exit {
+        self.broker.ended().await
+    }
+}
+
+/// Two brokers on one database and one Redis.
+#[derive(Debug)]
+pub struct Cluster {
+    /// One node.
+    pub a: App,
+    /// The other one.
+    pub b: App,
+}
+
+impl Cluster {
+    /// Starts both, one after the other, as a rolling deployment does.
+    pub async fn two_nodes() -> Self {
+        let database = Arc::new(Database::create().await);
+        let node = || {
+            Settings::embedded()
+                .with("SWITCHBOARD_DATABASE_URL", &database.url())
+                .with("SWITCHBOARD_REDIS_URL", &redis_url())
+        };
+        let a = App::start_on(node(), Some(Arc::clone(&database))).await;
+        let b = App::start_on(node(), Some(Arc::clone(&database))).await;
+        Self { a, b }
+    }
+
+    /// Makes a tenant. Its members connect to node `a` until [`crate::Member::at`] sends them elsewhere.
+    pub async fn tenant(&self, name: &str) -> Tenant {
+        self.a.tenant(name).await
+    }
+}

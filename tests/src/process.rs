@@ -1,0 +1,271 @@
+//! The `switchboard` program as a process: its commands run to their end, or a broker that serves.
+//!
+//! A process sees only the variables given here and starts in its own data folder, so neither the shell nor a settings
+//! file of the developer changes a test. A broker that goes out of scope is killed by its process id.
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::log::Log;
+use crate::tokens::SECRET;
+use crate::{Folder, PROCESS_DEADLINE};
+
+/// How the program is started. A clone starts it on the same folder and the same services.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    folder: Arc<Folder>,
+    variables: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// An empty data folder and nothing else: what someone has who starts the program for the first time.
+    pub fn bare() -> Self {
+        Self { folder: Arc::new(Folder::create()), variables: Vec::new() }
+    }
+
+    /// An empty data folder and the secret that [`crate::tokens`] signs with.
+    pub fn embedded() -> Self {
+        Self::bare().with("SWITCHBOARD_JWT_SECRET", SECRET)
+    }
+
+    /// With a variable, instead of an earlier one of the same name.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.retain(|(known, _)| known != name);
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Where the program starts. Its data folder is `data` below.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// The data folder; it is not there before the first start.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Runs a command to its end.
+    pub async fn run(&self, arguments: &[&str]) -> Exit {
+        self.run_with_input(arguments, "").await
+    }
+
+    /// Runs a command that reads this from its standard input.
+    ///
+    /// # Panics
+    /// When it does not end within [`PROCESS_DEADLINE`].
+    pub async fn run_with_input(&self, arguments: &[&str], input: &str) -> Exit {
+        let mut child = self.spawn(arguments);
+        let mut stdin = child.stdin.take().expect("standard input is piped");
+        // A program that ends without reading its input breaks the pipe; what it wrote tells why.
+        let _ = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+        let output = timeout(PROCESS_DEADLINE, child.wait_with_output())
+            .await
+            .unwrap_or_else(|_| panic!("`switchboard {}` did not end", arguments.join(" ")))
+            .expect("the process was started");
+        Exit {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    fn spawn(&self, arguments: &[impl AsRef<OsStr>]) -> Child {
+        let program = program();
+        Command::new(&program)
+            .args(arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("SWITCHBOARD_DATA_DIR", self.data())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("cannot start {}: {error}; run tests/run, which builds it", program.display())
+            })
+    }
+}
+
+/// Cargo puts the program one folder above the test programs.
+pub(crate) fn program() -> PathBuf {
+    if let Some(path) = std::env::var_os("SWITCHBOARD_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("a running program has a path");
+    let profile = test.parent().and_then(|deps| deps.parent()).expect("test programs are in target/<profile>/deps");
+    profile.join(format!("switchboard{}", std::env::consts::EXE_SUFFIX))
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct Exit {
+    status: ExitStatus,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+impl Exit {
+    /// The exit code; none when a signal ended it.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// The standard output of a command that succeeded, without the white space around it.
+    ///
+    /// # Panics
+    /// When it failed.
+    pub fn success(self) -> String {
+        assert!(self.status.success(), "{}\nstdout:\n{}\nstderr:\n{}", self.status, self.stdout, self.stderr);
+        self.stdout.trim().to_owned()
+    }
+}
+
+/// What asks a process to end.
+#[derive(Debug, Clone, Copy)]
+pub enum Signal {
+    /// What a service supervisor sends.
+    Terminate,
+    /// What Ctrl-C sends.
+    Interrupt,
+}
+
+/// A broker that serves.
+#[derive(Debug)]
+pub struct Broker {
+    child: Child,
+    stdout: Log,
+    stderr: Log,
+    address: SocketAddr,
+    admin_address: SocketAddr,
+}
+
+impl Broker {
+    /// Starts a broker on free ports and waits until it listens.
+    ///
+    /// # Panics
+    /// When it does not listen within [`PROCESS_DEADLINE`].
+    pub async fn start(settings: &Settings) -> Self {
+        let on_a_free_port = "127.0.0.1:0";
+        let mut child = settings.spawn(&[
+            "serve",
+            "--listen",
+            on_a_free_port,
+            "--admin-listen",
+            on_a_free_port,
+            "--log-format",
+            "json",
+        ]);
+        let stdout = Log::follow(child.stdout.take().expect("standard output is piped"));
+        let stderr = Log::follow(child.stderr.take().expect("standard error is piped"));
+        let listening = stderr.find(|line| event(line, "listening")).await.unwrap_or_else(|why| {
+            panic!("the broker does not listen: {why}\nstdout:\n{}\nstderr:\n{}", stdout.text(), stderr.text())
+        });
+        let address = |name: &str| {
+            crate::text(&listening, name).parse().unwrap_or_else(|_| panic!("no address `{name}` in {listening}"))
+        };
+        Self { address: address("address"), admin_address: address("admin_address"), child, stdout, stderr }
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where operators connect.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// What it has written to standard output so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// What it has logged so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// The fields of all log lines so far that have this message.
+    pub fn events(&self, message: &str) -> Vec<Value> {
+        self.stderr.text().lines().filter_map(|line| event(line, message)).collect()
+    }
+
+    /// Waits for a line on standard output that contains a text.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub async fn printed(&self, part: &str) -> String {
+        let found = self.stdout.find(|line| line.contains(part).then(|| line.to_owned())).await;
+        found.unwrap_or_else(|why| panic!("no line with `{part}`: {why}\nstdout:\n{}", self.stdout.text()))
+    }
+
+    /// Asks it to end and waits until it has.
+    ///
+    /// # Panics
+    /// When it does not end within [`PROCESS_DEADLINE`].
+    pub async fn stop(self, signal: Signal) -> Exit {
+        self.ask_to_end(signal).await;
+        self.ended().await
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Panics
+    /// When it does not end within [`PROCESS_DEADLINE`].
+    pub async fn ended(mut self) -> Exit {
+        let status = timeout(PROCESS_DEADLINE, self.child.wait())
+            .await
+            .unwrap_or_else(|_| panic!("the broker does not end; its log:\n{}", self.stderr.text()))
+            .expect("the process was started");
+        self.stdout.ended().await;
+        self.stderr.ended().await;
+        Exit { status, stdout: self.stdout.text(), stderr: self.stderr.text() }
+    }
+
+    /// Asks it to end and does not wait.
+    ///
+    /// # Panics
+    /// When it has ended before.
+    pub async fn ask_to_end(&self, signal: Signal) {
+        let name = match signal {
+            Signal::Terminate => "TERM",
+            Signal::Interrupt => "INT",
+        };
+        let pid = self.child.id().expect("the broker is running").to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().await.expect("there is a program `kill`");
+        assert!(sent.success(), "kill -s {name} {pid}: {sent}");
+    }
+
+    /// Ends it as a power cut would, without a word.
+    ///
+    /// # Panics
+    /// When it has ended before.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("the broker is running");
+    }
+}
+
+/// The fields of a log line with this message. They stand at the top or below `fields`, as the log is set up.
+fn event(line: &str, message: &str) -> Option<Value> {
+    let mut entry: Value = serde_json::from_str(line).ok()?;
+    if let Some(fields) = entry.get_mut("fields") {
+        entry = fields.take();
+    }
+    (entry["message"] == message).then_some(entry)
+}

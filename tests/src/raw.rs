@@ -1,0 +1,193 @@
+//! A WebSocket spoken byte by byte, for what no proper client sends.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::{Closed, DEADLINE};
+
+/// The first byte of a frame that is a whole text message.
+pub const TEXT: u8 = 0x81;
+/// The first byte of a frame that begins a text message.
+pub const TEXT_BEGIN: u8 = 0x01;
+/// The first byte of a frame in the middle of a message.
+pub const CONTINUE: u8 = 0x00;
+/// The first byte of a frame that ends a message.
+pub const CONTINUE_END: u8 = 0x80;
+/// The first byte of a ping.
+pub const PING: u8 = 0x89;
+/// The first byte of a pong.
+pub const PONG: u8 = 0x8A;
+/// The first byte of a close.
+pub const CLOSE: u8 = 0x88;
+
+const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+
+/// A connection.
+#[derive(Debug)]
+pub struct RawSocket {
+    stream: TcpStream,
+}
+
+/// Sends a request and reads the head of the answer, byte by byte, so that nothing after it is lost.
+///
+/// # Panics
+/// When no whole head comes within [`DEADLINE`].
+pub async fn request(address: SocketAddr, head: &str) -> (TcpStream, String) {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.expect("the broker listens");
+        stream.set_nodelay(true).expect("a TCP option");
+        stream.write_all(head.as_bytes()).await.expect("the broker reads the request");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.expect("the broker answers"));
+        }
+        (stream, String::from_utf8(answer).expect("the head of an answer is ASCII"))
+    };
+    timeout(DEADLINE, exchange).await.expect("the broker answers in time")
+}
+
+/// The head of a proper upgrade request, to be changed by tests.
+pub fn upgrade(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+impl RawSocket {
+    /// Opens a socket.
+    ///
+    /// # Panics
+    /// When the broker does not upgrade, or answers the key wrongly.
+    pub async fn open(address: SocketAddr, path: &str) -> Self {
+        let (stream, answer) = request(address, &upgrade(path)).await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        // The answer to this key stands in RFC 6455, section 1.3.
+        assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
+        Self { stream }
+    }
+
+    /// Sends a frame with this first byte, masked as clients must.
+    pub async fn send(&mut self, first: u8, payload: &[u8]) {
+        let mut frame = header(first, 0x80, payload.len());
+        frame.extend(KEY);
+        frame.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
+        self.send_bytes(&frame).await;
+    }
+
+    /// Sends a frame that is not masked.
+    pub async fn send_unmasked(&mut self, first: u8, payload: &[u8]) {
+        let mut frame = header(first, 0, payload.len());
+        frame.extend(payload);
+        self.send_bytes(&frame).await;
+    }
+
+    /// Sends the header of a frame that claims a length and never keeps that promise.
+    pub async fn send_claim(&mut self, first: u8, length: u64) {
+        let mut frame = vec![first, 0x80 | 127];
+        frame.extend(length.to_be_bytes());
+        frame.extend(KEY);
+        self.send_bytes(&frame).await;
+    }
+
+    /// Sends any bytes. A connection that the broker has closed takes them without complaint.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) {
+        let sent = timeout(DEADLINE, self.stream.write_all(bytes)).await;
+        let _ = sent.expect("the broker reads or hangs up");
+    }
+
+    /// Waits for a text message that contains a part.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub async fn text_with(&mut self, part: &str) -> String {
+        loop {
+            match self.frame().await {
+                Some((TEXT, payload)) => {
+                    let text = String::from_utf8(payload).expect("text frames are UTF-8");
+                    if text.contains(part) {
+                        return text;
+                    }
+                }
+                Some((CLOSE, payload)) => panic!("closed while waiting for `{part}`: {:?}", closed(&payload)),
+                Some(_) => {}
+                None => panic!("the connection ended while waiting for `{part}`"),
+            }
+        }
+    }
+
+    /// Waits for a pong and returns its payload.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub async fn pong(&mut self) -> Vec<u8> {
+        loop {
+            match self.frame().await {
+                Some((PONG, payload)) => return payload,
+                Some((CLOSE, payload)) => panic!("closed while waiting for a pong: {:?}", closed(&payload)),
+                Some(_) => {}
+                None => panic!("the connection ended while waiting for a pong"),
+            }
+        }
+    }
+
+    /// Waits for the broker's close frame.
+    ///
+    /// # Panics
+    /// When the connection ends without one.
+    pub async fn expect_close(&mut self) -> Closed {
+        loop {
+            match self.frame().await {
+                Some((CLOSE, payload)) => return closed(&payload),
+                Some(_) => {}
+                None => panic!("the connection ended without a close frame"),
+            }
+        }
+    }
+
+    /// One frame: its first byte and its payload. `None`: the connection has ended.
+    async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        let read = async {
+            let first = self.stream.read_u8().await.ok()?;
+            let length = match self.stream.read_u8().await.ok()? {
+                126 => u64::from(self.stream.read_u16().await.ok()?),
+                127 => self.stream.read_u64().await.ok()?,
+                short @ 0..126 => u64::from(short),
+                masked => panic!("a server must not mask its frames, but the length byte is {masked}"),
+            };
+            let mut payload = vec![0; usize::try_from(length).expect("the broker sends no such frames")];
+            self.stream.read_exact(&mut payload).await.ok()?;
+            Some((first, payload))
+        };
+        timeout(DEADLINE, read).await.expect("the broker sends a frame or hangs up")
+    }
+}
+
+fn header(first: u8, mask: u8, length: usize) -> Vec<u8> {
+    let mut header = vec![first];
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(short @ 0..=125), _) => header.push(mask | short),
+        (_, Ok(medium)) => {
+            header.push(mask | 126);
+            header.extend(medium.to_be_bytes());
+        }
+        _ => {
+            header.push(mask | 127);
+            header.extend((length as u64).to_be_bytes());
+        }
+    }
+    header
+}
+
+fn closed(payload: &[u8]) -> Closed {
+    match payload {
+        [high, low, reason @ ..] => Closed {
+            code: u16::from_be_bytes([*high, *low]),
+            reason: String::from_utf8(reason.to_vec()).expect("a close reason is UTF-8"),
+        },
+        _ => Closed { code: 1005, reason: String::new() },
+    }
+}
