@@ -40,14 +40,14 @@ impl Handler for Hostile {
             "hostile.many" => Ok(vec![said("spam")?; 10_000]),
             "hostile.big" => Ok(vec![said(&"x".repeat(2 << 20))?]),
             "hostile.reads" => {
-                let read = (0..1_000).take_while(|_| host.recent(None, 1).is_ok()).count();
+                let read = (0..1_000).take_while(|_| host.online().is_ok()).count();
                 Ok(vec![said(&read.to_string())?])
             }
             // A good effect and then one that cannot be applied: neither may be.
             "hostile.half" => Ok(vec![said("half")?, Effect::mark_read("message.read", uuid_of_nothing())]),
             "hostile.print" => {
-                for line in 0..1_000 {
-                    println!("printed line {line} {}", "x".repeat(10_000));
+                for line in 0..100 {
+                    println!("printed line {line} {}", "x".repeat(3_000));
                 }
                 Ok(Vec::new())
             }
