@@ -17,7 +17,7 @@ use crate::bus::redis::RedisBus;
 use crate::bus::{Bus, BusError, Inbox};
 use crate::config::{Config, Data, Secret};
 use crate::effects::Effects;
-use crate::http::{ListenError, Listeners, State};
+use crate::http::{ListenError, Listeners, State, Stop};
 use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::model::Clock;
@@ -57,6 +57,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Another broker has the data folder.
+    #[error("failed to use the data folder {0}: another broker is running on it")]
+    Taken(PathBuf),
     /// The data folder cannot be used.
     #[error("failed to use the data folder {path}: {source}")]
     Data {
@@ -73,17 +76,22 @@ pub enum StartError {
 pub struct Broker {
     public: SocketAddr,
     admin: SocketAddr,
-    stop: watch::Sender<bool>,
+    stop: Stop,
     drain: watch::Sender<bool>,
     serving: JoinHandle<()>,
     sessions: TaskTracker,
     drain_within: std::time::Duration,
+    _alone: Option<Alone>,
 }
 
 impl Broker {
     /// Makes every part and listens. `secret` is the one of the tokens.
     pub async fn start(config: &Config, secret: Secret, metrics: PrometheusHandle) -> Result<Self, StartError> {
         let clock = Clock::system();
+        // What fails at once goes first: a start that ends in an error has compiled and changed nothing.
+        let listeners = Listeners::bind(config).await?;
+        let keys = Keys::new(secret, config.auth.jwks_file.as_deref())?;
+        let alone = Alone::claim(&config.data)?;
         let store = open_store(&config.data).await?;
         let (bus, inbox, presence) = open_cluster(&config.data, &clock).await?;
         let hub = Arc::new(Hub::default());
@@ -93,7 +101,6 @@ impl Broker {
         let engine = Arc::new(Engine::new(&config.data.folder.join("compiled"), Default::default(), reads)?);
         let registry = Arc::new(load_plugins(&engine, config).await?);
 
-        let keys = Keys::new(secret, config.auth.jwks_file.as_deref())?;
         let tokens = Tokens::new(keys, &config.auth, clock.clone());
         let passwords = Passwords::new(clock.clone()).await?;
         let provision = config.auth.auto_provision;
@@ -124,13 +131,12 @@ impl Broker {
             sessions: sessions.clone(),
         });
 
-        let listeners = Listeners::bind(config).await?;
         let own = |source| StartError::Data { path: config.data.folder.clone(), source };
         let (public, admin) = (listeners.public_address().map_err(own)?, listeners.admin_address().map_err(own)?);
-        let (stop, stopping) = watch::channel(false);
+        let (stop, stopping) = Stop::new();
         let serving = tokio::spawn(listeners.serve(state, stopping));
         tracing::info!(address = %public, admin_address = %admin, "listening");
-        Ok(Self { public, admin, stop, drain, serving, sessions, drain_within: config.limits.drain })
+        Ok(Self { public, admin, stop, drain, serving, sessions, drain_within: config.limits.drain, _alone: alone })
     }
 
     /// Where clients connect.
@@ -148,16 +154,39 @@ impl Broker {
         tracing::info!(sockets = self.sessions.len(), "draining");
         // Both are told even when nobody listens any more.
         self.drain.send_replace(true);
-        self.stop.send_replace(true);
+        self.stop.clients();
         self.sessions.close();
         let finished = async {
-            let _ = self.serving.await;
             self.sessions.wait().await;
+            // Operators can see that the broker drains until it has.
+            self.stop.operators();
+            let _ = self.serving.await;
         };
         if tokio::time::timeout(self.drain_within, finished).await.is_err() {
             tracing::warn!(sockets = self.sessions.len(), "stopped before all sockets were closed");
         }
         tracing::info!("stopped");
+    }
+}
+
+/// The claim of an embedded broker on its data folder: a second one would not hear what the first one's clients say.
+/// The system gives it back however the process ends.
+#[derive(Debug)]
+struct Alone(#[expect(dead_code, reason = "it is held, not read")] std::fs::File);
+
+impl Alone {
+    fn claim(data: &Data) -> Result<Option<Self>, StartError> {
+        if !data.is_embedded() {
+            return Ok(None);
+        }
+        make_folder(data)?;
+        let failed = |source| StartError::Data { path: data.folder.clone(), source };
+        let file = std::fs::File::create(data.folder.join("broker.lock")).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(std::fs::TryLockError::WouldBlock) => Err(StartError::Taken(data.folder.clone())),
+            Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+        }
     }
 }
 

@@ -99,6 +99,24 @@ pub struct Config {
     pub log: Log,
 }
 
+impl Config {
+    /// Whether there is a secret to sign tokens with. What needs none, such as making a tenant, does without.
+    ///
+    /// # Errors
+    ///
+    /// Outside of embedded mode, which makes its own, the one that is missing.
+    pub fn require_secret(&self) -> Result<(), ConfigError> {
+        if self.auth.jwt_secret.is_some() || self.data.is_embedded() {
+            return Ok(());
+        }
+        Err(ConfigError::Missing {
+            what: "the secret of the tokens",
+            hint: "set SWITCHBOARD_JWT_SECRET to at least 32 random bytes, or --jwt-secret-file to a file with them \
+                   (openssl rand -hex 32 makes them)",
+        })
+    }
+}
+
 /// Listeners.
 #[derive(Debug, Clone)]
 pub struct Listen {

@@ -3,8 +3,10 @@
 //! Nothing is sent before it is committed, and nothing is sent when the commit fails. What the effects mean is the
 //! handler's affair.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::hub::{Class, Delivery};
@@ -134,10 +136,57 @@ fn notice(channel: &ChannelKey, signal: Signal) -> Delivery {
     Delivery { seq: None, class: Class::Ephemeral, audience: signal.audience, frame, echo: None }
 }
 
-/// What an idempotency key stands for: the channel and the frame as it was sent.
+/// What an idempotency key stands for: the channel, the type, and what the frame says beside its envelope. Spaces and
+/// the order of names do not count, so a repeat by another path or another client is the same request.
 fn digest(event: &Event) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(event.channel.0.as_bytes());
-    hasher.update(event.payload.as_bytes());
+    hasher.update(event.kind.as_str().as_bytes());
+    match serde_json::from_str::<BTreeMap<String, Value>>(&event.payload) {
+        Ok(mut said) => {
+            for envelope in ["type", "id", "channel"] {
+                said.remove(envelope);
+            }
+            hasher.update([0]);
+            hasher.update(serde_json::to_vec(&said).expect("what was read as JSON writes as JSON"));
+        }
+        // Deeper than the reader goes, or the like: then the bytes must be the same.
+        Err(_) => hasher.update(event.payload.as_bytes()),
+    }
     hasher.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ChannelId, Timestamp, User};
+
+    fn event(kind: &str, channel: u128, payload: &str) -> Event {
+        Event {
+            kind: kind.parse().unwrap(),
+            payload: payload.to_owned(),
+            channel: ChannelId(uuid::Uuid::from_u128(channel)),
+            user: User { id: "7".parse().unwrap(), username: "alice".parse().unwrap() },
+            session: None,
+            client_id: None,
+            id: MessageId(uuid::Uuid::nil()),
+            at: Timestamp(0),
+        }
+    }
+
+    #[test]
+    fn a_request_is_what_it_says_and_not_how_it_is_written() {
+        let first =
+            digest(&event("chat.message", 1, r#"{"type":"chat.message","id":"c1","message":"hi","x":{"a":1,"b":2}}"#));
+        let again = r#"{ "x": {"b":2, "a":1}, "message": "h\u0069", "id": "c1", "channel": "…" }"#;
+        assert_eq!(digest(&event("chat.message", 1, again)), first);
+        for (kind, channel, payload) in [
+            ("chat.message", 1, r#"{"message":"ho","x":{"a":1,"b":2}}"#),
+            ("chat.message", 1, r#"{"message":"hi"}"#),
+            ("chat.message", 2, again),
+            ("poll", 1, again),
+        ] {
+            assert_ne!(digest(&event(kind, channel, payload)), first, "{kind} {channel} {payload}");
+        }
+    }
 }

@@ -52,6 +52,38 @@ pub struct ListenError {
     source: std::io::Error,
 }
 
+/// Ends the listeners, each in its own time.
+#[derive(Debug)]
+pub struct Stop {
+    clients: watch::Sender<bool>,
+    operators: watch::Sender<bool>,
+}
+
+/// What the listeners are told by.
+#[derive(Debug)]
+pub struct Stopping {
+    clients: watch::Receiver<bool>,
+    operators: watch::Receiver<bool>,
+}
+
+impl Stop {
+    /// Both go on.
+    pub fn new() -> (Self, Stopping) {
+        let ((clients, to_clients), (operators, to_operators)) = (watch::channel(false), watch::channel(false));
+        (Self { clients, operators }, Stopping { clients: to_clients, operators: to_operators })
+    }
+
+    /// No client is accepted any more.
+    pub fn clients(&self) {
+        self.clients.send_replace(true);
+    }
+
+    /// No operator is accepted any more.
+    pub fn operators(&self) {
+        self.operators.send_replace(true);
+    }
+}
+
 /// The two listeners, bound but not yet served.
 #[derive(Debug)]
 pub struct Listeners {
@@ -80,13 +112,13 @@ impl Listeners {
         self.admin.local_addr()
     }
 
-    /// Accepts until `stop` turns true. Connections that are open then go on.
-    pub async fn serve(self, state: Arc<State>, stop: watch::Receiver<bool>) {
+    /// Accepts until told to stop. Requests that are under way then are finished.
+    pub async fn serve(self, state: Arc<State>, stop: Stopping) {
         let public = connection::Routes::new(rest::routes(Arc::clone(&state)), Some(Arc::clone(&state)));
         let admin = connection::Routes::new(admin::routes(state), None);
         tokio::join!(
-            connection::accept(self.public, public, stop.clone()),
-            connection::accept(self.admin, admin, stop),
+            connection::accept(self.public, public, stop.clients),
+            connection::accept(self.admin, admin, stop.operators),
         );
     }
 }

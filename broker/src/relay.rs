@@ -23,6 +23,10 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// How long after a failed read of the store a hole is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// How often the members of channels with sessions here are compared with the store. It is what ends the access of a
+/// removed member when the bus lost the word of it.
+const CHECK_EVERY: Duration = Duration::from_secs(30);
+
 /// How many messages one read of the store brings to fill a hole.
 const PAGE: u32 = 200;
 
@@ -59,6 +63,7 @@ impl Relay {
             joins: std::array::from_fn(|_| Mutex::new(())),
         });
         tokio::spawn(receive(Arc::downgrade(&relay), inbox));
+        tokio::spawn(check_members(Arc::downgrade(&relay)));
         relay
     }
 
@@ -164,6 +169,22 @@ impl Relay {
         Ok(())
     }
 
+    /// Reads everything of a channel that the bus may have lost: messages, and who is no longer a member.
+    async fn check(self: &Arc<Self>, channel: &ChannelKey) -> Result<(), StoreError> {
+        let Some(feed) = self.hub.feed(channel) else { return Ok(()) };
+        self.check_members(channel, &feed).await?;
+        self.catch_up(channel, &feed).await
+    }
+
+    async fn check_members(&self, channel: &ChannelKey, feed: &Feed) -> Result<(), StoreError> {
+        let here = feed.users();
+        let members = self.store.members_among(&channel.tenant, channel.channel, &here).await?;
+        for user in here.iter().filter(|user| !members.contains(user)) {
+            self.hub.revoke(channel, user);
+        }
+        Ok(())
+    }
+
     fn lock(&self, channel: &ChannelKey) -> &Mutex<()> {
         let mut hasher = DefaultHasher::new();
         channel.hash(&mut hasher);
@@ -192,11 +213,26 @@ async fn receive(relay: std::sync::Weak<Relay>, mut inbox: Inbox) {
             },
             Incoming::Reconnected => {
                 for channel in relay.hub.channels() {
-                    let Some(feed) = relay.hub.feed(&channel) else { continue };
-                    if let Err(error) = relay.catch_up(&channel, &feed).await {
+                    if let Err(error) = relay.check(&channel).await {
                         tracing::warn!(%error, "failed to check a channel after the bus came back");
                     }
                 }
+            }
+        }
+    }
+}
+
+async fn check_members(relay: std::sync::Weak<Relay>) {
+    let mut pace = tokio::time::interval(CHECK_EVERY);
+    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        pace.tick().await;
+        let Some(relay) = relay.upgrade() else { return };
+        for channel in relay.hub.channels() {
+            let Some(feed) = relay.hub.feed(&channel) else { continue };
+            if let Err(error) = relay.check_members(&channel, &feed).await {
+                tracing::warn!(%error, "failed to check who is still in a channel");
+                break;
             }
         }
     }

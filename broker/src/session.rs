@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::Limits;
 use crate::hub::{Class, Outbox};
@@ -112,6 +112,8 @@ struct Session {
     /// Milliseconds since the epoch; moved by `auth.refresh`.
     expires_at: AtomicI64,
     awaiting_pong: AtomicBool,
+    /// Whether the socket is being read; not while too many of its frames wait.
+    reading: AtomicBool,
     /// Frames that still wait are given up.
     out_of_time: AtomicBool,
 }
@@ -129,6 +131,7 @@ pub async fn run(services: Arc<Services>, arrival: Arrival) {
         scope,
         expires_at: AtomicI64::new(i64::MAX),
         awaiting_pong: AtomicBool::new(false),
+        reading: AtomicBool::new(true),
         out_of_time: AtomicBool::new(false),
     };
     let end = {
@@ -228,7 +231,7 @@ impl Session {
         loop {
             match reader.next().await? {
                 Inbound::Text(text) => match parse(text) {
-                    Ok(ClientFrame::Auth { token }) => return Ok(token),
+                    Ok(ClientFrame::Auth { token, .. }) => return Ok(token),
                     _ => return Err(End::Close(Close::Unauthenticated)),
                 },
                 Inbound::Ping(payload) => self.outbox.push(WireFrame::pong(&payload), Class::Ephemeral),
@@ -242,9 +245,13 @@ impl Session {
         loop {
             match reader.next().await {
                 Ok(Inbound::Text(text)) => {
+                    // While the queue is full the socket is not read, and a pong that waits in it is not the client's
+                    // fault.
+                    self.reading.store(false, Ordering::Relaxed);
                     if frames.send(text.into()).await.is_err() {
                         return End::Gone;
                     }
+                    self.reading.store(true, Ordering::Relaxed);
                 }
                 Ok(Inbound::Ping(payload)) => self.outbox.push(WireFrame::pong(&payload), Class::Ephemeral),
                 Ok(Inbound::Pong) => self.awaiting_pong.store(false, Ordering::Relaxed),
@@ -256,25 +263,32 @@ impl Session {
     /// Pings, waits for pongs, and watches the token's end.
     async fn watch_clock(&self) -> Close {
         let mut next_ping = Instant::now() + PING_EVERY;
+        let mut pong_by = None;
         loop {
-            let left = self.until_token_ends();
-            let deadline = Instant::now() + left;
-            if deadline < next_ping {
-                sleep_until(deadline).await;
-                // A refresh may have moved the end meanwhile.
-                if self.until_token_ends().is_zero() {
-                    return Close::TokenExpired;
+            let token_ends = Instant::now() + self.until_token_ends();
+            let next = pong_by.unwrap_or(next_ping).min(token_ends);
+            sleep_until(next).await;
+            // A refresh may have moved the end meanwhile.
+            if self.until_token_ends().is_zero() {
+                return Close::TokenExpired;
+            }
+            let now = Instant::now();
+            match pong_by {
+                Some(by) if now >= by => {
+                    let silent = self.awaiting_pong.load(Ordering::Relaxed) && self.reading.load(Ordering::Relaxed);
+                    if silent {
+                        return Close::NoPong;
+                    }
+                    pong_by = None;
                 }
-                continue;
+                None if now >= next_ping => {
+                    self.awaiting_pong.store(true, Ordering::Relaxed);
+                    self.outbox.push(WireFrame::ping(), Class::Durable);
+                    pong_by = Some(now + PONG_WITHIN);
+                    next_ping += PING_EVERY;
+                }
+                _ => {}
             }
-            sleep_until(next_ping).await;
-            self.awaiting_pong.store(true, Ordering::Relaxed);
-            self.outbox.push(WireFrame::ping(), Class::Durable);
-            sleep(PONG_WITHIN).await;
-            if self.awaiting_pong.load(Ordering::Relaxed) {
-                return Close::NoPong;
-            }
-            next_ping += PING_EVERY;
         }
     }
 

@@ -129,7 +129,7 @@ pub enum Outcome {
     IdConflict,
     /// A draft answers, or a read mark names, a message that is not in the channel.
     UnknownMessage,
-    /// The channel is not there.
+    /// The channel is not there, or the sender is not in it (any more).
     UnknownChannel,
 }
 
@@ -246,6 +246,14 @@ pub trait Store: Send + Sync + 'static {
         after: Option<&UserId>,
         limit: u32,
     ) -> Result<Vec<ChannelMember>, StoreError>;
+
+    /// Those of some users who are in a channel, in any order.
+    async fn members_among(
+        &self,
+        tenant: &TenantSlug,
+        channel: ChannelId,
+        users: &[UserId],
+    ) -> Result<Vec<UserId>, StoreError>;
 
     /// How many members a channel has; 0 when it is not there.
     async fn member_count(&self, tenant: &TenantSlug, channel: ChannelId) -> Result<u64, StoreError>;

@@ -2,10 +2,15 @@
 //!
 //! No token, secret, password or message content goes through here.
 
+use std::time::Duration;
+
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
+
+/// How often what was measured is summed up.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Why telemetry could not start.
 #[derive(Debug, thiserror::Error)]
@@ -18,9 +23,18 @@ pub enum TelemetryError {
     Installed,
 }
 
+/// Whether the settings of the log read.
+pub fn check(log: &Log) -> Result<(), TelemetryError> {
+    filter(log).map(|_| ())
+}
+
+fn filter(log: &Log) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::try_new(&log.filter).map_err(|_| TelemetryError::Filter(log.filter.clone()))
+}
+
 /// Starts logging for the whole process.
 pub fn log(log: &Log) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&log.filter).map_err(|_| TelemetryError::Filter(log.filter.clone()))?;
+    let filter = filter(log)?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     let installed = match log.format {
@@ -30,10 +44,19 @@ pub fn log(log: &Log) -> Result<(), TelemetryError> {
     installed.map_err(|_| TelemetryError::Installed)
 }
 
-/// Starts collecting metrics for the whole process; the handle renders them.
+/// Starts collecting metrics for the whole process; the handle renders them. Needs a running Tokio runtime.
 pub fn metrics() -> Result<PrometheusHandle, TelemetryError> {
     let handle = PrometheusBuilder::new().install_recorder().map_err(|_| TelemetryError::Installed)?;
     describe();
+    // Samples of histograms are kept until they are summed up; nobody may ever ask for them.
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        let mut pace = tokio::time::interval(UPKEEP_EVERY);
+        loop {
+            pace.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
     Ok(handle)
 }
 

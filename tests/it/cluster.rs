@@ -1,5 +1,6 @@
 //! Two nodes are one broker.
 
+use crate::redis_server::PrivateRedis;
 use futures_util::future::join;
 use serde_json::{Value, json};
 use switchboard_tests::{Channel, Cluster, Member, Signal, Socket, list, number, text};
@@ -14,7 +15,10 @@ struct TwoNodes {
 impl TwoNodes {
     /// Alice connects to one node, Bob to the other.
     async fn open() -> Self {
-        let cluster = Cluster::two_nodes().await;
+        Self::on(Cluster::two_nodes().await).await
+    }
+
+    async fn on(cluster: Cluster) -> Self {
         let acme = cluster.tenant("acme").await;
         let alice = acme.member("alice").await;
         let bob = acme.member("bob").await.at(cluster.b.door());
@@ -155,4 +159,39 @@ async fn one_node_goes_and_the_other_carries_on() {
     assert_eq!(again.say("after").await["seq"], 2);
     assert_eq!(b.next_of("chat.message").await["message"]["content"], "after");
     assert_eq!(first.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_member_removed_while_the_bus_is_away_is_cut_off_when_it_is_back() {
+    let mut redis = PrivateRedis::start().await;
+    let TwoNodes { cluster: _cluster, alice, bob, lobby } =
+        TwoNodes::on(Cluster::two_nodes_on(&redis.url()).await).await;
+    let mut b = bob.join(&lobby).await;
+    redis.kill();
+    let (status, answer) = alice.delete(&lobby.path(&format!("members/{}/", bob.id))).await;
+    assert_eq!(status, 204, "{answer}");
+    // The other node has not heard of it; what needs the store is refused all the same.
+    let error = b.refused(json!({"type": "chat.message", "message": "still here"})).await;
+    assert_eq!(error["code"], 102, "{error}");
+    redis.start_again().await;
+    assert_eq!(b.expect_close().await.code, 4003);
+}
+
+#[tokio::test]
+async fn without_the_bus_each_node_serves_its_own_and_catches_up_afterwards() {
+    let mut redis = PrivateRedis::start().await;
+    let TwoNodes { cluster: _cluster, alice, bob, lobby } =
+        TwoNodes::on(Cluster::two_nodes_on(&redis.url()).await).await;
+    let (mut a, mut b) = (alice.join(&lobby).await, bob.join(&lobby).await);
+    a.say("before").await;
+    b.next_where("what was said before", |frame| frame["message"]["content"] == "before").await;
+    redis.kill();
+    a.say("meanwhile").await;
+    b.say("likewise").await;
+    redis.start_again().await;
+    a.next_where("the other node's", |frame| frame["message"]["content"] == "likewise").await;
+    for (expected, seq) in [("meanwhile", 2), ("likewise", 3)] {
+        let said = b.next_of("chat.message").await;
+        assert_eq!((&said["message"]["content"], &said["seq"]), (&json!(expected), &json!(seq)));
+    }
 }

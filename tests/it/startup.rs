@@ -122,6 +122,16 @@ async fn an_address_in_use_is_named() {
 }
 
 #[tokio::test]
+async fn two_brokers_do_not_share_an_embedded_folder() {
+    let settings = on_free_ports(Settings::bare());
+    let _first = Broker::start(&settings).await;
+    let second = settings.run(&["serve"]).await;
+    assert_names(&second, &["another broker", settings.data().to_str().expect("a path in UTF-8")]);
+    // The command line goes on beside a broker.
+    settings.run(&["tenant", "create", "beside"]).await.success();
+}
+
+#[tokio::test]
 async fn settings_are_checked_without_starting() {
     let database = Database::create().await;
     let good = Settings::embedded()

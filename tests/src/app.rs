@@ -88,13 +88,16 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts both, one after the other, as a rolling deployment does.
+    /// Starts both on the Redis that all tests share, one after the other, as a rolling deployment does.
     pub async fn two_nodes() -> Self {
+        Self::two_nodes_on(&redis_url()).await
+    }
+
+    /// Starts both on a Redis of the test's own.
+    pub async fn two_nodes_on(redis: &str) -> Self {
         let database = Arc::new(Database::create().await);
         let node = || {
-            Settings::embedded()
-                .with("SWITCHBOARD_DATABASE_URL", &database.url())
-                .with("SWITCHBOARD_REDIS_URL", &redis_url())
+            Settings::embedded().with("SWITCHBOARD_DATABASE_URL", &database.url()).with("SWITCHBOARD_REDIS_URL", redis)
         };
         let a = App::start_on(node(), Some(Arc::clone(&database))).await;
         let b = App::start_on(node(), Some(Arc::clone(&database))).await;

@@ -55,6 +55,9 @@ pub struct Claims {
     /// The `jti` of the refresh token that a rotation started from; none for an external issuer's token, which starts one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<String>,
+    /// Whether it was signed with the shared secret, and not with a key of an external issuer.
+    #[serde(skip)]
+    pub(super) shared: bool,
 }
 
 /// One audience or several.
@@ -73,9 +76,10 @@ impl Claims {
         Timestamp(self.exp.saturating_mul(1000))
     }
 
-    /// Whether someone other than the broker made it.
+    /// Whether someone other than the broker made it. The broker signs with the shared secret alone: no other key makes
+    /// a token its own, whatever issuer it names.
     pub fn is_external(&self) -> bool {
-        self.iss.as_deref() != Some(ISSUER)
+        !self.shared || self.iss.as_deref() != Some(ISSUER)
     }
 
     pub(super) fn is_for(&self, audience: &str) -> bool {

@@ -92,6 +92,7 @@ impl Tokens {
             iss: Some(ISSUER.to_owned()),
             aud: None,
             family: None,
+            shared: true,
         }
     }
 }

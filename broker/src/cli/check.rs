@@ -1,10 +1,11 @@
 //! `switchboard config check`.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Subcommand;
 
 use crate::auth::Keys;
-use crate::config::{Config, Secret};
+use crate::config::{Config, LogFormat, Secret};
+use crate::telemetry;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -15,6 +16,11 @@ pub(super) enum Command {
 /// Prints the settings in effect; secrets are named, not shown. Settings that do not read have ended the program before.
 pub(super) fn run(command: &Command, config: &Config) -> Result<()> {
     let Command::Check = command;
+    config.require_secret()?;
+    telemetry::check(&config.log)?;
+    for path in &config.plugins.files {
+        std::fs::metadata(path).with_context(|| format!("failed to read the plugin {}", path.display()))?;
+    }
     // The key set is read and checked as at a start.
     Keys::new(config.auth.jwt_secret.clone().unwrap_or_else(|| Secret::new("")), config.auth.jwks_file.as_deref())?;
     let set = |is_set: bool, otherwise: &str| if is_set { "(set)".to_owned() } else { otherwise.to_owned() };
@@ -44,6 +50,7 @@ pub(super) fn run(command: &Command, config: &Config) -> Result<()> {
         ("plugin", config.plugins.files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")),
         ("max-connections", config.limits.connections.to_string()),
         ("drain", format!("{}s", config.limits.drain.as_secs())),
+        ("log-format", if config.log.format == LogFormat::Json { "json" } else { "text" }.to_owned()),
         ("log", config.log.filter.clone()),
     ] {
         println!("  {name:<16} {value}");

@@ -25,6 +25,7 @@ pub(super) struct Demo {
 
 /// The secret of the tokens: the one that is set, else the one in the data folder, made when there is none.
 pub(super) fn secret(config: &Config) -> Result<Secret> {
+    config.require_secret()?;
     match &config.auth.jwt_secret {
         Some(secret) => Ok(secret.clone()),
         None => kept(&config.data.folder.join("jwt-secret"), || hex(&Clock::system().random::<32>())).map(Secret::new),

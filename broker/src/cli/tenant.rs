@@ -34,9 +34,12 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
     let store = open_store(&config.data).await?;
     match command {
+        Command::Create { id: Some(id), .. } if store.tenant_by_external_id(&id).await?.is_some() => {
+            bail!("another tenant has the id `{id}` already");
+        }
         Command::Create { slug, id } => match store.create_tenant(&slug, id.as_deref(), Clock::system().now()).await? {
             Some(tenant) => println!("created tenant {}", tenant.slug),
-            None => bail!("there is a tenant `{slug}` already, or another one has that id"),
+            None => bail!("there is a tenant `{slug}` already"),
         },
         Command::List => {
             for tenant in store.tenants().await? {

@@ -124,13 +124,6 @@ impl Settings {
             (None, Some(secret)) => Some(checked_secret(secret, "SWITCHBOARD_JWT_SECRET")?),
             (None, None) => None,
         };
-        if jwt_secret.is_none() && !data.is_embedded() {
-            return Err(ConfigError::Missing {
-                what: "the secret of the tokens",
-                hint: "set SWITCHBOARD_JWT_SECRET to at least 32 random bytes, or --jwt-secret-file to a file with them \
-                       (openssl rand -hex 32 makes them)",
-            });
-        }
         Ok(Config {
             listen: Listen {
                 public: address("--listen", given.listen.as_deref().unwrap_or("127.0.0.1:8080"))?,
@@ -149,7 +142,7 @@ impl Settings {
             },
             plugins: Plugins { builtin: given.builtin_plugins.unwrap_or(true), files: given.plugin },
             limits: Limits {
-                connections: given.max_connections.unwrap_or(50_000),
+                connections: bounded("--max-connections", given.max_connections.unwrap_or(50_000))?,
                 outbound_bytes: 1024 * 1024,
                 subscriptions: 1_000,
                 drain: duration("--drain", given.drain.as_deref().unwrap_or("10s"))?,
@@ -206,6 +199,14 @@ pub fn duration(name: &'static str, text: &str) -> Result<Duration, ConfigError>
     let signed = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| refused())?;
     let duration = Duration::try_from(signed).map_err(|_| refused())?;
     if duration.is_zero() || duration > YEAR { Err(refused()) } else { Ok(duration) }
+}
+
+fn bounded(name: &'static str, number: usize) -> Result<usize, ConfigError> {
+    const MOST: usize = 1_000_000;
+    if (1..=MOST).contains(&number) {
+        return Ok(number);
+    }
+    Err(ConfigError::Value { name, reason: format!("`{number}` is not between 1 and {MOST}") })
 }
 
 fn address(name: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {

@@ -20,9 +20,10 @@ fn without_a_database_nothing_has_to_be_set() {
 #[test]
 fn with_a_database_a_secret_is_needed_and_named() {
     let given = || settings("database-url = 'postgres://localhost/x'");
-    let error = given().resolve(None).expect_err("no secret");
+    let error = given().resolve(None).unwrap().require_secret().expect_err("no secret");
     assert!(error.to_string().contains("SWITCHBOARD_JWT_SECRET"), "{error}");
-    assert!(given().resolve(secret()).is_ok());
+    assert!(given().resolve(secret()).unwrap().require_secret().is_ok());
+    assert!(Settings::default().resolve(None).unwrap().require_secret().is_ok(), "embedded mode makes its own");
 }
 
 #[test]
@@ -51,6 +52,8 @@ fn what_does_not_read_is_named() {
         ("access-ttl = 'soon'", "--access-ttl"),
         ("refresh-ttl = '0s'", "--refresh-ttl"),
         ("drain = '-5s'", "--drain"),
+        ("max-connections = 0", "--max-connections"),
+        ("max-connections = 9223372036854775807", "--max-connections"),
     ] {
         let error = settings(text).resolve(None).expect_err(text);
         assert!(error.to_string().contains(name), "{error}");

@@ -62,6 +62,15 @@ impl Feed {
         (!state.held.is_empty()).then(|| state.position.map(|after| Gap { after })).flatten()
     }
 
+    /// The members whose sessions are here, each once.
+    pub fn users(&self) -> Vec<UserId> {
+        let subscribers = Arc::clone(&locked(&self.state).subscribers);
+        let mut users: Vec<UserId> = subscribers.iter().map(|subscriber| subscriber.user.clone()).collect();
+        users.sort_unstable();
+        users.dedup();
+        users
+    }
+
     /// How many sessions are here.
     pub fn len(&self) -> usize {
         locked(&self.state).subscribers.len()

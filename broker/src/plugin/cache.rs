@@ -46,7 +46,7 @@ impl Cache {
     pub(super) fn save(&self, component: &Component, name: &str) -> io::Result<()> {
         let artefact = component.serialize().map_err(io::Error::other)?;
         let aside = self.path(&format!("{name}.{}", std::process::id()));
-        let mut file = fs::File::create(&aside)?;
+        let mut file = private_file(&aside)?;
         file.write_all(&Sha256::digest(&artefact))?;
         file.write_all(&artefact)?;
         file.sync_all()?;
@@ -65,6 +65,12 @@ fn compatibility(engine: &wasmtime::Engine) -> String {
     let mut hasher = std::collections::hash_map::DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
     format!("{:016x}", hasher.finish())
+}
+
+fn private_file(path: &Path) -> io::Result<fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 fn private_folder(folder: &Path) -> io::Result<()> {

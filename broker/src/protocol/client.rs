@@ -11,6 +11,8 @@ use crate::model::{ChannelId, ClientId, Kind};
 pub enum ClientFrame {
     /// The first frame of a socket that brought no token.
     Auth {
+        /// Answered with an error when the socket has its token already.
+        id: Option<ClientId>,
         /// A JSON Web Token.
         token: String,
     },
@@ -115,7 +117,7 @@ pub fn parse(text: String) -> Result<ClientFrame, BadFrame> {
         "ping" => Ok(ClientFrame::Ping { id }),
         "auth" | "auth.refresh" => match head.token.and_then(text_of) {
             None => Err(bad(id, "`token` must be a string")),
-            Some(token) if kind == "auth" => Ok(ClientFrame::Auth { token }),
+            Some(token) if kind == "auth" => Ok(ClientFrame::Auth { id, token }),
             Some(token) => Ok(ClientFrame::AuthRefresh { id, token }),
         },
         "subscribe" | "unsubscribe" => match channel {

@@ -84,12 +84,17 @@ impl Worker<'_> {
         // The channel is read first: what is committed after it has a larger `seq` and comes as a frame.
         let channel = store.channel(tenant, id).await.map_err(|error| refusal(&error))?;
         let channel = channel.ok_or_else(Refusal::unknown_channel)?;
-        let (messages, members, count, online) = tokio::join!(
+        // So is the membership: one that was ended before the session was in the hub has nobody here to be told.
+        let (role, messages, members, count, online) = tokio::join!(
+            store.role(tenant, id, &self.principal.user.id),
             store.messages(tenant, id, Span::Before(channel.seq.saturating_add(1)), STATE_MESSAGES),
             store.channel_members(tenant, id, None, STATE_MEMBERS),
             store.member_count(tenant, id),
             services.presence.present(key, STATE_MEMBERS as usize),
         );
+        if role.map_err(|error| refusal(&error))?.is_none() {
+            return Err(Refusal::unknown_channel());
+        }
         let messages = messages.map_err(|error| refusal(&error))?;
         let members = members.map_err(|error| refusal(&error))?;
         let count = count.map_err(|error| refusal(&error))?;

@@ -113,7 +113,9 @@ impl<'s> Worker<'s> {
                     self.acknowledge(id.as_ref());
                 }
             },
-            ClientFrame::Auth { .. } => self.refuse(None, &bad("this socket has its token; use auth.refresh")),
+            ClientFrame::Auth { id, .. } => {
+                self.refuse(id.as_ref(), &bad("this socket has its token; use auth.refresh"));
+            }
             ClientFrame::AuthRefresh { id, token } => return self.refresh(id.as_ref(), &token).await,
         }
         None
@@ -164,12 +166,18 @@ impl<'s> Worker<'s> {
             let refusal = Refusal::new(ErrorCode::LimitExceeded, "this socket is in as many channels as it may be");
             return self.refuse(id, &refusal);
         }
-        // Subscribing again starts again: the client wants the state it has lost.
-        if let Some(seat) = self.seats.remove(&channel) {
-            self.leave(seat).await;
+        // Subscribing again starts again: the client wants the state it has lost. The member has not left meanwhile.
+        let before = self.seats.remove(&channel);
+        if let Some(seat) = &before {
+            self.session.services.relay.leave(&seat.key, self.session.id).await;
         }
         match self.join(channel).await {
-            Err(refusal) => self.refuse(id, &refusal),
+            Err(refusal) => {
+                if let Some(seat) = before {
+                    self.leave(seat).await;
+                }
+                self.refuse(id, &refusal);
+            }
             Ok(seq) => {
                 if let Some(id) = id {
                     let epoch = self.seats.get(&channel).map(|seat| &seat.epoch);

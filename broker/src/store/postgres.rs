@@ -145,6 +145,15 @@ impl Store for Postgres {
         channels::members(&self.database, tenant, channel, after, limit).await
     }
 
+    async fn members_among(
+        &self,
+        tenant: &TenantSlug,
+        channel: ChannelId,
+        users: &[UserId],
+    ) -> Result<Vec<UserId>, StoreError> {
+        channels::members_among(&self.database, tenant, channel, users).await
+    }
+
     async fn member_count(&self, tenant: &TenantSlug, channel: ChannelId) -> Result<u64, StoreError> {
         channels::member_count(&self.database, tenant, channel).await
     }

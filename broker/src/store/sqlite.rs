@@ -212,6 +212,16 @@ impl Store for Sqlite {
         self.read(tenant, move |db| channels::members(db, channel, after.as_ref(), limit)).await
     }
 
+    async fn members_among(
+        &self,
+        tenant: &TenantSlug,
+        channel: ChannelId,
+        users: &[UserId],
+    ) -> Result<Vec<UserId>, StoreError> {
+        let users = users.to_vec();
+        self.read(tenant, move |db| channels::members_among(db, channel, users)).await
+    }
+
     async fn member_count(&self, tenant: &TenantSlug, channel: ChannelId) -> Result<u64, StoreError> {
         self.read(tenant, move |db| channels::member_count(db, channel)).await
     }

@@ -112,6 +112,17 @@ fn member(row: &Row) -> Result<ChannelMember, Error> {
     Ok(ChannelMember { user: rows::user(row)?, role: row.try_get("role")?, joined_at: row.try_get("joined_at")? })
 }
 
+pub(super) async fn members_among(
+    database: &Database,
+    tenant: &TenantSlug,
+    channel: ChannelId,
+    users: &[UserId],
+) -> Result<Vec<UserId>, StoreError> {
+    let sql = "SELECT user_id FROM {t}.channel_member WHERE channel_id = $1 AND user_id = ANY ($2::text[])";
+    let found = database.tenant(tenant, sql, &[&channel, &users]).await?;
+    found.iter().map(|row| row.try_get("user_id")).collect::<Result<_, _>>().map_err(unreadable)
+}
+
 pub(super) async fn member_count(
     database: &Database,
     tenant: &TenantSlug,

@@ -27,6 +27,8 @@ WITH earlier AS (
     SELECT m.id, m.seq, m.created_at, m.request_digest, c.epoch
     FROM {t}.chat_message m JOIN {t}.chat_channel c ON c.id = m.channel_id
     WHERE m.sender_id = $2 AND m.client_id = $3
+), seat AS (
+    SELECT FROM {t}.channel_member WHERE channel_id = $1 AND user_id = $2
 ), named AS (
     SELECT id, seq FROM {t}.chat_message WHERE channel_id = $1 AND id = ANY ($5::uuid[])
 ), numbered AS (",
@@ -50,7 +52,7 @@ WITH earlier AS (
 SELECT c.epoch AS channel, n.seq AS last, v.message_id AS read_message, v.seq AS read_seq,
        e.id, e.seq, e.created_at, e.request_digest, e.epoch
 FROM (VALUES (1)) AS always (one)
-LEFT JOIN {t}.chat_channel c ON c.id = $1
+LEFT JOIN {t}.chat_channel c ON c.id = $1 AND EXISTS (SELECT FROM seat)
 LEFT JOIN earlier e ON true
 LEFT JOIN numbered n ON true
 LEFT JOIN moved v ON true"
@@ -61,14 +63,14 @@ LEFT JOIN moved v ON true"
 /// Takes the next numbers, and with them the lock on the channel's row until the end of the statement.
 const WITH_DRAFTS: &str = commit!(
     "UPDATE {t}.chat_channel SET seq = seq + $14
-    WHERE id = $1 AND NOT EXISTS (SELECT FROM earlier) AND (SELECT count(*) FROM named) = $6
+    WHERE id = $1 AND EXISTS (SELECT FROM seat) AND NOT EXISTS (SELECT FROM earlier) AND (SELECT count(*) FROM named) = $6
     RETURNING seq"
 );
 
 /// Locks nothing, so that many readers do not queue behind a writer.
 const WITHOUT_DRAFTS: &str = commit!(
     "SELECT seq FROM {t}.chat_channel
-    WHERE id = $1 AND NOT EXISTS (SELECT FROM earlier) AND (SELECT count(*) FROM named) = $6"
+    WHERE id = $1 AND EXISTS (SELECT FROM seat) AND NOT EXISTS (SELECT FROM earlier) AND (SELECT count(*) FROM named) = $6"
 );
 
 /// The index that keeps a sender's keys apart.

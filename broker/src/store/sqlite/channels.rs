@@ -31,6 +31,16 @@ pub(super) fn role(db: &Connection, channel: ChannelId, viewer: &UserId) -> Resu
         .optional()
 }
 
+pub(super) fn members_among(db: &Connection, channel: ChannelId, users: Vec<UserId>) -> Result<Vec<UserId>> {
+    let mut found = Vec::new();
+    for user in users {
+        if role(db, channel, &user)?.is_some() {
+            found.push(user);
+        }
+    }
+    Ok(found)
+}
+
 pub(super) fn find(db: &Connection, channel: ChannelId) -> Result<Option<Channel>> {
     db.prepare_cached("SELECT id, name, epoch, seq, created_at FROM chat_channel WHERE id = ?1")?
         .query_row([channel], rows::channel)

@@ -10,8 +10,13 @@ use crate::store::{Commit, Outcome, Receipt};
 
 pub(super) fn commit(db: &Connection, commit: &Commit) -> Result<Outcome> {
     let channel = db
-        .prepare_cached("SELECT epoch, seq FROM chat_channel WHERE id = ?1")?
-        .query_row([commit.channel], |row| Ok((row.get::<_, Epoch>(0)?, row.get::<_, Number>(1)?.0)))
+        .prepare_cached(
+            "SELECT c.epoch, c.seq FROM chat_channel c \
+             JOIN channel_member cm ON cm.channel_id = c.id AND cm.user_id = ?2 WHERE c.id = ?1",
+        )?
+        .query_row(params![commit.channel, commit.sender.id], |row| {
+            Ok((row.get::<_, Epoch>(0)?, row.get::<_, Number>(1)?.0))
+        })
         .optional()?;
     let Some((epoch, before)) = channel else { return Ok(Outcome::UnknownChannel) };
     if let Some((key, _)) = &commit.request

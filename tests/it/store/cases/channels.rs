@@ -1,7 +1,7 @@
 //! Channels, who is in them, and how they look in a list.
 
 use switchboard::model::{ChannelId, MessageId, Role};
-use switchboard::store::{ChannelSummary, Commit};
+use switchboard::store::{ChannelSummary, Commit, Outcome};
 use uuid::Uuid;
 
 use crate::store::backing::Backing;
@@ -15,6 +15,7 @@ pub(crate) async fn a_channel_needs_members_of_the_tenant(backing: Backing) {
     assert!(!store.create_channel(tenant, &scene.new_channel(id, &[&alice, &stranger])).await.unwrap());
     assert_eq!(store.channel(tenant, id).await.unwrap(), None);
     assert_eq!(store.member_count(tenant, id).await.unwrap(), 0);
+    assert!(store.members_among(tenant, id, std::slice::from_ref(&alice.id)).await.unwrap().is_empty());
 
     assert!(store.create_channel(tenant, &scene.new_channel(id, &[&alice, &alice])).await.unwrap());
     let made = store.channel(tenant, id).await.unwrap().unwrap();
@@ -40,7 +41,18 @@ pub(crate) async fn adding_and_removing_members(backing: Backing) {
     assert!(!add(channel, &nobody, Role::Member).await.unwrap());
     assert!(!add(ChannelId(scene.clock.uuid()), &bob.id, Role::Member).await.unwrap());
 
+    let asked = [bob.id.clone(), nobody, alice.id.clone()];
+    let mut among = store.members_among(tenant, channel, &asked).await.unwrap();
+    among.sort();
+    assert_eq!(among, [alice.id.clone(), bob.id.clone()]);
+
+    let said = scene.saying(channel, &bob, "hi");
+    assert!(matches!(store.commit(tenant, &said).await.unwrap(), Outcome::Done(_)));
     assert!(store.remove_channel_member(tenant, channel, &bob.id).await.unwrap());
+    let late = scene.saying(channel, &bob, "still here?");
+    assert!(matches!(store.commit(tenant, &late).await.unwrap(), Outcome::UnknownChannel), "no longer in it");
+    assert_eq!(store.channel(tenant, channel).await.unwrap().unwrap().seq, 1);
+    assert_eq!(store.members_among(tenant, channel, &asked).await.unwrap(), std::slice::from_ref(&alice.id));
     assert!(!store.remove_channel_member(tenant, channel, &bob.id).await.unwrap());
     assert_eq!(store.role(tenant, channel, &bob.id).await.unwrap(), None);
     assert_eq!(store.member_count(tenant, channel).await.unwrap(), 1);
