@@ -72,7 +72,7 @@ conformance! {
         an_answer_to_an_unknown_message_stores_nothing,
         a_mark_on_an_unknown_message_stores_nothing,
         an_answer_names_its_message,
-        a_sender_must_be_a_member,
+        a_sender_must_be_in_the_channel,
         a_message_of_64_kib_comes_back_whole;
     reads:
         a_mark_moves_forward_only,

@@ -84,9 +84,11 @@ fn write_banner(
     writeln!(out, "  metrics     http://{admin}/metrics")?;
     if let Some(demo) = demo {
         writeln!(out)?;
-        writeln!(out, "Open the chat page in two windows and log in as:")?;
+        writeln!(out, "Be two people in two windows. The password of both is {}", demo.password)?;
         writeln!(out)?;
-        writeln!(out, "  tenant {TENANT}, user {} or {}, password {}", MEMBERS[0], MEMBERS[1], demo.password)?;
+        for user in MEMBERS {
+            writeln!(out, "  http://{public}/#tenant={TENANT}&user={user}")?;
+        }
         if let Some(lobby) = demo.lobby {
             let program = std::env::args().next().unwrap_or_else(|| "switchboard".to_owned());
             let folder = config.data.folder.display();

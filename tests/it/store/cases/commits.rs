@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use switchboard::model::{ChannelId, MessageId};
-use switchboard::store::{Commit, Outcome, Span, StoreError};
+use switchboard::store::{Commit, Outcome, Span};
 
 use crate::store::backing::Backing;
 use crate::store::scene::{START, Scene, draft, duplicate, hours, keyed, mark, seqs, texts, user};
@@ -224,12 +224,14 @@ pub(crate) async fn an_answer_names_its_message(backing: Backing) {
 }
 
 /// Otherwise the message would be stored and could not be shown.
-pub(crate) async fn a_sender_must_be_a_member(backing: Backing) {
+pub(crate) async fn a_sender_must_be_in_the_channel(backing: Backing) {
     let scene = Scene::new(&backing).await;
-    let alice = scene.member("alice").await;
+    let (alice, bob) = (scene.member("alice").await, scene.member("bob").await);
     let channel = scene.channel(&[&alice]).await;
-    let refused = scene.store.commit(&scene.tenant, &scene.saying(channel, &user("9", "stranger"), "x")).await;
-    assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");
+    for outsider in [bob, user("9", "stranger")] {
+        let refused = scene.store.commit(&scene.tenant, &scene.saying(channel, &outsider, "x")).await.unwrap();
+        assert!(matches!(refused, Outcome::UnknownChannel), "{refused:?}");
+    }
     assert_eq!(scene.say(channel, &alice, "first").await.seq, 1);
 }
 
