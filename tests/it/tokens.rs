@@ -183,6 +183,19 @@ async fn a_live_socket_takes_a_new_token_of_the_same_member_only() {
 }
 
 #[tokio::test]
+async fn a_token_without_a_sensible_end_is_a_token_all_the_same() {
+    let app = App::embedded().await;
+    let acme = app.tenant("acme").await;
+    for end in [json!(i64::MAX), json!(9_007_199_254_740_991_i64), json!(1e300), json!(4_102_444_800.5)] {
+        let token = Claims::access(&acme.slug, 7).with("exp", end.clone()).sign();
+        let mut socket = open(&app, &format!("/ws/?token={token}"), &[]).await;
+        socket.next_of("welcome").await;
+        socket.acked(json!({"type": "ping"})).await;
+    }
+    assert!(!app.stop(Signal::Terminate).await.stderr.contains("panicked"));
+}
+
+#[tokio::test]
 async fn no_token_reaches_the_log() {
     // What the compiler of plugins has to say fills a disk and knows no token.
     let filter = "trace,wasmtime=info,cranelift=info,regalloc2=info";
