@@ -1,7 +1,7 @@
 //! One socket for many channels.
 
 use serde_json::json;
-use switchboard_tests::{App, Channel, list, number};
+use switchboard_tests::{App, Channel, Settings, eventually, list, number};
 
 #[tokio::test]
 async fn the_welcome_says_who_and_for_how_long() {
@@ -110,4 +110,39 @@ async fn a_ping_frame_is_answered() {
         assert_eq!(socket.next().await, json!({"type": "pong"}));
         socket.acked(json!({"type": "ping", "id": "p1"})).await;
     }
+}
+
+#[tokio::test]
+async fn subscribing_again_brings_the_state_again_and_is_no_news_to_others() {
+    let app = App::embedded().await;
+    let acme = app.tenant("acme").await;
+    let (alice, bob) = (acme.member("alice").await, acme.member("bob").await);
+    let lobby = acme.channel("lobby", &[&alice, &bob]).await;
+    let mut b = bob.join(&lobby).await;
+    let mut a = alice.connect().await;
+    a.subscribe(&lobby).await;
+    b.next_of("user.join").await;
+    a.say_in(&lobby, "once").await;
+    a.forget().await;
+
+    a.acked(json!({"type": "subscribe", "channel": lobby.id, "id": "again"})).await;
+    assert_eq!(list(&a.next_of("channel.state").await, "messages").len(), 1);
+    b.expect_silence("user.leave").await;
+    b.expect_silence("user.join").await;
+    b.say("still one of each").await;
+    assert_eq!(a.next_of("chat.message").await["seq"], 2);
+    a.expect_silence("chat.message").await;
+}
+
+#[tokio::test]
+async fn a_socket_too_many_is_turned_away_and_a_place_that_is_free_again_is_taken() {
+    let app = App::start(Settings::embedded().with("SWITCHBOARD_MAX_CONNECTIONS", "1")).await;
+    let acme = app.tenant("acme").await;
+    let alice = acme.member("alice").await;
+    let lobby = acme.channel("lobby", &[&alice]).await;
+    let mut first = alice.join(&lobby).await;
+    assert_eq!(alice.knock(&lobby).await.expect_close().await.code, 4100);
+    first.say("the first one does not notice").await;
+    first.leave().await;
+    eventually("the place is free", async || alice.knock(&lobby).await.is_greeted().await).await;
 }

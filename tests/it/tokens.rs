@@ -86,6 +86,7 @@ async fn bad_tokens(app: &App, acme: &Tenant) -> Vec<(&'static str, String)> {
         ("without a tenant", good().without("schema_name").without("tenant_id").sign()),
         ("a tenant that is not there", good().with("schema_name", "nowhere").sign()),
         ("a tenant that leaves its schema", good().with("schema_name", "../acme").sign()),
+        ("a tenant with quotes", good().with("schema_name", "acme\"; DROP SCHEMA \"switchboard").sign()),
         ("a disabled tenant", good().with("schema_name", closed.slug.as_str()).sign()),
     ]
 }

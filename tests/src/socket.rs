@@ -232,6 +232,15 @@ impl Socket {
         self.next_of("pong").await;
     }
 
+    /// Whether a frame comes before the broker closes the socket.
+    ///
+    /// # Panics
+    /// When neither happens within [`DEADLINE`].
+    pub async fn is_greeted(&mut self) -> bool {
+        let heard = timeout(DEADLINE, self.receive()).await;
+        heard.unwrap_or_else(|_| self.fail("the broker neither greets nor closes"))
+    }
+
     /// Waits until the broker closes the socket; returns how, with all frames that were not asked for.
     ///
     /// # Panics

@@ -83,7 +83,7 @@ impl Generation {
         let place = pool.place().map_err(|error| error.to_string())?;
         let unnamed: Arc<str> = digest[..12].into();
         let mut instance = Instance::start(&linked, &unnamed, &limits, &sources, place).await.map_err(first_line)?;
-        let described = instance.describe().await.map_err(first_line)?;
+        let described = instance.describe(&limits).await.map_err(first_line)?;
         let kinds = kinds(&described)?;
         Ok(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),

@@ -57,10 +57,12 @@ impl Instance {
     }
 
     /// Asks the component what it is.
-    pub(super) async fn describe(&mut self) -> Result<Descriptor, CallError> {
+    pub(super) async fn describe(&mut self, limits: &Limits) -> Result<Descriptor, CallError> {
         self.store.data_mut().begin(None);
         self.store.set_epoch_deadline(1);
-        self.plugin.switchboard_plugin_handler().call_describe(&mut self.store).await.map_err(broken)
+        let handler = self.plugin.switchboard_plugin_handler();
+        let asked = tokio::time::timeout(limits.wall, handler.call_describe(&mut self.store)).await;
+        asked.map_err(|_| CallError::TimedOut)?.map_err(broken)
     }
 
     /// Gives it one event. After an error that is not the handler's own answer the instance must not be used again.
