@@ -60,6 +60,9 @@ pub trait Bus: Send + Sync + 'static {
     /// Ends a subscription.
     async fn unsubscribe(&self, channel: &ChannelKey) -> Result<(), BusError>;
 
+    /// Whether there can be no other node, so that there is nothing to prepare a message for.
+    fn is_alone(&self) -> bool;
+
     /// Whether the other nodes can be reached right now.
     fn is_connected(&self) -> bool;
 }

@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
 
 use crate::bus::{Bus, Inbox, Incoming};
 use crate::hub::{Class, Delivery, Feed, Hub, Subscriber};
@@ -20,8 +20,12 @@ use crate::store::{Span, Store, StoreError};
 /// How long a hole waits for a bus message that is only late.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// How long after a failed read of the store a hole is tried again.
+/// How long after a read of the store that did not fill a hole it is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// How many reads in a row may find nothing for a hole. A message is on the bus after it is in the store, so a hole that
+/// stays is none of this store's: a foreign message on the bus, or a store that was set back.
+const FRUITLESS: u32 = 10;
 
 /// How often the members of channels with sessions here are compared with the store. It is what ends the access of a
 /// removed member when the bus lost the word of it.
@@ -41,6 +45,8 @@ pub struct Relay {
     bus: Arc<dyn Bus>,
     store: Arc<dyn Store>,
     repairs: Arc<Semaphore>,
+    /// Told when the bus may have lost anything of any channel.
+    suspect: Arc<Notify>,
     /// Orders joining and leaving of one channel, so that the bus subscription of a channel always matches the hub. Held
     /// across a call to the bus and one to the store, hence asynchronous; other channels mostly take other locks.
     joins: [Mutex<()>; JOIN_LOCKS],
@@ -60,16 +66,19 @@ impl Relay {
             bus,
             store,
             repairs: Arc::new(Semaphore::new(REPAIRS)),
+            suspect: Arc::default(),
             joins: std::array::from_fn(|_| Mutex::new(())),
         });
         tokio::spawn(receive(Arc::downgrade(&relay), inbox));
-        tokio::spawn(check_members(Arc::downgrade(&relay)));
+        tokio::spawn(check(Arc::downgrade(&relay), Arc::clone(&relay.suspect)));
         relay
     }
 
     /// Hands a delivery to the sessions here and to the other nodes. Never waits.
     pub fn publish(self: &Arc<Self>, channel: &ChannelKey, delivery: Delivery) {
-        self.bus.publish(channel, envelope::frame(&delivery));
+        if !self.bus.is_alone() {
+            self.bus.publish(channel, envelope::frame(&delivery));
+        }
         self.deliver(channel, delivery);
     }
 
@@ -138,12 +147,7 @@ impl Relay {
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(PATIENCE).await;
-                while relay.hub.feed(&channel).is_some() && feed.gap().is_some() {
-                    if let Err(error) = relay.catch_up(&channel, &feed).await {
-                        tracing::warn!(%error, "failed to read what a channel is missing; trying again");
-                        tokio::time::sleep(RETRY).await;
-                    }
-                }
+                relay.fill(&channel, &feed).await;
                 feed.end_repair();
                 // A hole that was seen after the last look and before the claim ended is ours.
                 if feed.gap().is_none() || relay.hub.feed(&channel).is_none() || !feed.begin_repair() {
@@ -151,6 +155,33 @@ impl Relay {
                 }
             }
         });
+    }
+
+    /// Reads from the store until no frame waits for one before it, or until it is clear that none will come.
+    async fn fill(self: &Arc<Self>, channel: &ChannelKey, feed: &Feed) {
+        let mut fruitless = 0;
+        while self.hub.feed(channel).is_some() && feed.gap().is_some() {
+            let before = feed.position();
+            match self.catch_up(channel, feed).await {
+                Ok(()) if feed.gap().is_none() || feed.position() > before => fruitless = 0,
+                Ok(()) => {
+                    fruitless += 1;
+                    if fruitless == FRUITLESS {
+                        let dropped = feed.give_up() as u64;
+                        let reason = "never_filled";
+                        metrics::counter!("switchboard_frames_held_dropped_total", "reason" => reason)
+                            .increment(dropped);
+                        tracing::error!(%channel, dropped, "gave up a hole that the store has nothing for");
+                        return;
+                    }
+                    tokio::time::sleep(RETRY).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "failed to read what a channel is missing; trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
     }
 
     /// Delivers everything after the feed's position that the store has.
@@ -169,13 +200,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Reads everything of a channel that the bus may have lost: messages, and who is no longer a member.
-    async fn check(self: &Arc<Self>, channel: &ChannelKey) -> Result<(), StoreError> {
-        let Some(feed) = self.hub.feed(channel) else { return Ok(()) };
-        self.check_members(channel, &feed).await?;
-        self.catch_up(channel, &feed).await
-    }
-
+    /// Cuts off the sessions here of those who are no longer in the channel.
     async fn check_members(&self, channel: &ChannelKey, feed: &Feed) -> Result<(), StoreError> {
         let here = feed.users();
         let members = self.store.members_among(&channel.tenant, channel.channel, &here).await?;
@@ -211,28 +236,40 @@ async fn receive(relay: std::sync::Weak<Relay>, mut inbox: Inbox) {
                 Some(envelope::Opened::Revoke(user)) => relay.hub.revoke(&channel, &user),
                 None => tracing::warn!("a message on the bus is not this broker's; is another program using it?"),
             },
-            Incoming::Reconnected => {
-                for channel in relay.hub.channels() {
-                    if let Err(error) = relay.check(&channel).await {
-                        tracing::warn!(%error, "failed to check a channel after the bus came back");
-                    }
-                }
-            }
+            // Elsewhere: the inbox must not fill up meanwhile, which would make everything suspect again.
+            Incoming::Reconnected => relay.suspect.notify_one(),
         }
     }
 }
 
-async fn check_members(relay: std::sync::Weak<Relay>) {
+/// Compares the members of each channel with the store now and then, and everything when the bus may have lost some of
+/// it.
+async fn check(relay: std::sync::Weak<Relay>, suspect: Arc<Notify>) {
     let mut pace = tokio::time::interval(CHECK_EVERY);
     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        pace.tick().await;
+        let everything = tokio::select! {
+            () = suspect.notified() => true,
+            _ = pace.tick() => false,
+        };
         let Some(relay) = relay.upgrade() else { return };
         for channel in relay.hub.channels() {
             let Some(feed) = relay.hub.feed(&channel) else { continue };
-            if let Err(error) = relay.check_members(&channel, &feed).await {
-                tracing::warn!(%error, "failed to check who is still in a channel");
-                break;
+            let mut checked = relay.check_members(&channel, &feed).await;
+            if everything && checked.is_ok() {
+                checked = relay.catch_up(&channel, &feed).await;
+            }
+            if let Err(error) = checked {
+                tracing::warn!(%error, %channel, "failed to check a channel against the store");
+                // With the store away the other channels fare no better, and what was missed is still to be read. Any
+                // other failure is this channel's own.
+                if matches!(error, StoreError::Unavailable(_)) {
+                    if everything {
+                        tokio::time::sleep(RETRY).await;
+                        suspect.notify_one();
+                    }
+                    break;
+                }
             }
         }
     }

@@ -378,3 +378,14 @@ async fn the_first_connection_does_not_wait_for_ever() {
     let result = timeout(Duration::from_secs(7), connecting).await.expect("gives up in time");
     assert!(matches!(result, Err(BusError::Unreachable { .. })), "nothing answers there");
 }
+
+#[tokio::test]
+async fn a_node_of_one_process_knows_when_it_is_alone() {
+    let exchange = Exchange::new();
+    let (first, _inbox) = exchange.join();
+    assert!(first.is_alone());
+    let (second, _other) = exchange.join();
+    assert!(!first.is_alone() && !second.is_alone());
+    drop(second);
+    assert!(first.is_alone());
+}

@@ -1,6 +1,6 @@
 //! Two nodes are one broker.
 
-use crate::redis_server::PrivateRedis;
+use crate::redis_server::{PrivateRedis, ask, until};
 use futures_util::future::join;
 use serde_json::{Value, json};
 use switchboard_tests::{Channel, Cluster, Member, Signal, Socket, list, number, text};
@@ -194,4 +194,52 @@ async fn without_the_bus_each_node_serves_its_own_and_catches_up_afterwards() {
         let said = b.next_of("chat.message").await;
         assert_eq!((&said["message"]["content"], &said["seq"]), (&json!(expected), &json!(seq)));
     }
+}
+
+#[tokio::test]
+async fn a_node_is_on_the_bus_for_a_channel_from_its_first_session_to_its_last() {
+    let redis = PrivateRedis::start().await;
+    let TwoNodes { cluster: _cluster, alice, bob, lobby } =
+        TwoNodes::on(Cluster::two_nodes_on(&redis.url()).await).await;
+    let listening = async || {
+        let names: Vec<String> = ask(&redis.url(), &["PUBSUB", "CHANNELS", "switchboard:ch:*"]).await;
+        let Some(name) = names.first() else { return 0 };
+        assert!(names.len() == 1 && name.contains("acme") && name.ends_with(&lobby.id), "{names:?}");
+        let (_, nodes): (String, u64) = ask(&redis.url(), &["PUBSUB", "NUMSUB", name]).await;
+        nodes
+    };
+    assert_eq!(listening().await, 0);
+    let (first, second) = (alice.join(&lobby).await, alice.join(&lobby).await);
+    assert_eq!(listening().await, 1, "once a node, not once a session");
+    let other = bob.join(&lobby).await;
+    assert_eq!(listening().await, 2);
+    first.leave().await;
+    other.leave().await;
+    until("the other node has left", async || listening().await == 1).await;
+    second.leave().await;
+    until("nobody listens", async || listening().await == 0).await;
+}
+
+#[tokio::test]
+async fn a_number_that_no_message_has_is_given_up_and_the_channel_goes_on() {
+    let redis = PrivateRedis::start().await;
+    let TwoNodes { cluster, alice, bob, lobby } = TwoNodes::on(Cluster::two_nodes_on(&redis.url()).await).await;
+    let mut b = bob.join(&lobby).await;
+    let names: Vec<String> = ask(&redis.url(), &["PUBSUB", "CHANNELS", "switchboard:ch:*"]).await;
+    let head = r#"{"frame":{"seq":1000000,"durable":true,"audience":"channel"}}"#;
+    let forged = format!("{}{head}\n{{\"type\":\"forged\"}}", "another node's id".split_at(16).0);
+    let heard_by: u64 = ask(&redis.url(), &["PUBLISH", &names[0], &forged]).await;
+    assert_eq!(heard_by, 1);
+
+    until("the hole is given up", async || {
+        !cluster.b.broker().events("gave up a hole that the store has nothing for").is_empty()
+    })
+    .await;
+    let (_, metrics) = switchboard_tests::Door::new(cluster.b.broker().admin_address()).get("/metrics", None).await;
+    let metrics = metrics.as_str().expect("the text format");
+    assert!(metrics.contains(r#"switchboard_frames_held_dropped_total{reason="never_filled"} 1"#), "{metrics}");
+    alice.join(&lobby).await.say("the real one").await;
+    let said = b.next_of("chat.message").await;
+    assert_eq!((&said["seq"], &said["message"]["content"]), (&json!(1), &json!("the real one")));
+    b.expect_silence("forged").await;
 }

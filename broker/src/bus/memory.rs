@@ -50,8 +50,7 @@ pub struct MemoryBus {
 #[async_trait]
 impl Bus for MemoryBus {
     fn publish(&self, channel: &ChannelKey, message: Bytes) {
-        // A node that is alone has nobody to look for.
-        if self.exchange.nodes.load(Ordering::Relaxed) < 2 {
+        if self.is_alone() {
             return;
         }
         let subscribers = self.exchange.read();
@@ -79,6 +78,10 @@ impl Bus for MemoryBus {
             }
         }
         Ok(())
+    }
+
+    fn is_alone(&self) -> bool {
+        self.exchange.nodes.load(Ordering::Relaxed) < 2
     }
 
     fn is_connected(&self) -> bool {

@@ -90,6 +90,11 @@ impl Bus for RedisBus {
         self.change(channel, false).await
     }
 
+    fn is_alone(&self) -> bool {
+        // Who else is connected is not known here.
+        false
+    }
+
     fn is_connected(&self) -> bool {
         self.connected.load(Ordering::Relaxed)
     }

@@ -71,6 +71,11 @@ impl Feed {
         users
     }
 
+    /// Drops the frames that wait for one that will not come, and says how many. The sequence goes on where it is.
+    pub fn give_up(&self) -> usize {
+        std::mem::take(&mut locked(&self.state).held).len()
+    }
+
     /// How many sessions are here.
     pub fn len(&self) -> usize {
         locked(&self.state).subscribers.len()

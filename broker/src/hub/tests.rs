@@ -60,6 +60,17 @@ fn frames_are_delivered_in_the_order_of_seq_once_each() {
 }
 
 #[test]
+fn a_hole_that_is_given_up_leaves_the_sequence_where_it_was() {
+    let (hub, alice) = (Hub::default(), Listener::new("alice", 1));
+    joined(&hub, &alice, 0);
+    hub.deliver(&lobby(), durable(1_000_000));
+    let feed = hub.feed(&lobby()).unwrap();
+    assert_eq!((feed.give_up(), feed.gap(), feed.position()), (1, None, Some(0)));
+    hub.deliver(&lobby(), durable(1));
+    assert_eq!(alice.heard(), ["1"]);
+}
+
+#[test]
 fn every_recipient_shares_the_same_bytes() {
     let hub = Hub::default();
     let (alice, bob) = (Listener::new("alice", 1), Listener::new("bob", 2));
