@@ -90,7 +90,11 @@ impl Relay {
 
     /// Adds a session to a channel: when this returns, nothing committed from now on passes it by. The first session of
     /// a channel subscribes the node and opens the channel's sequence at the store's position.
-    pub async fn join(&self, channel: &ChannelKey, subscriber: Arc<Subscriber>) -> Result<Arc<Feed>, StoreError> {
+    pub async fn join(
+        self: &Arc<Self>,
+        channel: &ChannelKey,
+        subscriber: Arc<Subscriber>,
+    ) -> Result<Arc<Feed>, StoreError> {
         let _joining = self.lock(channel).lock().await;
         let session = subscriber.session;
         let (feed, first) = self.hub.join(channel, subscriber);
@@ -113,13 +117,17 @@ impl Relay {
         }
     }
 
-    async fn open(&self, channel: &ChannelKey, feed: &Feed) -> Result<(), StoreError> {
+    async fn open(self: &Arc<Self>, channel: &ChannelKey, feed: &Feed) -> Result<(), StoreError> {
         if let Err(error) = self.bus.subscribe(channel).await {
             // The bus is a hint: without it the channel works, and what other nodes send comes from the store.
             tracing::warn!(%error, "failed to subscribe a channel to the bus");
         }
         let position = self.store.channel(&channel.tenant, channel.channel).await?.map_or(0, |channel| channel.seq);
         feed.open_at(position);
+        // What came over the bus before the position was known may already show a hole.
+        if feed.gap().is_some() {
+            self.repair(channel);
+        }
         Ok(())
     }
 
