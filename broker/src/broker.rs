@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Semaphore, watch};
@@ -71,16 +72,20 @@ pub enum StartError {
     },
 }
 
+/// How many sockets of a broker that goes away close in a second, if the drain window is long enough: as many as come
+/// to the other nodes then.
+const CLOSES_A_SECOND: u32 = 200;
+
 /// A broker that listens.
 #[derive(Debug)]
 pub struct Broker {
     public: SocketAddr,
     admin: SocketAddr,
     stop: Stop,
-    drain: watch::Sender<bool>,
+    drain: watch::Sender<Option<Duration>>,
     serving: JoinHandle<()>,
     sessions: TaskTracker,
-    drain_within: std::time::Duration,
+    drain_within: Duration,
     _alone: Option<Alone>,
 }
 
@@ -108,7 +113,7 @@ impl Broker {
 
         let effects = Effects::new(Arc::clone(&store), Arc::clone(&relay), clock.clone());
         let router = Arc::new(Router::new(registry, effects, clock.clone()));
-        let (drain, draining) = watch::channel(false);
+        let (drain, draining) = watch::channel(None);
         let services = Arc::new(Services {
             identity,
             router,
@@ -149,11 +154,14 @@ impl Broker {
         self.admin
     }
 
-    /// Stops accepting, closes the sockets as draining, and waits for them within the configured time.
+    /// Stops accepting, closes the sockets as draining, each at a moment of its own, and waits for them within the
+    /// configured time.
     pub async fn stop(self) {
-        tracing::info!(sockets = self.sessions.len(), "draining");
+        let sockets = self.sessions.len();
+        let spread = spread(sockets, self.drain_within);
+        tracing::info!(sockets, ?spread, "draining");
         // Both are told even when nobody listens any more.
-        self.drain.send_replace(true);
+        self.drain.send_replace(Some(spread));
         self.stop.clients();
         self.sessions.close();
         let finished = async {
@@ -167,6 +175,13 @@ impl Broker {
         }
         tracing::info!("stopped");
     }
+}
+
+/// Over which time so many sockets close: few of them at once, many over the first part of the window. The rest of it is
+/// for the last ones to finish what they are at.
+fn spread(sockets: usize, window: Duration) -> Duration {
+    let sockets = u32::try_from(sockets).unwrap_or(u32::MAX);
+    (Duration::from_secs(1) * sockets / CLOSES_A_SECOND).min(window * 3 / 5)
 }
 
 /// The claim of an embedded broker on its data folder: a second one would not hear what the first one's clients say.

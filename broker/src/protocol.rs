@@ -8,7 +8,7 @@ mod code;
 mod server;
 mod wire;
 
-pub use client::{BadFrame, ClientFrame, EventFrame, parse};
+pub use client::{BadFrame, ClientFrame, EventFrame, Since, parse};
 pub use code::{Close, ErrorCode, Refusal};
 pub use server::{
     Ack, ChannelInfo, ChannelState, ErrorFrame, MemberInfo, Notice, Pong, Reading, Said, Subscribed, Unsubscribed,
@@ -31,6 +31,9 @@ pub const STATE_BYTES: usize = 256 * 1024;
 
 /// How many members `channel.state` lists at most; `member_count` tells the rest.
 pub const STATE_MEMBERS: u32 = 200;
+
+/// How many messages a client may have missed and still be sent them one by one.
+pub const MAX_RECOVERED: u64 = 1_000;
 
 /// The subprotocol that the broker speaks.
 pub const SUBPROTOCOL: &str = "switchboard.v1";

@@ -2,9 +2,12 @@
 //!
 //! A session is one task. Within it, reading, sending on what the socket did not take at once, the clock and the work on
 //! frames go on side by side, so that a slow handler delays neither a ping nor what others say. Frames are worked on in
-//! the order they came. The session decides nothing about message types: what is not the broker's own goes to the router.
+//! the order they came within a channel; channels do not wait for one another. The session decides nothing about message
+//! types: what is not the broker's own goes to the router.
 
 mod channels;
+mod lanes;
+mod member;
 mod socket;
 mod work;
 
@@ -27,6 +30,7 @@ use crate::relay::Relay;
 use crate::router::Router;
 use crate::store::Store;
 
+use member::Member;
 use socket::{End, Inbound, Reader};
 use work::Worker;
 
@@ -48,8 +52,9 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// How long the frames that a client sent before its socket ended may take to finish.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
-/// Frames of one socket that may wait for those before them; beyond it the socket is not read.
-const WAITING_FRAMES: usize = 32;
+/// Frames of one socket that may have been read and not yet sorted into their lanes. There they may wait, and so no more
+/// than one has to be handed over.
+const HANDED_OVER: usize = 1;
 
 /// What sessions work with.
 pub struct Services {
@@ -67,8 +72,8 @@ pub struct Services {
     pub clock: Clock,
     /// Bounds.
     pub limits: Limits,
-    /// Turns true when the broker is going away.
-    pub draining: watch::Receiver<bool>,
+    /// Set when the broker is going away: over which time its sockets are to close.
+    pub draining: watch::Receiver<Option<Duration>>,
     /// The kind of the notice that a member came into a channel.
     pub joined: Kind,
     /// The kind of the notice that a member left a channel.
@@ -84,8 +89,13 @@ impl std::fmt::Debug for Services {
 /// What a socket is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// One channel, named in the path as the client wrote it.
-    One(String),
+    /// One channel.
+    One {
+        /// Its name in the path, as the client wrote it.
+        channel: String,
+        /// The position to go on from, as the client wrote it.
+        since: Option<String>,
+    },
     /// Any number of channels, by `subscribe`.
     Many,
 }
@@ -175,8 +185,9 @@ impl Session {
             Err(end) => return end,
         };
         self.expires_at.store(principal.expires_at.0, Ordering::Relaxed);
-        let (frames, queue) = mpsc::channel(WAITING_FRAMES);
-        let mut worker = Worker::new(self, principal, queue);
+        let member = Member { session: self, principal, revoked: Arc::default() };
+        let (frames, queue) = mpsc::channel(HANDED_OVER);
+        let mut worker = Worker::new(&member, queue);
         if let Err(close) = worker.open().await {
             worker.leave_all().await;
             return End::Close(close);
@@ -245,8 +256,8 @@ impl Session {
         loop {
             match reader.next().await {
                 Ok(Inbound::Text(text)) => {
-                    // While the queue is full the socket is not read, and a pong that waits in it is not the client's
-                    // fault.
+                    // While too many of its frames wait the socket is not read, and a pong that waits in it is not the
+                    // client's fault.
                     self.reading.store(false, Ordering::Relaxed);
                     if frames.send(text.into()).await.is_err() {
                         return End::Gone;
@@ -297,12 +308,16 @@ impl Session {
         self.services.clock.now().until(end)
     }
 
+    /// Returns when the broker is going away and it is this socket's turn: each takes a moment of its own, so that not
+    /// all clients come to the other nodes at once.
     async fn drained(&self) {
         let mut draining = self.services.draining.clone();
-        if draining.wait_for(|draining| *draining).await.is_err() {
+        let Ok(spread) = draining.wait_for(Option::is_some).await.map(|spread| spread.unwrap_or_default()) else {
             // Nobody can ask for a drain any more.
-            std::future::pending::<()>().await;
-        }
+            return std::future::pending().await;
+        };
+        let share = f64::from(u32::from_le_bytes(self.services.clock.random())) / f64::from(u32::MAX);
+        tokio::time::sleep(spread.mul_f64(share)).await;
     }
 
     /// The first frame on a socket for many channels.

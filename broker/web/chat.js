@@ -273,6 +273,20 @@ client.addEventListener("channel.state", ({ detail: frame }) => {
   renderList();
 });
 
+// What was missed has come as messages; who came and went meanwhile has not.
+client.addEventListener("subscribed", async ({ detail: frame }) => {
+  const channel = channels.get(frame.channel);
+  if (!channel || !frame.recovered) return;
+  const present = await client.present(channel.id).catch(() => null);
+  if (!present) return;
+  const here = new Set(present.map((user) => user.id));
+  for (const user of present) {
+    if (!channel.members.has(user.id)) channel.members.set(user.id, { ...user, role: "member" });
+  }
+  for (const member of channel.members.values()) member.online = member.id === me.id || here.has(member.id);
+  refresh(channel);
+});
+
 client.addEventListener("client:durable", ({ detail: frame }) => {
   const channel = channels.get(frame.channel);
   if (!channel) return;

@@ -218,6 +218,11 @@ export class Switchboard extends EventTarget {
     return { messages, more: messages.length > 0 && messages[0].seq > 1 };
   }
 
+  /** Who is connected to a channel right now. @returns {Promise<object[]>} members, `{id, username}` */
+  async present(channel) {
+    return (await this.#authorized("GET", `/api/channels/${encodeURIComponent(channel)}/presence/`)).results;
+  }
+
   async #authorized(method, path, body) {
     const token = await this.#access();
     try {
@@ -438,7 +443,8 @@ export class Switchboard extends EventTarget {
     if (!known) return false;
     const seen = known.position;
     frame.messages.sort((a, b) => a.seq - b.seq);
-    frame.renumbered = seen !== null && seen.epoch !== frame.epoch;
+    // A smaller number under the same name: the broker's database was set back.
+    frame.renumbered = seen !== null && (seen.epoch !== frame.epoch || frame.seq < seen.seq);
     const first = frame.messages[0]?.seq ?? frame.seq + 1;
     frame.gap = seen !== null && !frame.renumbered && first > seen.seq + 1;
     const kept = seen && !frame.renumbered ? seen.seq : 0;

@@ -15,6 +15,7 @@ mod plugins;
 mod presence;
 mod redis_server;
 mod rest;
+mod resume;
 mod sessions;
 mod startup;
 mod store;

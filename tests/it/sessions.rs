@@ -1,7 +1,7 @@
 //! One socket for many channels.
 
 use serde_json::json;
-use switchboard_tests::{App, Channel, Settings, eventually, list, number};
+use switchboard_tests::{App, Channel, Database, Settings, eventually, list, number};
 
 #[tokio::test]
 async fn the_welcome_says_who_and_for_how_long() {
@@ -145,4 +145,68 @@ async fn a_socket_too_many_is_turned_away_and_a_place_that_is_free_again_is_take
     first.say("the first one does not notice").await;
     first.leave().await;
     eventually("the place is free", async || alice.knock(&lobby).await.is_greeted().await).await;
+}
+
+#[tokio::test]
+async fn a_channel_that_the_database_holds_up_delays_neither_pings_nor_other_channels() {
+    let database = Database::create().await;
+    let app = App::start(Settings::embedded().with("SWITCHBOARD_DATABASE_URL", &database.url())).await;
+    let acme = app.tenant("acme").await;
+    let alice = acme.member("alice").await;
+    let (stuck, free) = (acme.channel("stuck", &[&alice]).await, acme.channel("free", &[&alice]).await);
+    let mut socket = alice.connect().await;
+    socket.subscribe(&stuck).await;
+    socket.subscribe(&free).await;
+
+    let (mut client, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let holding = client.transaction().await.unwrap();
+    let lock = format!("SELECT FROM \"tenant_{}\".chat_channel WHERE id::text = '{}' FOR UPDATE", acme.slug, stuck.id);
+    holding.batch_execute(&lock).await.unwrap();
+
+    let held_up = json!({"type": "chat.message", "channel": stuck.id, "id": "held up", "message": "first"});
+    socket.send_json(held_up).await;
+    for n in 1..=20 {
+        assert_eq!(socket.say_in(&free, "on we go").await["seq"], n);
+    }
+    socket.acked(json!({"type": "ping"})).await;
+    socket.expect_none("an answer from the channel that is held up", |frame| frame["id"] == "held up").await;
+    holding.rollback().await.unwrap();
+    let ack = socket.next_where("the ack of what was held up", |frame| frame["id"] == "held up").await;
+    assert_eq!((&ack["type"], &ack["seq"]), (&json!("ack"), &json!(1)));
+}
+
+#[tokio::test]
+async fn frames_of_one_channel_are_worked_on_in_order_and_no_more_than_fit_wait() {
+    let database = Database::create().await;
+    let app = App::start(Settings::embedded().with("SWITCHBOARD_DATABASE_URL", &database.url())).await;
+    let acme = app.tenant("acme").await;
+    let alice = acme.member("alice").await;
+    let lobby = acme.channel("lobby", &[&alice]).await;
+    let mut socket = alice.connect().await;
+    socket.subscribe(&lobby).await;
+
+    let (mut client, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let holding = client.transaction().await.unwrap();
+    let lock = format!("SELECT FROM \"tenant_{}\".chat_channel WHERE id::text = '{}' FOR UPDATE", acme.slug, lobby.id);
+    holding.batch_execute(&lock).await.unwrap();
+    // One is under way and 32 wait behind it; the others are told to try again, and nobody waits for anything.
+    for n in 1..=40 {
+        let say = json!({"type": "chat.message", "channel": lobby.id, "id": format!("{n}"), "message": n.to_string()});
+        socket.send_json(say).await;
+    }
+    for n in 34..=40 {
+        let error = socket.next_of("error").await;
+        assert_eq!(
+            (&error["id"], &error["code"], &error["retryable"]),
+            (&json!(n.to_string()), &json!(205), &json!(true))
+        );
+    }
+    socket.expect_silence("ack").await;
+    holding.rollback().await.unwrap();
+    for n in 1..=33 {
+        let ack = socket.next_of("ack").await;
+        assert_eq!((&ack["id"], &ack["seq"]), (&json!(n.to_string()), &json!(n)), "in the order they were sent");
+    }
 }

@@ -186,18 +186,24 @@ impl Member {
 
     /// Opens a socket for one channel and does not wait for what comes.
     pub async fn knock(&self, channel: &Channel) -> Socket {
-        self.open(&format!("/ws/chat/{}/", channel.id)).await
+        self.knock_with(channel, &[]).await
+    }
+
+    /// As [`Member::knock`], with further parameters in the URL. Their values need no escaping.
+    pub async fn knock_with(&self, channel: &Channel, parameters: &[(&str, &str)]) -> Socket {
+        let parameters: String = parameters.iter().map(|(name, value)| format!("&{name}={value}")).collect();
+        self.open(&format!("/ws/chat/{}/", channel.id), &parameters).await
     }
 
     /// Opens a socket for many channels and waits for the welcome.
     pub async fn connect(&self) -> Socket {
-        let mut socket = self.open("/ws/").await;
+        let mut socket = self.open("/ws/", "").await;
         socket.greeting = socket.next_of("welcome").await;
         socket
     }
 
-    async fn open(&self, path: &str) -> Socket {
-        let path = format!("{path}?token={}", self.token);
+    async fn open(&self, path: &str, parameters: &str) -> Socket {
+        let path = format!("{path}?token={}{parameters}", self.token);
         let opened = Socket::open(&self.username, self.door.address(), &path, &[]).await;
         opened.unwrap_or_else(|refused| panic!("{} cannot connect: {refused:?}", self.username))
     }

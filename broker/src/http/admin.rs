@@ -27,7 +27,7 @@ async fn livez() -> &'static str {
 /// Ready: the store answers and the broker is not going away. A lost bus degrades the broker and is said, but clients of
 /// this node are served.
 async fn readyz(Extract(state): Extract<Arc<State>>) -> Response {
-    if *state.services.draining.borrow() {
+    if state.services.draining.borrow().is_some() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }
     if let Err(error) = state.services.store.ping().await {

@@ -20,11 +20,13 @@ use crate::session::{self, Arrival, Scope};
 #[derive(Debug, Default, Deserialize)]
 struct Parameters {
     token: Option<String>,
+    since: Option<String>,
 }
 
 /// Answers a request below `/ws/`: with the handshake when it is one, else with what is wrong.
 pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>) -> Response {
-    let Some(scope) = scope(request.uri().path()) else {
+    let parameters = parameters(request.uri());
+    let Some(scope) = scope(request.uri().path(), parameters.since) else {
         return refusal(StatusCode::NOT_FOUND, "sockets are at /ws/ and /ws/chat/{channel}/");
     };
     if !is_upgrade_request(&request) {
@@ -37,7 +39,7 @@ pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>) -> Respon
         return refusal(StatusCode::FORBIDDEN, "this origin may not open sockets; see --allowed-origin");
     }
     let offered = Offered::read(request.headers());
-    let token = query_token(request.uri()).or(offered.token);
+    let token = parameters.token.or(offered.token);
     let (handshake, upgraded) = match upgrade(&mut request) {
         Ok(done) => done,
         Err(_) => {
@@ -73,18 +75,18 @@ pub(super) fn refusal(status: StatusCode, message: &'static str) -> Response {
 }
 
 /// `/ws/` and `/ws/chat/{channel}/`, each with or without the last slash.
-fn scope(path: &str) -> Option<Scope> {
+fn scope(path: &str, since: Option<String>) -> Option<Scope> {
     let rest = path.strip_prefix("/ws/")?;
     if rest.is_empty() {
         return Some(Scope::Many);
     }
     let channel = rest.strip_prefix("chat/")?;
     let channel = channel.strip_suffix('/').unwrap_or(channel);
-    (!channel.is_empty() && !channel.contains('/')).then(|| Scope::One(channel.to_owned()))
+    (!channel.is_empty() && !channel.contains('/')).then(|| Scope::One { channel: channel.to_owned(), since })
 }
 
-fn query_token(uri: &Uri) -> Option<String> {
-    Query::<Parameters>::try_from_uri(uri).ok().and_then(|Query(parameters)| parameters.token)
+fn parameters(uri: &Uri) -> Parameters {
+    Query::<Parameters>::try_from_uri(uri).map(|Query(parameters)| parameters).unwrap_or_default()
 }
 
 /// What the client offers in `Sec-WebSocket-Protocol`.
@@ -143,11 +145,12 @@ mod tests {
 
     #[test]
     fn both_paths_are_known_and_no_other() {
-        assert_eq!(scope("/ws/"), Some(Scope::Many));
-        assert_eq!(scope("/ws/chat/abc/"), Some(Scope::One("abc".to_owned())));
-        assert_eq!(scope("/ws/chat/abc"), Some(Scope::One("abc".to_owned())));
+        let one = |since: Option<&str>| Scope::One { channel: "abc".to_owned(), since: since.map(str::to_owned) };
+        assert_eq!(scope("/ws/", None), Some(Scope::Many));
+        assert_eq!(scope("/ws/chat/abc/", None), Some(one(None)));
+        assert_eq!(scope("/ws/chat/abc", Some("e:41".to_owned())), Some(one(Some("e:41"))));
         for other in ["/ws/chat/", "/ws/chat//", "/ws/chat/a/b/", "/ws/other/", "/ws"] {
-            assert_eq!(scope(other), None, "{other}");
+            assert_eq!(scope(other, None), None, "{other}");
         }
     }
 
@@ -169,7 +172,8 @@ mod tests {
         let offered = Offered::read(&headers(&[("sec-websocket-protocol", "switchboard.v1, bearer.a.b.c")]));
         assert!(offered.subprotocol);
         assert_eq!(offered.token.as_deref(), Some("a.b.c"));
-        assert_eq!(query_token(&Uri::from_static("/ws/?token=a.b.c&x=1")).as_deref(), Some("a.b.c"));
-        assert_eq!(query_token(&Uri::from_static("/ws/")), None);
+        assert_eq!(parameters(&Uri::from_static("/ws/?token=a.b.c&x=1")).token.as_deref(), Some("a.b.c"));
+        assert_eq!(parameters(&Uri::from_static("/ws/chat/abc/?since=e%3A41")).since.as_deref(), Some("e:41"));
+        assert_eq!(parameters(&Uri::from_static("/ws/")).token, None);
     }
 }

@@ -30,6 +30,8 @@ const BATCH: usize = 64;
 pub struct Outbox {
     state: Mutex<State>,
     changed: Notify,
+    /// Told when the socket took something that was queued, and at the end.
+    taken: Notify,
     /// Told once, when the first close is asked for or the socket breaks; its one listener is the session.
     ending: Notify,
     socket: Option<OwnedWriteHalf>,
@@ -50,7 +52,14 @@ struct State {
 impl Outbox {
     /// An outbox that holds at most `limit` bytes beyond what the kernel takes. Without a socket it only queues.
     pub fn new(socket: Option<OwnedWriteHalf>, limit: usize) -> Self {
-        Self { state: Mutex::default(), changed: Notify::new(), ending: Notify::new(), socket, limit }
+        Self {
+            state: Mutex::default(),
+            changed: Notify::new(),
+            taken: Notify::new(),
+            ending: Notify::new(),
+            socket,
+            limit,
+        }
     }
 
     /// Sends a frame, or queues it. Never waits. At a client that has fallen behind by the limit, ephemeral frames are
@@ -68,6 +77,7 @@ impl Outbox {
                     state.broken = true;
                     drop(state);
                     self.changed.notify_one();
+                    self.taken.notify_waiters();
                     self.ending.notify_one();
                     return;
                 }
@@ -83,6 +93,23 @@ impl Outbox {
         state.queue.push_back((frame, class));
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// Returns once a frame of this size would leave at least half of the limit free, once nothing waits at all, or once
+    /// the socket is closing: for a sender that can wait, so that it never makes a slow consumer of its client.
+    pub async fn has_room(&self, size: usize) {
+        loop {
+            let mut taken = std::pin::pin!(self.taken.notified());
+            taken.as_mut().enable();
+            {
+                let state = locked(&self.state);
+                let fits = state.bytes + size <= self.limit / 2;
+                if fits || state.queue.is_empty() || state.closing.is_some() || state.broken {
+                    return;
+                }
+            }
+            taken.await;
+        }
     }
 
     /// Asks the session to end with this code; the first one asked for counts. What is queued goes out before it, but
@@ -102,6 +129,7 @@ impl Outbox {
         }
         drop(state);
         self.changed.notify_one();
+        self.taken.notify_waiters();
     }
 
     /// Returns once someone has asked for a close or the socket broke.
@@ -165,6 +193,7 @@ impl Outbox {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Blocked,
                 Err(_) => state.broken = true,
             }
+            self.taken.notify_waiters();
         }
         if state.broken || state.closing.is_some() { Progress::Done } else { Progress::Idle }
     }

@@ -1,8 +1,11 @@
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::*;
 use crate::model::ChannelId;
+use crate::protocol::Close;
 
 struct Listener {
     subscriber: Arc<Subscriber>,
@@ -162,4 +165,31 @@ fn a_slow_client_loses_ephemeral_frames_first_and_then_its_socket() {
     assert_eq!(left[0].payload()[..2], 4202_u16.to_be_bytes());
     outbox.push(frame("f"), Class::Durable);
     assert_eq!(outbox.queued(), 0, "nothing follows a close");
+}
+
+#[tokio::test]
+async fn a_sender_that_waits_for_room_never_makes_a_slow_consumer() {
+    const FRAMES: usize = 400;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (_reads, writes) = listener.accept().await.unwrap().0.into_split();
+    let outbox = Arc::new(Outbox::new(Some(writes), 1 << 20));
+    let frame = WireFrame::text("x".repeat(64 * 1024 - 10).as_bytes());
+    let sending = async {
+        for _ in 0..FRAMES {
+            outbox.has_room(frame.len()).await;
+            assert!(outbox.queued() <= 1 << 20);
+            outbox.push(frame.clone(), Class::Durable);
+        }
+        assert!(!outbox.is_closing());
+    };
+    // 25 MiB: more than the kernel keeps for a connection whose other end does not read, so that the sender has to wait.
+    let mut received = vec![0; frame.len() * FRAMES];
+    tokio::select! {
+        (_, read) = async { tokio::join!(sending, client.read_exact(&mut received)) } => assert!(read.is_ok()),
+        () = outbox.run() => panic!("the outbox ended"),
+    }
+    outbox.close(Close::Normal);
+    // Nothing will ever fit that; whoever waits for it is let go by the close.
+    outbox.has_room(usize::MAX / 2).await;
 }

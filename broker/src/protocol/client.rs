@@ -29,6 +29,8 @@ pub enum ClientFrame {
         id: Option<ClientId>,
         /// Which.
         channel: ChannelId,
+        /// What the client has already; what came after it is sent instead of the channel's state.
+        since: Option<Since>,
     },
     /// Leave a channel on a socket for many.
     Unsubscribe {
@@ -44,6 +46,26 @@ pub enum ClientFrame {
     },
     /// Anything else: a handler decides.
     Event(EventFrame),
+}
+
+/// The last message of a channel that a client has.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Since {
+    /// The numbering, as the broker named it.
+    pub epoch: String,
+    /// The number within it; 0 is before the first message.
+    pub seq: u64,
+}
+
+impl std::str::FromStr for Since {
+    type Err = Refusal;
+
+    /// Reads `<epoch>:<seq>`, the form it has in a URL.
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let parts = text.rsplit_once(':').filter(|(epoch, _)| !epoch.is_empty());
+        let since = parts.and_then(|(epoch, seq)| Some(Since { epoch: epoch.to_owned(), seq: seq.parse().ok()? }));
+        since.ok_or_else(|| Refusal::new(ErrorCode::BadRequest, "`since` must be `<epoch>:<seq>`, the seq from 0 on"))
+    }
 }
 
 /// A frame for a handler.
@@ -78,6 +100,8 @@ struct Head<'a> {
     channel: Option<&'a RawValue>,
     #[serde(borrow)]
     token: Option<&'a RawValue>,
+    #[serde(borrow)]
+    since: Option<&'a RawValue>,
 }
 
 /// Reads one text message. A frame that is refused leaves the connection as it was.
@@ -122,8 +146,12 @@ pub fn parse(text: String) -> Result<ClientFrame, BadFrame> {
         },
         "subscribe" | "unsubscribe" => match channel {
             None => Err(bad(id, "`channel` is missing")),
-            Some(channel) if kind == "subscribe" => Ok(ClientFrame::Subscribe { id, channel }),
-            Some(channel) => Ok(ClientFrame::Unsubscribe { id, channel }),
+            Some(channel) if kind == "unsubscribe" => Ok(ClientFrame::Unsubscribe { id, channel }),
+            Some(channel) => match head.since.map(since_of) {
+                None => Ok(ClientFrame::Subscribe { id, channel, since: None }),
+                Some(Some(since)) => Ok(ClientFrame::Subscribe { id, channel, since: Some(since) }),
+                Some(None) => Err(bad(id, "`since` must be {\"epoch\": a string, \"seq\": a whole number from 0 on}")),
+            },
         },
         other => match other.parse::<Kind>() {
             Ok(kind) => Ok(ClientFrame::Event(EventFrame { id, channel, kind, payload: text })),
@@ -134,6 +162,11 @@ pub fn parse(text: String) -> Result<ClientFrame, BadFrame> {
 
 fn bad(id: Option<ClientId>, message: &'static str) -> BadFrame {
     BadFrame { id, refusal: Refusal::new(ErrorCode::BadRequest, message) }
+}
+
+/// An array would read as the members in their order; it is not what the protocol says.
+fn since_of(raw: &RawValue) -> Option<Since> {
+    raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok()).flatten()
 }
 
 fn text_of(raw: &RawValue) -> Option<String> {
@@ -177,6 +210,14 @@ mod tests {
             r#"{"type":"auth","token":5}"#,
             r#"{"type":"subscribe"}"#,
             r#"{"type":"chat.message","message":"\u0000"}"#,
+            r#"{"type":"subscribe","channel":"01a208fd-3ea8-77ed-a80f-01788504fb62","since":41}"#,
+            r#"{"type":"subscribe","channel":"01a208fd-3ea8-77ed-a80f-01788504fb62","since":"e:41"}"#,
+            r#"{"type":"subscribe","channel":"01a208fd-3ea8-77ed-a80f-01788504fb62","since":{"seq":41}}"#,
+            r#"{"type":"subscribe","channel":"01a208fd-3ea8-77ed-a80f-01788504fb62","since":{"epoch":"e"}}"#,
+            r#"{"type":"subscribe","channel":"01a208fd-3ea8-77ed-a80f-01788504fb62","since":{"epoch":"e","seq":-1}}"#,
+            r#"{"type":"subscribe","channel":"01a208fd-3ea8-77ed-a80f-01788504fb62","since":{"epoch":"e","seq":"1"}}"#,
+            r#"{"type":"subscribe","channel":"01a208fd-3ea8-77ed-a80f-01788504fb62","since":{"epoch":"e","seq":1.5}}"#,
+            r#"{"type":"subscribe","channel":"01a208fd-3ea8-77ed-a80f-01788504fb62","since":{"epoch":7,"seq":1}}"#,
             "{\"type\":\"a\u{0}\"}",
             r#"{"type":"a","id":"\u0001"}"#,
         ] {
@@ -207,6 +248,19 @@ mod tests {
     #[test]
     fn a_channel_that_is_no_uuid_reads_as_one_that_is_not_there() {
         assert_eq!(code(r#"{"type":"subscribe","channel":"lobby"}"#), 102);
+    }
+
+    #[test]
+    fn a_position_reads_alike_in_a_frame_and_in_a_url() {
+        let position = Since { epoch: "e:1".to_owned(), seq: 41 };
+        let text =
+            r#"{"type":"subscribe","channel":"01a208fd-3ea8-77ed-a80f-01788504fb62","since":{"epoch":"e:1","seq":41}}"#;
+        let Ok(ClientFrame::Subscribe { since, .. }) = parse(text.to_owned()) else { panic!("not a subscription") };
+        assert_eq!(since.as_ref(), Some(&position));
+        assert_eq!("e:1:41".parse().ok(), Some(position));
+        for malformed in ["", "41", ":41", "e:", "e:-1", "e:x", "e:1.5", "e: 1"] {
+            assert!(malformed.parse::<Since>().is_err(), "{malformed}");
+        }
     }
 
     #[test]

@@ -59,7 +59,7 @@ frames! {
         epoch: &'a Epoch,
         /// Everything up to here has been sent.
         seq: u64,
-        /// Whether everything since the given position has been sent, instead of the channel's state.
+        /// `true`: everything after the position that the client gave has been sent, instead of the channel's state.
         recovered: bool,
     }
 
@@ -160,6 +160,8 @@ impl Serialize for Notice<'_> {
 pub struct ErrorFrame<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a ClientId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<ChannelId>,
     code: ErrorCode,
     name: &'static str,
     message: &'a str,
@@ -173,12 +175,18 @@ impl<'a> ErrorFrame<'a> {
     pub fn new(id: Option<&'a ClientId>, refusal: &'a Refusal) -> Self {
         Self {
             id,
+            channel: None,
             code: refusal.code,
             name: refusal.code.name(),
             message: &refusal.message,
             retryable: refusal.code.retryable(),
             retry_after_ms: refusal.retry_after_ms,
         }
+    }
+
+    /// The frame for something that went wrong with a channel and answers no frame.
+    pub fn of(channel: ChannelId, refusal: &'a Refusal) -> Self {
+        Self { channel: Some(channel), ..Self::new(None, refusal) }
     }
 }
 

@@ -2,15 +2,26 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::work::Worker;
+use tokio::time::timeout;
+
+use super::member::Member;
 use crate::effects::refusal;
-use crate::hub::{Feed, Subscriber};
-use crate::model::{ChannelKey, Epoch, Message, UserId};
+use crate::hub::{Class, Feed, Subscriber};
+use crate::model::{Channel, ChannelId, ChannelKey, Epoch, Message, UserId};
 use crate::protocol::{
-    ChannelInfo, ChannelState, MemberInfo, Refusal, STATE_BYTES, STATE_MEMBERS, STATE_MESSAGES, WireFrame,
+    ChannelInfo, ChannelState, Close, ErrorCode, ErrorFrame, MAX_RECOVERED, MemberInfo, Refusal, STATE_BYTES,
+    STATE_MEMBERS, STATE_MESSAGES, Since, Subscribed, WireFrame,
 };
+use crate::relay::said;
 use crate::store::Span;
+
+/// How many messages one read of the store brings to a client that comes back.
+const PAGE: u32 = 200;
+
+/// How long a client that comes back may take to make room for the next message it has missed.
+const ROOM_WITHIN: Duration = Duration::from_secs(5);
 
 /// A channel that a session is in.
 pub(super) struct Seat {
@@ -20,22 +31,25 @@ pub(super) struct Seat {
     pub(super) subscriber: Arc<Subscriber>,
 }
 
-/// What a channel looked like at the moment of joining.
-pub(super) struct State {
-    pub(super) frame: WireFrame,
+/// A place just taken.
+pub(super) struct Arrival {
+    pub(super) seat: Seat,
+    /// Up to here the session has everything.
     pub(super) seq: u64,
     /// Whether this is the member's first session in the channel.
     pub(super) first: bool,
 }
 
-impl Worker<'_> {
-    /// Takes a place in a channel that the member belongs to. From here on frames wait for [`Subscriber::go_live`]; they
-    /// begin after the state, whatever was committed while it was read.
-    pub(super) async fn take_seat(&self, key: ChannelKey) -> Result<(Seat, State), Refusal> {
+impl Member<'_> {
+    /// Takes a place in a channel that the member belongs to, and sends what the client needs: what it has missed since
+    /// a position, or what the channel looks like. Frames wait meanwhile and begin right after, whatever was committed
+    /// while it was read. With `told`, the client hears where that is.
+    pub(super) async fn join(&self, channel: ChannelId, since: Option<Since>, told: bool) -> Result<Arrival, Refusal> {
+        let key = ChannelKey { tenant: self.principal.tenant.clone(), channel };
         let (session, services) = (self.session, &self.session.services);
         let user = &self.principal.user.id;
-        let member = services.store.role(&key.tenant, key.channel, user).await.map_err(|error| refusal(&error))?;
-        if member.is_none() {
+        let role = services.store.role(&key.tenant, channel, user).await.map_err(|error| refusal(&error))?;
+        if role.is_none() {
             return Err(Refusal::unknown_channel());
         }
         let subscriber =
@@ -51,8 +65,14 @@ impl Worker<'_> {
                 false
             }
         };
-        match self.state(&key, first).await {
-            Ok((epoch, state)) => Ok((Seat { key, epoch, feed, subscriber }, state)),
+        match self.bring_up(&key, since).await {
+            Ok((Channel { epoch, seq, .. }, recovered)) => {
+                if told {
+                    self.send(&Subscribed { channel, epoch: &epoch, seq, recovered });
+                }
+                subscriber.go_live(seq);
+                Ok(Arrival { seat: Seat { key, epoch, feed, subscriber }, seq, first })
+            }
             Err(refused) => {
                 services.relay.leave(&key, session.id).await;
                 let _ = services.presence.leave(&key, &self.principal.user, session.id).await;
@@ -68,7 +88,7 @@ impl Worker<'_> {
     }
 
     /// Gives up a place, and has a member's last one announced to those who stay.
-    pub(super) async fn leave(&self, seat: Seat) {
+    pub(super) async fn leave(&self, seat: &Seat) {
         let (services, user) = (&self.session.services, &self.principal.user);
         services.relay.leave(&seat.key, self.session.id).await;
         match services.presence.leave(&seat.key, user, self.session.id).await {
@@ -78,23 +98,90 @@ impl Worker<'_> {
         }
     }
 
-    async fn state(&self, key: &ChannelKey, first: bool) -> Result<(Epoch, State), Refusal> {
-        let services = &self.session.services;
-        let (store, tenant, id) = (&services.store, &key.tenant, key.channel);
+    /// Sends everything up to the channel's present end, one way or the other. Returns the channel at that moment, and
+    /// whether the client has what it missed.
+    async fn bring_up(&self, key: &ChannelKey, since: Option<Since>) -> Result<(Channel, bool), Refusal> {
+        let (store, user) = (&self.session.services.store, &self.principal.user.id);
         // The channel is read first: what is committed after it has a larger `seq` and comes as a frame.
-        let channel = store.channel(tenant, id).await.map_err(|error| refusal(&error))?;
+        let channel = store.channel(&key.tenant, key.channel).await.map_err(|error| refusal(&error))?;
         let channel = channel.ok_or_else(Refusal::unknown_channel)?;
         // So is the membership: one that was ended before the session was in the hub has nobody here to be told.
-        let (role, messages, members, count, online) = tokio::join!(
-            store.role(tenant, id, &self.principal.user.id),
+        let role = store.role(&key.tenant, key.channel, user).await.map_err(|error| refusal(&error))?;
+        if role.is_none() {
+            return Err(Refusal::unknown_channel());
+        }
+        let recovered = match since {
+            None => false,
+            Some(since) => self.recover(key, &channel, &since).await?,
+        };
+        if !recovered {
+            let state = self.state(key, &channel).await?;
+            self.session.outbox.push(state, Class::Durable);
+        }
+        Ok((channel, recovered))
+    }
+
+    /// Sends the messages after a position, in order, up to the channel's present end. `false`: there is no way from
+    /// that position to this end; the client has been told.
+    async fn recover(&self, key: &ChannelKey, channel: &Channel, since: &Since) -> Result<bool, Refusal> {
+        let known = since.epoch == channel.epoch.as_str();
+        let missed = channel.seq.checked_sub(since.seq).filter(|missed| known && *missed <= MAX_RECOVERED);
+        metrics::counter!("switchboard_resumes_total", "recovered" => if missed.is_some() { "yes" } else { "no" })
+            .increment(1);
+        if missed.is_none() {
+            let message = "what came after this position cannot be sent one by one; the channel's state follows";
+            let refusal = Refusal::new(ErrorCode::UnrecoverablePosition, message);
+            self.send(&ErrorFrame::of(key.channel, &refusal));
+            return Ok(false);
+        }
+        let mut position = since.seq;
+        while position < channel.seq {
+            let before = position;
+            let page = self.session.services.store.messages(&key.tenant, key.channel, Span::After(position), PAGE);
+            for message in page.await.map_err(|error| refusal(&error))? {
+                if message.seq != position + 1 {
+                    break;
+                }
+                position = message.seq;
+                self.send_missed(said(&message, None).frame).await?;
+                if position == channel.seq {
+                    return Ok(true);
+                }
+            }
+            if position == before {
+                tracing::error!(channel = %key, after = position, "the store has a hole in a channel");
+                return Err(Refusal::new(
+                    ErrorCode::Internal,
+                    "the broker failed; its operator can read why in the log",
+                ));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends on at the client's pace: what was missed may be more than the outbound queue holds.
+    async fn send_missed(&self, frame: WireFrame) -> Result<(), Refusal> {
+        let outbox = &self.session.outbox;
+        if timeout(ROOM_WITHIN, outbox.has_room(frame.len())).await.is_err() {
+            outbox.close(Close::SlowConsumer);
+        }
+        if outbox.is_closing() {
+            return Err(Refusal::unavailable());
+        }
+        outbox.push(frame, Class::Durable);
+        Ok(())
+    }
+
+    /// What a channel looks like.
+    async fn state(&self, key: &ChannelKey, channel: &Channel) -> Result<WireFrame, Refusal> {
+        let services = &self.session.services;
+        let (store, tenant, id) = (&services.store, &key.tenant, key.channel);
+        let (messages, members, count, online) = tokio::join!(
             store.messages(tenant, id, Span::Before(channel.seq.saturating_add(1)), STATE_MESSAGES),
             store.channel_members(tenant, id, None, STATE_MEMBERS),
             store.member_count(tenant, id),
             services.presence.present(key, STATE_MEMBERS as usize),
         );
-        if role.map_err(|error| refusal(&error))?.is_none() {
-            return Err(Refusal::unknown_channel());
-        }
         let messages = messages.map_err(|error| refusal(&error))?;
         let members = members.map_err(|error| refusal(&error))?;
         let count = count.map_err(|error| refusal(&error))?;
@@ -105,14 +192,13 @@ impl Worker<'_> {
                 HashSet::new()
             }
         };
-        let frame = WireFrame::json(&ChannelState {
-            channel: ChannelInfo::new(&channel, count),
+        Ok(WireFrame::json(&ChannelState {
+            channel: ChannelInfo::new(channel, count),
             members: members.iter().map(|m| MemberInfo::new(m, online.contains(&m.user.id))).collect(),
             messages: newest(&messages, STATE_BYTES),
             epoch: &channel.epoch,
             seq: channel.seq,
-        });
-        Ok((channel.epoch, State { frame, seq: channel.seq, first }))
+        }))
     }
 }
 

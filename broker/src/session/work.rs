@@ -1,280 +1,347 @@
-//! Works on a session's frames, one after the other.
+//! Works on a session's frames: in order within a channel, side by side between channels.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::{Notify, mpsc};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::mpsc;
 
+use super::Scope;
 use super::channels::Seat;
-use super::{Scope, Session};
-use crate::effects::refusal as store_refusal;
-use crate::hub::Class;
-use crate::identity::IdentityError;
-use crate::model::{ChannelId, ChannelKey, ClientId, Principal};
-use crate::protocol::{
-    Ack, BadFrame, ClientFrame, Close, ErrorCode, ErrorFrame, EventFrame, Pong, Refusal, Subscribed, Unsubscribed,
-    WireFrame, parse,
-};
-use crate::router::Routed;
+use super::lanes::{Lane, Lanes, TASKS, Turn};
+use super::member::Member;
+use crate::model::{ChannelId, ClientId};
+use crate::protocol::{BadFrame, ClientFrame, Close, ErrorCode, EventFrame, Pong, Refusal, Since, parse};
+
+/// How many channels a closing session leaves at once.
+const LEAVING: usize = 16;
 
 /// The part of a session that acts. It alone knows which channels the session is in.
-pub(super) struct Worker<'s> {
-    pub(super) session: &'s Session,
-    pub(super) principal: Principal,
-    pub(super) revoked: Arc<Notify>,
-    seats: HashMap<ChannelId, Seat>,
+pub(super) struct Worker<'m> {
+    member: &'m Member<'m>,
+    seats: HashMap<ChannelId, Arc<Seat>>,
+    /// Channels that are being joined, and are in no seat yet.
+    joining: usize,
+    lanes: Lanes<Task>,
+    running: FuturesUnordered<Job<'m>>,
     queue: mpsc::Receiver<Box<str>>,
     /// On a socket for one channel, that channel.
     only: Option<ChannelId>,
 }
 
-impl<'s> Worker<'s> {
-    pub(super) fn new(session: &'s Session, principal: Principal, queue: mpsc::Receiver<Box<str>>) -> Self {
-        Self { session, principal, revoked: Arc::default(), seats: HashMap::new(), queue, only: None }
+/// Something to be done.
+#[derive(Debug)]
+enum Task {
+    /// In a channel.
+    Channel(ChannelId, Work),
+    /// On the socket itself: `auth.refresh`.
+    Refresh { id: Option<ClientId>, token: String },
+}
+
+/// Something to be done in a channel.
+#[derive(Debug)]
+enum Work {
+    Event(EventFrame),
+    Subscribe {
+        id: Option<ClientId>,
+        since: Option<Since>,
+    },
+    Unsubscribe {
+        id: Option<ClientId>,
+    },
+    /// Leave: the member was taken out of it.
+    Revoked,
+}
+
+/// What a job leaves for the worker to note.
+enum Done {
+    Nothing,
+    /// A subscription ended, one way or the other.
+    Joined(Option<Arc<Seat>>),
+    /// The session is over.
+    Close(Close),
+}
+
+type Job<'m> = Pin<Box<dyn Future<Output = (Lane, Done)> + Send + 'm>>;
+
+impl<'m> Worker<'m> {
+    pub(super) fn new(member: &'m Member<'m>, queue: mpsc::Receiver<Box<str>>) -> Self {
+        Self {
+            member,
+            seats: HashMap::new(),
+            joining: 0,
+            lanes: Lanes::new(),
+            running: FuturesUnordered::new(),
+            queue,
+            only: None,
+        }
     }
 
     /// Says welcome, or joins the one channel that the socket is for.
     pub(super) async fn open(&mut self) -> Result<(), Close> {
-        match &self.session.scope {
+        let member = self.member;
+        let (name, since) = match &member.session.scope {
             Scope::Many => {
-                self.session.welcome(&self.principal);
+                member.session.welcome(&member.principal);
+                return Ok(());
+            }
+            Scope::One { channel, since } => (channel, since),
+        };
+        // A position that does not read is no reason to keep the client out: it gets the channel's state.
+        let since = since.as_ref().map(|since| since.parse::<Since>());
+        if let Some(Err(refusal)) = &since {
+            member.refuse(None, refusal);
+        }
+        let asked = since.is_some();
+        let joined = match name.parse::<ChannelId>() {
+            Ok(channel) => member.join(channel, since.and_then(Result::ok), asked).await,
+            Err(_) => Err(Refusal::unknown_channel()),
+        };
+        match joined {
+            Ok(arrival) => {
+                self.only = Some(arrival.seat.key.channel);
+                if arrival.first {
+                    member.announce(&arrival.seat).await;
+                }
+                self.seats.insert(arrival.seat.key.channel, Arc::new(arrival.seat));
                 Ok(())
             }
-            Scope::One(name) => {
-                let joined = match name.parse::<ChannelId>() {
-                    Ok(channel) => {
-                        self.only = Some(channel);
-                        self.join(channel).await
-                    }
-                    Err(_) => Err(Refusal::unknown_channel()),
-                };
-                joined.map(|_| ()).map_err(|refusal| {
-                    self.refuse(None, &refusal);
-                    if refusal.code == ErrorCode::UnknownChannel { Close::Forbidden } else { Close::Overloaded }
-                })
+            Err(refusal) => {
+                member.refuse(None, &refusal);
+                Err(if refusal.code == ErrorCode::UnknownChannel { Close::Forbidden } else { Close::Overloaded })
             }
         }
     }
 
     /// Works until the session must close, or until nothing more comes: `None`.
     pub(super) async fn run(&mut self) -> Option<Close> {
-        let revoked = Arc::clone(&self.revoked);
-        while !self.session.out_of_time.load(Ordering::Relaxed) {
+        let revoked = Arc::clone(&self.member.revoked);
+        let mut more = true;
+        loop {
+            if self.member.session.out_of_time.load(Ordering::Relaxed) {
+                self.lanes.give_up_waiting();
+                more = false;
+            }
+            if !more && self.running.is_empty() {
+                return None;
+            }
             tokio::select! {
-                frame = self.queue.recv() => match frame {
-                    Some(text) => {
-                        if let Some(close) = self.work_on(text.into()).await {
-                            return Some(close);
-                        }
-                    }
-                    None => return None,
-                },
-                () = revoked.notified() => {
-                    if let Some(close) = self.leave_revoked().await {
+                Some((lane, done)) = self.running.next(), if !self.running.is_empty() => {
+                    if let Some(close) = self.finish(lane, done) {
                         return Some(close);
                     }
                 }
+                frame = self.queue.recv(), if more && self.has_room() => match frame {
+                    Some(text) => self.take(text.into()),
+                    None => more = false,
+                },
+                () = revoked.notified() => self.leave_revoked(),
             }
         }
-        None
     }
 
-    /// Leaves every channel.
+    /// Finishes what is under way and leaves every channel.
     pub(super) async fn leave_all(&mut self) {
-        for (_, seat) in std::mem::take(&mut self.seats) {
-            self.leave(seat).await;
+        self.lanes.give_up_waiting();
+        while let Some((lane, done)) = self.running.next().await {
+            self.finish(lane, done);
         }
+        let (member, seats) = (self.member, std::mem::take(&mut self.seats));
+        futures_util::stream::iter(seats.into_values())
+            .for_each_concurrent(LEAVING, |seat| async move { member.leave(&seat).await })
+            .await;
     }
 
-    async fn work_on(&mut self, text: String) -> Option<Close> {
+    /// On a socket for one channel, the client waits for that channel and for nothing else. On one for many, a full lane
+    /// refuses instead, so that it holds up nobody.
+    fn has_room(&self) -> bool {
+        self.lanes.tasks() < TASKS && !self.only.is_some_and(|only| self.lanes.is_full(Some(only)))
+    }
+
+    /// Sorts a frame into its lane.
+    fn take(&mut self, text: String) {
+        let member = self.member;
         let frame = match parse(text) {
             Ok(frame) => frame,
-            Err(BadFrame { id, refusal }) => {
-                self.refuse(id.as_ref(), &refusal);
-                return None;
-            }
+            Err(BadFrame { id, refusal }) => return member.refuse(id.as_ref(), &refusal),
         };
         match frame {
-            ClientFrame::Event(event) => self.handle(event).await,
+            ClientFrame::Event(event) => match self.channel_of(&event) {
+                Ok(channel) => self.enter(Task::Channel(channel, Work::Event(event))),
+                Err(refusal) => member.refuse(event.id.as_ref(), &refusal),
+            },
             ClientFrame::Ping { id } => {
-                self.send(&Pong {});
-                self.acknowledge(id.as_ref());
+                member.send(&Pong {});
+                member.acknowledge(id.as_ref());
             }
             ClientFrame::Subscribe { id, .. } | ClientFrame::Unsubscribe { id, .. } if self.only.is_some() => {
-                self.refuse(id.as_ref(), &bad("this socket is for one channel; open /ws/ for several"));
+                member.refuse(id.as_ref(), &bad("this socket is for one channel; open /ws/ for several"));
             }
-            ClientFrame::Subscribe { id, channel } => self.subscribe(id.as_ref(), channel).await,
-            ClientFrame::Unsubscribe { id, channel } => match self.seats.remove(&channel) {
-                None => self.refuse(id.as_ref(), &Refusal::unknown_channel()),
-                Some(seat) => {
-                    self.leave(seat).await;
-                    self.send(&Unsubscribed { channel });
-                    self.acknowledge(id.as_ref());
-                }
-            },
+            ClientFrame::Subscribe { id, channel, since } => {
+                self.enter(Task::Channel(channel, Work::Subscribe { id, since }));
+            }
+            ClientFrame::Unsubscribe { id, channel } => {
+                self.enter(Task::Channel(channel, Work::Unsubscribe { id }));
+            }
             ClientFrame::Auth { id, .. } => {
-                self.refuse(id.as_ref(), &bad("this socket has its token; use auth.refresh"));
+                member.refuse(id.as_ref(), &bad("this socket has its token; use auth.refresh"));
             }
-            ClientFrame::AuthRefresh { id, token } => return self.refresh(id.as_ref(), &token).await,
+            ClientFrame::AuthRefresh { id, token } => self.enter(Task::Refresh { id, token }),
         }
-        None
     }
 
-    async fn handle(&mut self, event: EventFrame) {
-        let id = event.id.clone();
-        let channel = match (self.only, event.channel) {
-            (Some(only), None) => only,
-            (Some(only), Some(named)) if only == named => only,
-            (None, Some(named)) => named,
-            (Some(_), Some(_)) => return self.refuse(id.as_ref(), &Refusal::unknown_channel()),
-            (None, None) => return self.refuse(id.as_ref(), &bad("`channel` is missing")),
+    fn channel_of(&self, event: &EventFrame) -> Result<ChannelId, Refusal> {
+        match (self.only, event.channel) {
+            (Some(only), None) => Ok(only),
+            (Some(only), Some(named)) if only == named => Ok(only),
+            (None, Some(named)) => Ok(named),
+            (Some(_), Some(_)) => Err(Refusal::unknown_channel()),
+            (None, None) => Err(bad("`channel` is missing")),
+        }
+    }
+
+    fn enter(&mut self, task: Task) {
+        match self.lanes.enter(task.lane(), task) {
+            Turn::Now(task) => self.start(task),
+            Turn::Later => {}
+            Turn::Full(task) => {
+                metrics::counter!("switchboard_frames_refused_total", "reason" => "lane_full").increment(1);
+                let refusal = Refusal::new(ErrorCode::Overloaded, "too many frames of this channel wait; try again");
+                self.member.refuse(task.id(), &Refusal { retry_after_ms: Some(250), ..refusal });
+            }
+        }
+    }
+
+    /// Starts a task, and when that leaves nothing to wait for, the one after it in its lane.
+    fn start(&mut self, task: Task) {
+        let lane = task.lane();
+        let mut next = Some(task);
+        while let Some(task) = next {
+            if let Some(job) = self.job(task) {
+                self.running.push(job);
+                return;
+            }
+            next = self.lanes.finish(lane);
+        }
+    }
+
+    /// What a task comes to; none when it is done already.
+    fn job(&mut self, task: Task) -> Option<Job<'m>> {
+        let (member, lane) = (self.member, task.lane());
+        let (channel, work) = match task {
+            Task::Channel(channel, work) => (channel, work),
+            Task::Refresh { id, token } => {
+                return Some(Box::pin(async move {
+                    let close = member.refresh(id.as_ref(), &token).await;
+                    (lane, close.map_or(Done::Nothing, Done::Close))
+                }));
+            }
         };
-        let Some(seat) = self.seats.get(&channel).filter(|seat| !seat.subscriber.is_gone()) else {
-            return self.refuse(id.as_ref(), &Refusal::unknown_channel());
-        };
-        let router = &self.session.services.router;
-        let routed = router.dispatch(&seat.key, &self.principal.user, Some(self.session.id), event).await;
-        match (routed, id) {
-            (Routed::Applied(applied), Some(id)) => {
-                let (message, at, created_at) = match &applied.receipt {
-                    Some(receipt) => (receipt.message, Some((&receipt.epoch, receipt.seq)), receipt.created_at),
-                    None => {
-                        let at = seat.feed.position().map(|seq| (&seat.epoch, seq));
-                        (None, at, self.session.services.clock.now())
-                    }
+        match work {
+            Work::Event(event) => {
+                let Some(seat) = self.seats.get(&channel).filter(|seat| !seat.subscriber.is_gone()).cloned() else {
+                    member.refuse(event.id.as_ref(), &Refusal::unknown_channel());
+                    return None;
                 };
-                self.send(&Ack {
-                    id: &id,
-                    message_id: message,
-                    channel: Some(channel),
-                    epoch: at.map(|(epoch, _)| epoch),
-                    seq: at.map(|(_, seq)| seq),
-                    created_at,
-                    duplicate: applied.duplicate,
-                });
+                Some(Box::pin(async move {
+                    member.handle(&seat, event).await;
+                    (lane, Done::Nothing)
+                }))
             }
-            (Routed::Applied(_) | Routed::Dropped(_), None) => {}
-            (Routed::Refused(refusal), id) => self.refuse(id.as_ref(), &refusal),
-            (Routed::Dropped(refusal), Some(id)) => self.refuse(Some(&id), &refusal),
-        }
-    }
-
-    async fn subscribe(&mut self, id: Option<&ClientId>, channel: ChannelId) {
-        let limit = self.session.services.limits.subscriptions;
-        if !self.seats.contains_key(&channel) && self.seats.len() >= limit {
-            let refusal = Refusal::new(ErrorCode::LimitExceeded, "this socket is in as many channels as it may be");
-            return self.refuse(id, &refusal);
-        }
-        // Subscribing again starts again: the client wants the state it has lost. The member has not left meanwhile.
-        let before = self.seats.remove(&channel);
-        if let Some(seat) = &before {
-            self.session.services.relay.leave(&seat.key, self.session.id).await;
-        }
-        match self.join(channel).await {
-            Err(refusal) => {
-                if let Some(seat) = before {
-                    self.leave(seat).await;
+            Work::Subscribe { id, since } => {
+                let before = self.seats.remove(&channel);
+                if before.is_none() && self.seats.len() + self.joining >= member.session.services.limits.subscriptions {
+                    let refusal = "this socket is in as many channels as it may be";
+                    member.refuse(id.as_ref(), &Refusal::new(ErrorCode::LimitExceeded, refusal));
+                    return None;
                 }
-                self.refuse(id, &refusal);
+                self.joining += 1;
+                Some(Box::pin(async move {
+                    let seat = member.subscribe(id.as_ref(), channel, since, before).await;
+                    (lane, Done::Joined(seat))
+                }))
             }
-            Ok(seq) => {
-                if let Some(id) = id {
-                    let epoch = self.seats.get(&channel).map(|seat| &seat.epoch);
-                    self.send(&Ack {
-                        id,
-                        message_id: None,
-                        channel: Some(channel),
-                        epoch,
-                        seq: Some(seq),
-                        created_at: self.session.services.clock.now(),
-                        duplicate: false,
-                    });
-                }
+            Work::Unsubscribe { id } => {
+                let Some(seat) = self.seats.remove(&channel) else {
+                    member.refuse(id.as_ref(), &Refusal::unknown_channel());
+                    return None;
+                };
+                Some(Box::pin(async move {
+                    member.unsubscribe(&seat).await;
+                    member.acknowledge(id.as_ref());
+                    (lane, Done::Nothing)
+                }))
+            }
+            Work::Revoked => {
+                let seat = self.seats.remove(&channel)?;
+                let only = self.only.is_some();
+                Some(Box::pin(async move {
+                    if only {
+                        member.leave(&seat).await;
+                        return (lane, Done::Close(Close::Forbidden));
+                    }
+                    member.unsubscribe(&seat).await;
+                    (lane, Done::Nothing)
+                }))
             }
         }
     }
 
-    /// Joins a channel and sends what it looks like. Returns the `seq` up to which everything has been sent.
-    async fn join(&mut self, channel: ChannelId) -> Result<u64, Refusal> {
-        let key = ChannelKey { tenant: self.principal.tenant.clone(), channel };
-        let (seat, state) = self.take_seat(key).await?;
-        let seq = state.seq;
-        self.session.outbox.push(state.frame, Class::Durable);
-        if self.only.is_none() {
-            self.send(&Subscribed { channel, epoch: &seat.epoch, seq, recovered: false });
-        }
-        seat.subscriber.go_live(seq);
-        self.seats.insert(channel, seat);
-        if state.first
-            && let Some(seat) = self.seats.get(&channel)
-        {
-            self.announce(seat).await;
-        }
-        Ok(seq)
-    }
-
-    /// Cleans up after channels that the member was taken out of. On a socket for one channel that ends the socket.
-    async fn leave_revoked(&mut self) -> Option<Close> {
-        let gone: Vec<ChannelId> =
-            self.seats.iter().filter(|(_, seat)| seat.subscriber.is_gone()).map(|(channel, _)| *channel).collect();
-        for channel in gone {
-            if let Some(seat) = self.seats.remove(&channel) {
-                self.leave(seat).await;
-                if self.only.is_some() {
-                    return Some(Close::Forbidden);
+    fn finish(&mut self, lane: Lane, done: Done) -> Option<Close> {
+        match done {
+            Done::Nothing => {}
+            Done::Close(close) => return Some(close),
+            Done::Joined(seat) => {
+                self.joining -= 1;
+                if let Some(seat) = seat {
+                    self.seats.insert(seat.key.channel, seat);
                 }
-                self.send(&Unsubscribed { channel });
+            }
+        }
+        // Whoever was taken out meanwhile leaves before anything else is done there.
+        match lane.filter(|channel| self.is_gone(*channel)) {
+            Some(channel) => self.start(Task::Channel(channel, Work::Revoked)),
+            None => {
+                if let Some(next) = self.lanes.finish(lane) {
+                    self.start(next);
+                }
             }
         }
         None
     }
 
-    async fn refresh(&self, id: Option<&ClientId>, token: &str) -> Option<Close> {
-        match self.session.services.identity.principal(token).await {
-            Ok(fresh) if fresh.tenant == self.principal.tenant && fresh.user.id == self.principal.user.id => {
-                self.session.expires_at.store(fresh.expires_at.0, Ordering::Relaxed);
-                self.acknowledge(id);
-                None
-            }
-            Ok(_) => Some(Close::Forbidden),
-            Err(IdentityError::Refused) => {
-                let refusal = Refusal::new(ErrorCode::Unauthorized, "this token is not valid; the present one stays");
-                self.refuse(id, &refusal);
-                None
-            }
-            Err(IdentityError::Busy) => {
-                self.refuse(id, &Refusal::unavailable());
-                None
-            }
-            Err(IdentityError::Store(error)) => {
-                self.refuse(id, &store_refusal(&error));
-                None
-            }
+    /// Leaves the channels that the member was taken out of; where something is under way, [`Self::finish`] does.
+    fn leave_revoked(&mut self) {
+        let idle = |channel: &ChannelId| !self.lanes.is_busy(Some(*channel));
+        let gone = self.seats.keys().copied().filter(|channel| self.is_gone(*channel)).filter(idle);
+        for channel in gone.collect::<Vec<_>>() {
+            self.enter(Task::Channel(channel, Work::Revoked));
         }
     }
 
-    fn acknowledge(&self, id: Option<&ClientId>) {
-        if let Some(id) = id {
-            let created_at = self.session.services.clock.now();
-            self.send(&Ack {
-                id,
-                message_id: None,
-                channel: None,
-                epoch: None,
-                seq: None,
-                created_at,
-                duplicate: false,
-            });
+    fn is_gone(&self, channel: ChannelId) -> bool {
+        self.seats.get(&channel).is_some_and(|seat| seat.subscriber.is_gone())
+    }
+}
+
+impl Task {
+    fn lane(&self) -> Lane {
+        match self {
+            Task::Channel(channel, _) => Some(*channel),
+            Task::Refresh { .. } => None,
         }
     }
 
-    fn refuse(&self, id: Option<&ClientId>, refusal: &Refusal) {
-        self.send(&ErrorFrame::new(id, refusal));
-    }
-
-    fn send(&self, frame: &impl serde::Serialize) {
-        self.session.outbox.push(WireFrame::json(frame), Class::Durable);
+    fn id(&self) -> Option<&ClientId> {
+        match self {
+            Task::Channel(_, Work::Event(event)) => event.id.as_ref(),
+            Task::Channel(_, Work::Subscribe { id, .. } | Work::Unsubscribe { id }) | Task::Refresh { id, .. } => {
+                id.as_ref()
+            }
+            Task::Channel(_, Work::Revoked) => None,
+        }
     }
 }
 
