@@ -65,7 +65,9 @@ impl Effects {
         }
         let mut receipt = None;
         if !commit.drafts.is_empty() || !commit.reads.is_empty() {
-            match self.store.commit(&channel.tenant, &commit).await.map_err(|error| refusal(&error))? {
+            let batch = std::slice::from_ref(&commit);
+            let outcomes = self.store.commit(&channel.tenant, batch).await.map_err(|error| refusal(&error))?;
+            match outcomes.into_iter().next().unwrap_or(Outcome::UnknownChannel) {
                 Outcome::Done(committed) => {
                     self.tell(channel, event, &committed);
                     receipt = Some(committed.receipt);

@@ -294,9 +294,17 @@ pub trait Store: Send + Sync + 'static {
         id: MessageId,
     ) -> Result<Option<Message>, StoreError>;
 
-    /// Applies the durable effects of one event: all of them in one transaction, or none. `seq` is assigned here,
-    /// gapless in each channel. When this returns `Done`, a crash of anything loses nothing.
-    async fn commit(&self, tenant: &TenantSlug, commit: &Commit) -> Result<Outcome, StoreError>;
+    /// Applies the durable effects of several events in one transaction, and answers for each in the order given. Each
+    /// commit is judged by itself, by what was in the store before the batch: it is done as a whole, or it changes
+    /// nothing and keeps no other from being done. `seq` is assigned here, gapless in each channel and in the order of
+    /// the batch. When this returns `Done`, a crash of anything loses nothing.
+    ///
+    /// No two commits of a batch may have the same sender and key.
+    ///
+    /// # Errors
+    /// None of the batch is done after [`StoreError::NoTenant`] and [`StoreError::Failed`]. After
+    /// [`StoreError::Unavailable`] none of it is done, or all of it; asking again under the same keys tells.
+    async fn commit(&self, tenant: &TenantSlug, batch: &[Commit]) -> Result<Vec<Outcome>, StoreError>;
 
     /// Uses up a refresh token, named by its `jti`. `false`: it was used before or its family is revoked; the family is
     /// then revoked for good, so a stolen token ends with the honest one. Rows past their `expires_at` may be forgotten.

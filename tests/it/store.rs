@@ -74,6 +74,15 @@ conformance! {
         an_answer_names_its_message,
         a_sender_must_be_in_the_channel,
         a_message_of_64_kib_comes_back_whole;
+    batches:
+        a_batch_answers_each_commit_in_its_place,
+        commits_of_one_channel_are_numbered_in_the_order_of_the_batch,
+        a_refused_commit_keeps_no_other_from_being_done,
+        a_batch_of_marks_moves_each_cursor,
+        a_commit_knows_nothing_of_those_beside_it,
+        batches_in_opposite_orders_do_not_block_each_other,
+        batches_at_once_store_a_shared_key_once,
+        an_empty_batch_is_nothing;
     reads:
         a_mark_moves_forward_only,
         marks_set_at_once_end_at_the_furthest,

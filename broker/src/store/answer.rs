@@ -2,6 +2,8 @@
 //!
 //! Nothing here reads or writes: an adapter hands in what it found and what it numbered.
 
+use std::collections::HashSet;
+
 use super::{AppliedRead, Commit, Committed, Outcome, Receipt};
 use crate::model::{Epoch, Message, MessageId};
 
@@ -76,4 +78,10 @@ pub(super) fn named(commit: &Commit) -> Vec<MessageId> {
     named.sort_unstable();
     named.dedup();
     named
+}
+
+/// Whether no two commits stand under the same key of the same sender.
+pub(super) fn has_distinct_keys(batch: &[Commit]) -> bool {
+    let mut seen = HashSet::new();
+    batch.iter().filter_map(|commit| Some((&commit.sender.id, &commit.request.as_ref()?.0))).all(|key| seen.insert(key))
 }

@@ -267,9 +267,9 @@ impl Store for Sqlite {
         self.read(tenant, move |db| messages::find(db, channel, id)).await
     }
 
-    async fn commit(&self, tenant: &TenantSlug, commit: &Commit) -> Result<Outcome, StoreError> {
-        let commit = commit.clone();
-        self.write(tenant, move |db| commit::commit(db, &commit)).await
+    async fn commit(&self, tenant: &TenantSlug, batch: &[Commit]) -> Result<Vec<Outcome>, StoreError> {
+        let batch = batch.to_vec();
+        self.write(tenant, move |db| commit::commit(db, &batch)).await
     }
 
     async fn spend_refresh(

@@ -1,5 +1,6 @@
 //! The cases, a file a noun of the store.
 
+pub(crate) mod batches;
 pub(crate) mod channels;
 pub(crate) mod commits;
 pub(crate) mod members;

@@ -95,7 +95,7 @@ async fn a_call_that_waits_too_long_fails_and_the_next_one_works() {
         let alice = scene.member("alice").await;
         let channel = scene.channel(&[&alice]).await;
         admin.batch_execute("BEGIN; SELECT FROM tenant_acme.chat_channel FOR UPDATE").await.unwrap();
-        let commit = scene.saying(channel, &alice, "late");
+        let commit = [scene.saying(channel, &alice, "late")];
         let late = timeout(PATIENCE, scene.store.commit(&scene.tenant, &commit)).await.expect("a call ends");
         assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
         eventually(&admin, &BLOCKED.replacen("SELECT", "SELECT NOT", 1)).await;

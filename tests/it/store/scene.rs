@@ -75,15 +75,19 @@ impl Scene {
 
     /// Commits.
     pub(crate) async fn commit(&self, commit: &Commit) -> Outcome {
-        self.store.commit(&self.tenant, commit).await.unwrap()
+        self.batch(std::slice::from_ref(commit)).await.remove(0)
+    }
+
+    /// Commits several at once.
+    pub(crate) async fn batch(&self, batch: &[Commit]) -> Vec<Outcome> {
+        let outcomes = self.store.commit(&self.tenant, batch).await.unwrap();
+        assert_eq!(outcomes.len(), batch.len(), "one outcome for each commit");
+        outcomes
     }
 
     /// Commits what must succeed.
     pub(crate) async fn done(&self, commit: &Commit) -> Committed {
-        match self.commit(commit).await {
-            Outcome::Done(committed) => committed,
-            other => panic!("not done: {other:?}"),
-        }
+        done(self.commit(commit).await)
     }
 
     /// Says something and returns the message.
@@ -135,6 +139,13 @@ pub(crate) fn mark(message: MessageId) -> ReadUpTo {
 /// The commit under an idempotency key.
 pub(crate) fn keyed(commit: Commit, key: &str, digest: u8) -> Commit {
     Commit { request: Some((key.parse().unwrap(), [digest; 32])), ..commit }
+}
+
+pub(crate) fn done(outcome: Outcome) -> Committed {
+    match outcome {
+        Outcome::Done(committed) => committed,
+        other => panic!("not done: {other:?}"),
+    }
 }
 
 pub(crate) fn duplicate(outcome: Outcome) -> Receipt {

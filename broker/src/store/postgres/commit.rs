@@ -1,114 +1,121 @@
-//! The hot path: the durable effects of one event, in one statement and one round trip.
+//! The hot path: the durable effects of a batch of events, in one statement and one round trip.
 //!
 //! A statement outside a transaction block is a transaction. It cannot be left half done by a caller that goes away,
-//! holds the channel's row only while it runs, and either does everything or, through an empty `numbered`, nothing.
+//! and it holds the channels' rows only while it runs. Nothing here decides which events make a batch.
 //!
-//! What one snapshot cannot see, a unique index does: two requests with the same key at once both find no earlier one,
-//! the second insert waits for the first, is refused and takes its number back; tried again, it finds the first.
+//! Everything is looked up in the statement's snapshot and judged before anything is written, so a commit that is
+//! refused writes nothing and takes no number. What the snapshot is too old for is seen to in two ways:
+//!
+//! - Numbers come from the channels' rows as they are once they are locked, never from the snapshot.
+//! - Of two requests with the same key at once neither finds the other. The second insert waits for the first, is
+//!   refused by the unique index, and with it the batch; tried again, it finds the first.
+//!
+//! Batches of other nodes may have the same channels, cursors and keys. All are taken in one order (channels by id, then
+//! messages by sender and key, then cursors by channel and sender), so that two batches wait for each other in one
+//! direction only.
 
 use tokio_postgres::{Error, Row};
 
-use super::connection::{Database, Param, unreadable, within};
+use super::connection::{Database, Fault, Param, unreadable, within};
 use super::rows::Number;
-use crate::model::{Kind, MessageId, TenantSlug};
+use crate::model::{ChannelId, ClientId, Kind, MessageId, TenantSlug, Timestamp, UserId};
 use crate::store::answer::{self, Applied, Earlier};
 use crate::store::{Commit, Outcome, Receipt, StoreError};
 
-/// `$numbered` finds the channel's row, or no row when the commit must not be. Everything that writes reads from it,
-/// hence comes after it.
+/// Three tables of parameters, a column an array: $1 to $7 the commits, $8 to $11 the messages that they name, $12 to
+/// $18 their drafts. A commit is known by its place in the batch, from 1.
 ///
-/// $1 channel, $2 sender, $3 key, $4 digest, $5 messages that must be there, $6 how many they are, $7 messages read,
-/// $8 time, $9 to $13 the drafts, a column an array, $14 how many they are.
-macro_rules! commit {
-    ($numbered:literal) => {
-        concat!(
-            "
-WITH earlier AS (
-    SELECT m.id, m.seq, m.created_at, m.request_digest, c.epoch
-    FROM {t}.chat_message m JOIN {t}.chat_channel c ON c.id = m.channel_id
-    WHERE m.sender_id = $2 AND m.client_id = $3
-), seat AS (
-    SELECT FROM {t}.channel_member WHERE channel_id = $1 AND user_id = $2
-), named AS (
-    SELECT id, seq FROM {t}.chat_message WHERE channel_id = $1 AND id = ANY ($5::uuid[])
-), numbered AS (",
-            $numbered,
-            "), stored AS (
+/// `LIMIT 1` in the look-ups keeps each of them one step into an index, also in a plan that was made while the tables
+/// were empty. `placed` numbers the drafts within the batch; `locked` and `numbered` say where in the channel that
+/// begins. The lock is the one an update of `seq` takes, so that adding a member does not wait for it.
+const COMMIT: &str = "
+WITH found AS MATERIALIZED (
+    SELECT b.*, c.epoch, c.seq,
+           e.id AS e_id, e.seq AS e_seq, e.created_at AS e_created_at, e.request_digest AS e_digest, e.epoch AS e_epoch
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::timestamptz[], $6::bigint[], $7::bigint[])
+        WITH ORDINALITY AS b (channel, sender, key, digest, at, names, drafts, place)
+    LEFT JOIN LATERAL (
+        SELECT c.epoch, c.seq FROM {t}.channel_member seat JOIN {t}.chat_channel c ON c.id = seat.channel_id
+        WHERE seat.channel_id = b.channel AND seat.user_id = b.sender LIMIT 1
+    ) AS c ON true
+    LEFT JOIN LATERAL (
+        SELECT m.id, m.seq, m.created_at, m.request_digest, c.epoch
+        FROM {t}.chat_message m JOIN {t}.chat_channel c ON c.id = m.channel_id
+        WHERE m.sender_id = b.sender AND m.client_id = b.key LIMIT 1
+    ) AS e ON true
+), named AS MATERIALIZED (
+    SELECT n.place, n.is_read, m.id, m.seq
+    FROM unnest($8::bigint[], $9::uuid[], $10::uuid[], $11::boolean[]) AS n (place, channel, id, is_read)
+    JOIN LATERAL (
+        SELECT id, channel_id, seq FROM {t}.chat_message WHERE id = n.id LIMIT 1
+    ) AS m ON m.channel_id = n.channel
+), judged AS MATERIALIZED (
+    SELECT f.*, f.epoch IS NOT NULL AND f.e_id IS NULL
+                AND (f.names = 0 OR f.names = (SELECT count(*) FROM named n WHERE n.place = f.place)) AS good
+    FROM found f
+), placed AS MATERIALIZED (
+    SELECT j.*, (sum(drafts) FILTER (WHERE good) OVER (PARTITION BY channel ORDER BY place))::bigint AS upto
+    FROM judged j
+), locked AS MATERIALIZED (
+    SELECT c.id, w.drafts
+    FROM (SELECT channel, sum(drafts)::bigint AS drafts FROM placed WHERE good AND drafts > 0 GROUP BY channel) AS w
+    JOIN {t}.chat_channel c ON c.id = w.channel
+    ORDER BY c.id FOR NO KEY UPDATE OF c
+), numbered AS (
+    UPDATE {t}.chat_channel c SET seq = c.seq + l.drafts FROM locked l WHERE c.id = l.id
+    RETURNING c.id, c.seq - l.drafts AS before
+), stored AS (
     INSERT INTO {t}.chat_message (id, channel_id, seq, kind, sender_id, content, reply_to, attachments,
                                   client_id, request_digest, created_at)
-    SELECT d.id, $1, n.seq - $14 + d.place, d.kind, $2, d.content, d.reply_to, d.attachments,
-           CASE d.place WHEN 1 THEN $3 END, CASE d.place WHEN 1 THEN $4::bytea END, $8
-    FROM numbered n, unnest($9::uuid[], $10::text[], $11::text[], $12::uuid[], $13::text[])
-        WITH ORDINALITY AS d (id, kind, content, reply_to, attachments, place)
+    SELECT d.id, p.channel, n.before + p.upto - p.drafts + d.nth, d.kind, p.sender, d.content, d.reply_to,
+           d.attachments, CASE d.nth WHEN 1 THEN p.key END, CASE d.nth WHEN 1 THEN p.digest END, p.at
+    FROM unnest($12::bigint[], $13::bigint[], $14::uuid[], $15::text[], $16::text[], $17::uuid[], $18::text[])
+        AS d (place, nth, id, kind, content, reply_to, attachments)
+    JOIN placed p ON p.place = d.place AND p.good
+    JOIN numbered n ON n.id = p.channel
+    ORDER BY p.sender, p.key
+    RETURNING 1
 ), moved AS (
     INSERT INTO {t}.message_read_status AS mark (channel_id, user_id, message_id, seq, read_at)
-    SELECT $1, $2, furthest.id, furthest.seq, $8
-    FROM numbered, (SELECT id, seq FROM named WHERE id = ANY ($7::uuid[]) ORDER BY seq DESC LIMIT 1) AS furthest
+    SELECT DISTINCT ON (p.channel, p.sender) p.channel, p.sender, n.id, n.seq, p.at
+    FROM named n JOIN placed p ON p.place = n.place AND p.good
+    WHERE n.is_read AND (SELECT count(*) FROM stored) >= 0
+    ORDER BY p.channel, p.sender, n.seq DESC
     ON CONFLICT (channel_id, user_id) DO UPDATE
         SET message_id = excluded.message_id, seq = excluded.seq, read_at = excluded.read_at
         WHERE mark.seq < excluded.seq
-    RETURNING message_id, seq
+    RETURNING channel_id, user_id, message_id, seq
 )
-SELECT c.epoch AS channel, n.seq AS last, v.message_id AS read_message, v.seq AS read_seq,
-       e.id, e.seq, e.created_at, e.request_digest, e.epoch
-FROM (VALUES (1)) AS always (one)
-LEFT JOIN {t}.chat_channel c ON c.id = $1 AND EXISTS (SELECT FROM seat)
-LEFT JOIN earlier e ON true
-LEFT JOIN numbered n ON true
-LEFT JOIN moved v ON true"
-        )
-    };
-}
-
-/// Takes the next numbers, and with them the lock on the channel's row until the end of the statement.
-const WITH_DRAFTS: &str = commit!(
-    "UPDATE {t}.chat_channel SET seq = seq + $14
-    WHERE id = $1 AND EXISTS (SELECT FROM seat) AND NOT EXISTS (SELECT FROM earlier) AND (SELECT count(*) FROM named) = $6
-    RETURNING seq"
-);
-
-/// Locks nothing, so that many readers do not queue behind a writer.
-const WITHOUT_DRAFTS: &str = commit!(
-    "SELECT seq FROM {t}.chat_channel
-    WHERE id = $1 AND EXISTS (SELECT FROM seat) AND NOT EXISTS (SELECT FROM earlier) AND (SELECT count(*) FROM named) = $6"
-);
+SELECT p.place, p.epoch, p.good, CASE WHEN p.drafts > 0 THEN n.before + p.upto ELSE p.seq END AS last,
+       v.message_id AS read_message, v.seq AS read_seq, p.e_id, p.e_seq, p.e_created_at, p.e_digest, p.e_epoch
+FROM placed p
+LEFT JOIN numbered n ON n.id = p.channel
+LEFT JOIN moved v ON v.channel_id = p.channel AND v.user_id = p.sender";
 
 /// The index that keeps a sender's keys apart.
 const REQUEST_INDEX: &str = "chat_message_request";
 
-pub(super) async fn commit(database: &Database, tenant: &TenantSlug, commit: &Commit) -> Result<Outcome, StoreError> {
-    let sql = within(tenant, if commit.drafts.is_empty() { WITHOUT_DRAFTS } else { WITH_DRAFTS });
-    let named = answer::named(commit);
-    let reads: Vec<MessageId> = commit.reads.iter().map(|mark| mark.message).collect();
-    let (ids, drafts): (Vec<MessageId>, Vec<_>) = commit.drafts.iter().map(|(id, draft)| (*id, draft)).unzip();
-    let kinds: Vec<&Kind> = drafts.iter().map(|draft| &draft.kind).collect();
-    let contents: Vec<&str> = drafts.iter().map(|draft| draft.content.get()).collect();
-    let answered: Vec<Option<MessageId>> = drafts.iter().map(|draft| draft.reply_to).collect();
-    let attachments: Vec<&str> = drafts.iter().map(|draft| draft.attachments.get()).collect();
-    let (key, digest) = match &commit.request {
-        Some((key, digest)) => (Some(key), Some(digest.as_slice())),
-        None => (None, None),
-    };
-    let (expected, count) = (Number(named.len() as u64), Number(ids.len() as u64));
-    let params: [Param<'_>; 14] = [
-        &commit.channel,
-        &commit.sender.id,
-        &key,
-        &digest,
-        &named,
-        &expected,
-        &reads,
-        &commit.at,
-        &ids,
-        &kinds,
-        &contents,
-        &answered,
-        &attachments,
-        &count,
-    ];
-    let rows = database.bounded(async {
+/// How often a batch is tried. Each further time needs another batch that was committed meanwhile, with a key of this
+/// one that nobody had before.
+const ATTEMPTS: usize = 4;
+
+pub(super) async fn commit(
+    database: &Database,
+    tenant: &TenantSlug,
+    batch: &[Commit],
+) -> Result<Vec<Outcome>, StoreError> {
+    debug_assert!(answer::has_distinct_keys(batch), "a key stands twice in a batch");
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (sql, columns) = (within(tenant, COMMIT), Columns::of(batch));
+    let params = columns.params();
+    let answer = database.bounded(async {
         let mut answer = database.attempt(&sql, &params).await;
-        if answer.as_ref().is_err_and(|fault| fault.is_violation_of(REQUEST_INDEX)) {
+        for _ in 1..ATTEMPTS {
+            if !answer.as_ref().is_err_and(lost_to_another) {
+                break;
+            }
             answer = database.attempt(&sql, &params).await;
         }
         match answer {
@@ -116,24 +123,120 @@ pub(super) async fn commit(database: &Database, tenant: &TenantSlug, commit: &Co
             Err(fault) => Err(database.tenant_error(tenant, fault).await),
         }
     });
-    match rows.await?.first() {
-        Some(row) => outcome(row, commit).map_err(unreadable),
-        None => Ok(Outcome::UnknownChannel),
+    outcomes(&answer.await?, batch).map_err(unreadable)
+}
+
+/// Whether another batch was in the way that is done now. The order in which rows are taken leaves no way into a
+/// deadlock among batches; another program on the database may find one.
+fn lost_to_another(fault: &Fault) -> bool {
+    fault.is_violation_of(REQUEST_INDEX) || fault.code() == Some("40P01")
+}
+
+/// A batch as the statement takes it.
+#[derive(Default)]
+struct Columns<'b> {
+    channels: Vec<ChannelId>,
+    senders: Vec<&'b UserId>,
+    keys: Vec<Option<&'b ClientId>>,
+    digests: Vec<Option<&'b [u8]>>,
+    times: Vec<Timestamp>,
+    names: Vec<Number>,
+    drafts: Vec<Number>,
+    named_by: Vec<Number>,
+    named_in: Vec<ChannelId>,
+    named: Vec<MessageId>,
+    named_is_read: Vec<bool>,
+    draft_of: Vec<Number>,
+    draft_nth: Vec<Number>,
+    ids: Vec<MessageId>,
+    kinds: Vec<&'b Kind>,
+    contents: Vec<&'b str>,
+    answered: Vec<Option<MessageId>>,
+    attachments: Vec<&'b str>,
+}
+
+impl<'b> Columns<'b> {
+    fn of(batch: &'b [Commit]) -> Self {
+        let mut columns = Self::default();
+        for (place, commit) in (1..).map(Number).zip(batch) {
+            let named = answer::named(commit);
+            columns.channels.push(commit.channel);
+            columns.senders.push(&commit.sender.id);
+            let (key, digest) = commit.request.as_ref().map(|(key, digest)| (key, digest.as_slice())).unzip();
+            columns.keys.push(key);
+            columns.digests.push(digest);
+            columns.times.push(commit.at);
+            columns.names.push(Number(named.len() as u64));
+            columns.drafts.push(Number(commit.drafts.len() as u64));
+            for message in named {
+                columns.named_by.push(place);
+                columns.named_in.push(commit.channel);
+                columns.named.push(message);
+                columns.named_is_read.push(commit.reads.iter().any(|mark| mark.message == message));
+            }
+            for (nth, (id, draft)) in (1..).map(Number).zip(&commit.drafts) {
+                columns.draft_of.push(place);
+                columns.draft_nth.push(nth);
+                columns.ids.push(*id);
+                columns.kinds.push(&draft.kind);
+                columns.contents.push(draft.content.get());
+                columns.answered.push(draft.reply_to);
+                columns.attachments.push(draft.attachments.get());
+            }
+        }
+        columns
+    }
+
+    fn params(&self) -> [Param<'_>; 18] {
+        [
+            &self.channels,
+            &self.senders,
+            &self.keys,
+            &self.digests,
+            &self.times,
+            &self.names,
+            &self.drafts,
+            &self.named_by,
+            &self.named_in,
+            &self.named,
+            &self.named_is_read,
+            &self.draft_of,
+            &self.draft_nth,
+            &self.ids,
+            &self.kinds,
+            &self.contents,
+            &self.answered,
+            &self.attachments,
+        ]
     }
 }
 
+/// One outcome for each commit, in the order of the batch; the rows come in any order.
+fn outcomes(rows: &[Row], batch: &[Commit]) -> Result<Vec<Outcome>, Error> {
+    let mut outcomes = vec![Outcome::UnknownChannel; batch.len()];
+    for row in rows {
+        let place = row.try_get::<_, Number>("place")?.0;
+        let at = usize::try_from(place - 1).expect("a place in the batch");
+        outcomes[at] = outcome(row, &batch[at])?;
+    }
+    Ok(outcomes)
+}
+
 fn outcome(row: &Row, commit: &Commit) -> Result<Outcome, Error> {
-    let Some(epoch) = row.try_get("channel")? else { return Ok(Outcome::UnknownChannel) };
-    if let Some(first) = row.try_get("id")? {
+    let Some(epoch) = row.try_get("epoch")? else { return Ok(Outcome::UnknownChannel) };
+    if let Some(first) = row.try_get("e_id")? {
         let receipt = Receipt {
             message: Some(first),
-            epoch: row.try_get("epoch")?,
-            seq: row.try_get::<_, Number>("seq")?.0,
-            created_at: row.try_get("created_at")?,
+            epoch: row.try_get("e_epoch")?,
+            seq: row.try_get::<_, Number>("e_seq")?.0,
+            created_at: row.try_get("e_created_at")?,
         };
-        return Ok(Earlier { receipt, digest: row.try_get("request_digest")? }.outcome(commit));
+        return Ok(Earlier { receipt, digest: row.try_get("e_digest")? }.outcome(commit));
     }
-    let Some(Number(last)) = row.try_get("last")? else { return Ok(Outcome::UnknownMessage) };
+    if !row.try_get("good")? {
+        return Ok(Outcome::UnknownMessage);
+    }
+    let last = row.try_get::<_, Number>("last")?.0;
     let read_seq: Option<Number> = row.try_get("read_seq")?;
     let cursor = row.try_get::<_, Option<MessageId>>("read_message")?.zip(read_seq.map(|seq| seq.0));
     Ok(Outcome::Done(Applied { epoch, last, cursor }.committed(commit)))

@@ -24,6 +24,11 @@ pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
 /// to go; all go at once, which costs a round trip for each that is used again.
 const STATEMENTS: usize = 500;
 
+/// A plan is made once and kept, for planning a commit takes longer than running it, and a batch of one would have its
+/// plan made for one row again and again. Since it may be made while a table is still empty, it must not read a table
+/// whole: each statement is a look-up in an index, at any size.
+const PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off";
+
 /// A database and how to reach it.
 pub(super) struct Database {
     pool: Pool,
@@ -38,9 +43,10 @@ impl Database {
         // The parser's own error may quote the address, password and all.
         let mut config: Config = url.parse().map_err(|_| StoreError::Failed(Box::new(Unreadable)))?;
         let bound = options.bound;
-        let millis = bound.as_millis();
+        // The server gives up first: a statement that waits for a lock is no sign that the server is away.
+        let millis = (bound * 7 / 8).as_millis();
         let given = config.get_options().unwrap_or_default();
-        config.options(format!("{given} -c statement_timeout={millis} -c lock_timeout={millis}"));
+        config.options(format!("{given} -c statement_timeout={millis} -c lock_timeout={millis} {PLANS}"));
         config.connect_timeout(bound).tcp_user_timeout(bound);
         if config.get_application_name().is_none() {
             config.application_name("switchboard");

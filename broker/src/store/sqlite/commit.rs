@@ -1,5 +1,7 @@
-//! The durable effects of one event. The file's only writer runs this, so what is found stays true until it is done;
-//! everything is looked up before anything is written, so an outcome other than `Done` has nothing to take back.
+//! The durable effects of a batch of events, in the caller's transaction.
+//!
+//! The file's only writer runs this, so what is found stays true until it is done; all commits are judged before anything
+//! is written, so an outcome other than `Done` has nothing to take back.
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
@@ -8,28 +10,46 @@ use crate::model::{ClientId, Epoch, MessageId};
 use crate::store::answer::{self, Applied, Earlier};
 use crate::store::{Commit, Outcome, Receipt};
 
-pub(super) fn commit(db: &Connection, commit: &Commit) -> Result<Outcome> {
-    let channel = db
+pub(super) fn commit(db: &Connection, batch: &[Commit]) -> Result<Vec<Outcome>> {
+    debug_assert!(answer::has_distinct_keys(batch), "a key stands twice in a batch");
+    let judged: Vec<Verdict> = batch.iter().map(|commit| judge(db, commit)).collect::<Result<_>>()?;
+    let applied = judged.into_iter().zip(batch).map(|(verdict, commit)| match verdict {
+        Verdict::Good(epoch) => apply(db, commit, epoch),
+        Verdict::Refused(outcome) => Ok(outcome),
+    });
+    applied.collect()
+}
+
+enum Verdict {
+    /// It shall be done, in a channel of this numbering.
+    Good(Epoch),
+    Refused(Outcome),
+}
+
+fn judge(db: &Connection, commit: &Commit) -> Result<Verdict> {
+    let epoch = db
         .prepare_cached(
-            "SELECT c.epoch, c.seq FROM chat_channel c \
+            "SELECT c.epoch FROM chat_channel c \
              JOIN channel_member cm ON cm.channel_id = c.id AND cm.user_id = ?2 WHERE c.id = ?1",
         )?
-        .query_row(params![commit.channel, commit.sender.id], |row| {
-            Ok((row.get::<_, Epoch>(0)?, row.get::<_, Number>(1)?.0))
-        })
+        .query_row(params![commit.channel, commit.sender.id], |row| row.get(0))
         .optional()?;
-    let Some((epoch, before)) = channel else { return Ok(Outcome::UnknownChannel) };
+    let Some(epoch) = epoch else { return Ok(Verdict::Refused(Outcome::UnknownChannel)) };
     if let Some((key, _)) = &commit.request
         && let Some(earlier) = earlier(db, commit, key)?
     {
-        return Ok(earlier.outcome(commit));
+        return Ok(Verdict::Refused(earlier.outcome(commit)));
     }
     for named in answer::named(commit) {
         if seq(db, commit, named)?.is_none() {
-            return Ok(Outcome::UnknownMessage);
+            return Ok(Verdict::Refused(Outcome::UnknownMessage));
         }
     }
-    let last = store_drafts(db, commit, before)?;
+    Ok(Verdict::Good(epoch))
+}
+
+fn apply(db: &Connection, commit: &Commit, epoch: Epoch) -> Result<Outcome> {
+    let last = store_drafts(db, commit)?;
     let cursor = move_cursor(db, commit)?;
     Ok(Outcome::Done(Applied { epoch, last, cursor }.committed(commit)))
 }
@@ -58,24 +78,27 @@ fn seq(db: &Connection, commit: &Commit, message: MessageId) -> Result<Option<u6
 }
 
 /// Stores the drafts and returns the channel's last number.
-fn store_drafts(db: &Connection, commit: &Commit, before: u64) -> Result<u64> {
+fn store_drafts(db: &Connection, commit: &Commit) -> Result<u64> {
     if commit.drafts.is_empty() {
-        return Ok(before);
+        let sql = "SELECT seq FROM chat_channel WHERE id = ?1";
+        return db.prepare_cached(sql)?.query_row([commit.channel], |row| row.get::<_, Number>(0)).map(|seq| seq.0);
     }
+    let last = db
+        .prepare_cached("UPDATE chat_channel SET seq = seq + ?2 WHERE id = ?1 RETURNING seq")?
+        .query_row(params![commit.channel, Number(commit.drafts.len() as u64)], |row| row.get::<_, Number>(0))?
+        .0;
     let mut insert = db.prepare_cached(
         "INSERT INTO chat_message (id, channel_id, seq, kind, sender_id, content, reply_to, attachments, \
                                    client_id, request_digest, created_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
     let mut request = commit.request.as_ref();
-    let mut last = before;
-    for (id, draft) in &commit.drafts {
-        last += 1;
+    for (seq, (id, draft)) in (last + 1 - commit.drafts.len() as u64..).zip(&commit.drafts) {
         let (key, digest) = request.take().map(|(key, digest)| (key, digest.as_slice())).unzip();
         insert.execute(params![
             id,
             commit.channel,
-            Number(last),
+            Number(seq),
             draft.kind,
             commit.sender.id,
             draft.content.get(),
@@ -86,8 +109,6 @@ fn store_drafts(db: &Connection, commit: &Commit, before: u64) -> Result<u64> {
             commit.at,
         ])?;
     }
-    db.prepare_cached("UPDATE chat_channel SET seq = ?2 WHERE id = ?1")?
-        .execute(params![commit.channel, Number(last)])?;
     Ok(last)
 }
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::store::StoreError;
 
 /// How long a call may take, and how long it waits for another process that is writing.
-pub(super) const BOUND: Duration = Duration::from_secs(5);
+pub(super) const BOUND: Duration = Duration::from_secs(4);
 
 /// How many reads of one file go on at once.
 const READERS: usize = 2;

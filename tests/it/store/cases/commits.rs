@@ -229,7 +229,7 @@ pub(crate) async fn a_sender_must_be_in_the_channel(backing: Backing) {
     let (alice, bob) = (scene.member("alice").await, scene.member("bob").await);
     let channel = scene.channel(&[&alice]).await;
     for outsider in [bob, user("9", "stranger")] {
-        let refused = scene.store.commit(&scene.tenant, &scene.saying(channel, &outsider, "x")).await.unwrap();
+        let refused = scene.commit(&scene.saying(channel, &outsider, "x")).await;
         assert!(matches!(refused, Outcome::UnknownChannel), "{refused:?}");
     }
     assert_eq!(scene.say(channel, &alice, "first").await.seq, 1);

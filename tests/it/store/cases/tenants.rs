@@ -85,7 +85,7 @@ pub(crate) async fn every_call_on_an_unknown_tenant_says_so(backing: Backing) {
         store.remove_channel_member(&none, channel, &alice.id),
         store.messages(&none, channel, Span::Latest, 10),
         store.message(&none, channel, message),
-        store.commit(&none, &scene.saying(channel, &alice, "hi")),
+        store.commit(&none, &[scene.saying(channel, &alice, "hi")]),
         store.spend_refresh(&none, "jti", "family", START, START),
     );
 }
