@@ -12,7 +12,7 @@ pub struct App {
     broker: Broker,
     settings: Settings,
     door: Door,
-    database: Option<Arc<Database>>,
+    _database: Option<Arc<Database>>,
 }
 
 impl App {
@@ -38,7 +38,7 @@ impl App {
         let broker = Broker::start(&settings).await;
         compiled::keep(&settings.data());
         let door = Door::new(broker.address());
-        Self { broker, settings, door, database }
+        Self { broker, settings, door, _database: database }
     }
 
     /// Makes a tenant. Its slug begins with this name and is used by no other test.
@@ -62,9 +62,21 @@ impl App {
     }
 
     /// Kills the broker without a word and starts another on the same store. Its address is a new one.
-    pub async fn crash(self) -> Self {
+    pub async fn crash(mut self) -> Self {
+        self.kill().await;
+        self.start_again().await;
+        self
+    }
+
+    /// Kills the broker without a word.
+    pub async fn kill(&mut self) {
         self.broker.kill().await;
-        Self::start_on(self.settings, self.database).await
+    }
+
+    /// Starts a broker on the same store after an [`App::kill`]. Its address is a new one.
+    pub async fn start_again(&mut self) {
+        self.broker = Broker::start(&self.settings).await;
+        self.door = Door::new(self.broker.address());
     }
 
     /// Asks the broker to end and waits for it. A database of its own is gone afterwards.

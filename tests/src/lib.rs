@@ -6,10 +6,13 @@
 
 mod app;
 mod compiled;
+pub mod journal;
 mod log;
 mod people;
 mod process;
+mod proxy;
 pub mod raw;
+pub mod servers;
 mod services;
 mod socket;
 pub mod tokens;
@@ -19,6 +22,7 @@ use std::time::Duration;
 pub use app::{App, Cluster};
 pub use people::{Answer, Channel, Door, Member, Tenant};
 pub use process::{Broker, Exit, Settings, Signal};
+pub use proxy::{Proxy, Traffic};
 pub use services::{Database, Folder, redis_url};
 pub use socket::{Closed, Refused, Socket};
 
@@ -50,6 +54,19 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         }
     };
     tokio::time::timeout(DEADLINE, asking).await.unwrap_or_else(|_| panic!("still not: {what}"));
+}
+
+/// How often a fault test does its fault, given how often it does so in a run of everything: as often, or ten times as
+/// often when `SWITCHBOARD_FAULTS` is `long`.
+///
+/// # Panics
+/// When the variable has another value.
+pub fn rounds(short: u64) -> u64 {
+    match std::env::var("SWITCHBOARD_FAULTS").as_deref() {
+        Ok("long") => short * 10,
+        Err(std::env::VarError::NotPresent) => short,
+        other => panic!("SWITCHBOARD_FAULTS is `long` or not set, and not {other:?}"),
+    }
 }
 
 /// The names in a JSON object, sorted: the form of a frame.

@@ -40,6 +40,14 @@ impl Door {
         self.request(Method::GET, path, token, None).await
     }
 
+    /// A GET with a token; none when no answer comes, as from a node that is gone.
+    pub async fn try_get(&self, path: &str, token: &str) -> Option<Answer> {
+        let request = self.http.get(format!("http://{}{path}", self.address)).bearer_auth(token);
+        let answer = request.send().await.ok()?;
+        let status = answer.status().as_u16();
+        Some((status, answer.json().await.ok()?))
+    }
+
     /// A POST of a JSON body, with a token or without.
     pub async fn post(&self, path: &str, token: Option<&str>, body: Value) -> Answer {
         self.request(Method::POST, path, token, Some(body)).await

@@ -36,6 +36,14 @@ impl Settings {
         Self::bare().with("SWITCHBOARD_JWT_SECRET", SECRET)
     }
 
+    /// A node of a cluster. Its access tokens outlive the longest test.
+    pub fn node(database_url: &str, redis_url: &str) -> Self {
+        Self::embedded()
+            .with("SWITCHBOARD_DATABASE_URL", database_url)
+            .with("SWITCHBOARD_REDIS_URL", redis_url)
+            .with("SWITCHBOARD_ACCESS_TTL", "1d")
+    }
+
     /// With a variable, instead of an earlier one of the same name.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.retain(|(known, _)| known != name);
@@ -191,6 +199,17 @@ impl Broker {
         self.admin_address
     }
 
+    /// How much memory it has in use, in bytes.
+    ///
+    /// # Panics
+    /// When it has ended, or the system does not tell.
+    pub fn resident(&self) -> u64 {
+        let pid = self.child.id().expect("the broker is running");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the system tells of a process");
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse::<u64>().ok()).expect("a size in kB") * 1024
+    }
+
     /// What it has written to standard output so far.
     pub fn stdout(&self) -> String {
         self.stdout.text()
@@ -256,7 +275,7 @@ impl Broker {
     ///
     /// # Panics
     /// When it has ended before.
-    pub async fn kill(mut self) {
+    pub async fn kill(&mut self) {
         self.child.kill().await.expect("the broker is running");
     }
 }

@@ -1,0 +1,156 @@
+//! Holds what was written down against what is stored.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use super::{Record, Said, Sent};
+
+/// How many differences of a kind are named.
+const NAMED: usize = 5;
+
+/// What a run came to.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    /// Messages said.
+    pub invoked: u64,
+    /// Of these, answered with an ack.
+    pub acked: u64,
+    /// Of the acks, those that said the message was there already.
+    pub duplicates: u64,
+    /// Refused for good.
+    pub refused: u64,
+    /// Never answered, and hence stored or not.
+    pub unknown: u64,
+    /// Messages in the history.
+    pub stored: u64,
+    /// Errors that said to try again, after which the same id was sent again.
+    pub retries: u64,
+    /// Connections of publishers after their first.
+    pub publisher_reconnects: u64,
+    /// Connections of readers after their first.
+    pub reader_reconnects: u64,
+    /// Of these, resumed by the broker.
+    pub recovered: u64,
+    /// Of these, caught up with pages of history.
+    pub filled: u64,
+    /// The longest time from sending to an ack or an error.
+    pub slowest_answer: Duration,
+    /// How long after the last answer every reader had heard the whole history.
+    pub caught_up: Duration,
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} invoked, {} acked ({} as duplicates), {} refused, {} unknown; {} stored; {} errors to retry; \
+             {} reconnects of publishers, {} of readers ({} resumed, {} filled over HTTP); \
+             slowest answer {:?}; live equalled history after {:?}",
+            self.invoked,
+            self.acked,
+            self.duplicates,
+            self.refused,
+            self.unknown,
+            self.stored,
+            self.retries,
+            self.publisher_reconnects,
+            self.reader_reconnects,
+            self.recovered,
+            self.filled,
+            self.slowest_answer,
+            self.caught_up,
+        )
+    }
+}
+
+/// The figures, or the rules that do not hold.
+pub(super) fn check(
+    name: &str,
+    record: &Record,
+    stored: &[Said],
+    caught_up: Duration,
+    publishers: u64,
+) -> Result<Figures, Vec<String>> {
+    let mut broken: Vec<String> = record.broken.iter().take(NAMED).cloned().collect();
+    let mut break_rule = |differences: Vec<String>| broken.extend(differences.into_iter().take(NAMED));
+    break_rule(numbering(stored));
+    break_rule(stored_once(name, record, stored));
+    break_rule(acked_is_stored(record, stored));
+    for (reader, heard) in record.heard.iter().enumerate() {
+        break_rule(heard_is_stored(reader, heard, stored));
+    }
+    if !broken.is_empty() {
+        return Err(broken);
+    }
+    let count = |wanted: fn(&Sent) -> bool| record.sent.values().filter(|sent| wanted(sent)).count() as u64;
+    Ok(Figures {
+        invoked: record.sent.len() as u64,
+        acked: count(|sent| matches!(sent, Sent::Acked { .. })),
+        duplicates: count(|sent| matches!(sent, Sent::Acked { duplicate: true, .. })),
+        refused: count(|sent| matches!(sent, Sent::Refused(_))),
+        unknown: count(|sent| matches!(sent, Sent::Unknown)),
+        stored: stored.len() as u64,
+        retries: record.retries,
+        publisher_reconnects: record.publisher_connections.saturating_sub(publishers),
+        reader_reconnects: record.reader_connections.saturating_sub(record.heard.len() as u64),
+        recovered: record.recovered,
+        filled: record.filled,
+        slowest_answer: record.slowest_answer,
+        caught_up,
+    })
+}
+
+fn numbering(stored: &[Said]) -> Vec<String> {
+    let places = stored.iter().zip(1..).filter(|(said, seq)| said.seq != *seq);
+    places.map(|(said, seq)| format!("history has the number {} where {seq} belongs", said.seq)).collect()
+}
+
+/// Each text was said here, and is there once.
+fn stored_once(name: &str, record: &Record, stored: &[Said]) -> Vec<String> {
+    let mut places: HashMap<&str, u64> = HashMap::new();
+    let mut differences = Vec::new();
+    for said in stored {
+        if let Some(before) = places.insert(&said.text, said.seq) {
+            differences.push(format!("`{}` is stored at {before} and at {}", said.text, said.seq));
+        }
+        match record.sent.get(&said.text) {
+            None => differences.push(format!("`{}` at {} was never said in {name}", said.text, said.seq)),
+            Some(Sent::Refused(code)) => {
+                differences.push(format!("`{}` was refused with {code} and is stored at {}", said.text, said.seq));
+            }
+            Some(_) => {}
+        }
+    }
+    differences
+}
+
+fn acked_is_stored(record: &Record, stored: &[Said]) -> Vec<String> {
+    let by_text: HashMap<&str, &Said> = stored.iter().map(|said| (said.text.as_str(), said)).collect();
+    let acked = record.sent.iter().filter_map(|(id, sent)| match sent {
+        Sent::Acked { message, seq, .. } => Some((id, message, *seq)),
+        _ => None,
+    });
+    acked
+        .filter_map(|(id, message, seq)| match by_text.get(id.as_str()) {
+            None => Some(format!("`{id}` was acked at {seq} and is lost")),
+            Some(said) if said.seq != seq || said.message != *message => {
+                Some(format!("`{id}` was acked as {message} at {seq} and is stored as {said:?}"))
+            }
+            Some(_) => None,
+        })
+        .collect()
+}
+
+fn heard_is_stored(reader: usize, heard: &[Said], stored: &[Said]) -> Vec<String> {
+    let mut differences: Vec<String> = heard
+        .iter()
+        .zip(stored)
+        .filter(|(heard, stored)| heard != stored)
+        .map(|(heard, stored)| format!("reader {reader} heard {heard:?} where history has {stored:?}"))
+        .collect();
+    if heard.len() != stored.len() {
+        differences.push(format!("reader {reader} heard {} messages of {}", heard.len(), stored.len()));
+    }
+    differences
+}

@@ -1,0 +1,143 @@
+//! Someone who speaks: closed loop, a bounded number of messages under way, each said again until it is answered.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::line::{self, Line};
+use super::{Doors, Pace, Sent, Shared};
+use crate::{DEADLINE, Member, number, text};
+
+/// How long after a failed attempt to connect, or an error that says to try again, the next attempt comes.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a socket may be silent while an answer is due; then it counts as dead.
+const SILENCE: Duration = Duration::from_secs(12);
+
+/// How every message of others begins. They are many, and not looked at.
+const OTHERS: &str = r#"{"type":"chat.message""#;
+
+pub(super) struct Publisher {
+    shared: Arc<Shared>,
+    number: usize,
+    member: Member,
+    doors: Doors,
+    pace: Pace,
+    said: u64,
+    attempts: usize,
+    waiting: VecDeque<Waiting>,
+}
+
+/// A message without an answer.
+struct Waiting {
+    id: String,
+    sent: Instant,
+}
+
+impl Publisher {
+    pub(super) fn new(shared: Arc<Shared>, number: usize, member: &Member, doors: &Doors, pace: Pace) -> Self {
+        let (member, doors, waiting) = (member.clone(), doors.clone(), VecDeque::new());
+        Self { shared, number, member, doors, pace, said: 0, attempts: number, waiting }
+    }
+
+    /// Speaks until the journal is stopping and everything said is answered.
+    pub(super) async fn run(mut self) {
+        while !(self.shared.is_stopping() && self.waiting.is_empty()) {
+            match timeout(DEADLINE, self.connect()).await.ok().flatten() {
+                Some(line) => {
+                    self.shared.record().publisher_connections += 1;
+                    // Ends when the connection does, or when there is nothing left to say.
+                    let _ = self.talk(line).await;
+                }
+                None => sleep(PAUSE).await,
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Option<Line> {
+        let door = self.doors.nth(self.attempts);
+        self.attempts += 1;
+        let mut line = Line::open(&door, &self.member.token).await?;
+        line.send(&json!({"type": "subscribe", "channel": self.shared.channel.id})).await?;
+        loop {
+            let frame = line::json(&line.next().await?);
+            match text(&frame, "type") {
+                "subscribed" => return Some(line),
+                "error" => return None,
+                _ => {}
+            }
+        }
+    }
+
+    async fn talk(&mut self, mut line: Line) -> Option<()> {
+        for waiting in &mut self.waiting {
+            waiting.sent = Instant::now();
+            line.send(&frame(&self.shared, &waiting.id)).await?;
+        }
+        loop {
+            while self.waiting.len() < self.pace.in_flight && !self.shared.is_stopping() {
+                self.say(&mut line).await?;
+            }
+            if self.waiting.is_empty() {
+                return None;
+            }
+            let text = timeout(SILENCE, line.next()).await.ok()??;
+            if !text.starts_with(OTHERS) {
+                self.hear(&mut line, &line::json(&text)).await?;
+            }
+        }
+    }
+
+    async fn say(&mut self, line: &mut Line) -> Option<()> {
+        self.said += 1;
+        let id = format!("{}-{}-{}", self.shared.name, self.number, self.said);
+        self.shared.record().sent.insert(id.clone(), Sent::Unknown);
+        let frame = frame(&self.shared, &id);
+        self.waiting.push_back(Waiting { id, sent: Instant::now() });
+        line.send(&frame).await
+    }
+
+    async fn hear(&mut self, line: &mut Line, answer: &Value) -> Option<()> {
+        let Some(at) = self.waiting.iter().position(|waiting| answer["id"] == waiting.id.as_str()) else {
+            return Some(());
+        };
+        let Some(outcome) = self.note(&self.waiting[at], answer) else {
+            sleep(PAUSE).await;
+            let waiting = &mut self.waiting[at];
+            waiting.sent = Instant::now();
+            return line.send(&frame(&self.shared, &waiting.id)).await;
+        };
+        let Some(Waiting { id, .. }) = self.waiting.remove(at) else { return Some(()) };
+        self.shared.record().sent.insert(id, outcome);
+        if !self.pace.rest.is_zero() {
+            sleep(self.pace.rest).await;
+        }
+        Some(())
+    }
+
+    /// Writes an answer down. None: it is to be tried again.
+    fn note(&self, waiting: &Waiting, answer: &Value) -> Option<Sent> {
+        let mut record = self.shared.record();
+        record.slowest_answer = record.slowest_answer.max(waiting.sent.elapsed());
+        if answer["retryable"] == true {
+            record.retries += 1;
+            return None;
+        }
+        if answer["type"] == "error" {
+            return Some(Sent::Refused(number(answer, "code")));
+        }
+        let seq = number(answer, "seq");
+        record.numbering(text(answer, "epoch"));
+        record.acked += 1;
+        record.acked_up_to = record.acked_up_to.max(seq);
+        let message = text(answer, "message_id").to_owned();
+        Some(Sent::Acked { message, seq, duplicate: answer["duplicate"] == true })
+    }
+}
+
+fn frame(shared: &Shared, id: &str) -> Value {
+    json!({"type": "chat.message", "channel": shared.channel.id, "id": id, "message": id})
+}
