@@ -11,6 +11,7 @@ mod cluster;
 mod durability;
 mod frames;
 mod handshake;
+mod liveness;
 mod plugins;
 mod presence;
 mod redis_server;

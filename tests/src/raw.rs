@@ -1,9 +1,10 @@
 //! A WebSocket spoken byte by byte, for what no proper client sends.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::{Closed, DEADLINE};
@@ -36,8 +37,13 @@ pub struct RawSocket {
 /// # Panics
 /// When no whole head comes within [`DEADLINE`].
 pub async fn request(address: SocketAddr, head: &str) -> (TcpStream, String) {
+    let connect = async { TcpStream::connect(address).await.expect("the broker listens") };
+    let stream = timeout(DEADLINE, connect).await.expect("the broker accepts in time");
+    request_on(stream, head).await
+}
+
+async fn request_on(mut stream: TcpStream, head: &str) -> (TcpStream, String) {
     let exchange = async {
-        let mut stream = TcpStream::connect(address).await.expect("the broker listens");
         stream.set_nodelay(true).expect("a TCP option");
         stream.write_all(head.as_bytes()).await.expect("the broker reads the request");
         let mut answer = Vec::new();
@@ -64,6 +70,23 @@ impl RawSocket {
     /// When the broker does not upgrade, or answers the key wrongly.
     pub async fn open(address: SocketAddr, path: &str) -> Self {
         let (stream, answer) = request(address, &upgrade(path)).await;
+        Self::upgraded(stream, &answer)
+    }
+
+    /// Opens a socket whose system takes in about this many bytes that nobody has read, and not as many as it likes.
+    ///
+    /// # Panics
+    /// As [`RawSocket::open`].
+    pub async fn open_narrow(address: SocketAddr, path: &str, bytes: u32) -> Self {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+        let socket = socket.expect("a socket can be made");
+        socket.set_recv_buffer_size(bytes).expect("a TCP option");
+        let stream = socket.connect(address).await.expect("the broker listens");
+        let (stream, answer) = request_on(stream, &upgrade(path)).await;
+        Self::upgraded(stream, &answer)
+    }
+
+    fn upgraded(stream: TcpStream, answer: &str) -> Self {
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         // The answer to this key stands in RFC 6455, section 1.3.
         assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
@@ -104,15 +127,24 @@ impl RawSocket {
     /// # Panics
     /// When it does not come.
     pub async fn text_with(&mut self, part: &str) -> String {
+        let text = self.text_or_close(part).await;
+        text.unwrap_or_else(|closed| panic!("closed while waiting for `{part}`: {closed:?}"))
+    }
+
+    /// Waits for a text message that contains a part. `Err`: the broker closed instead.
+    ///
+    /// # Panics
+    /// When neither comes.
+    pub async fn text_or_close(&mut self, part: &str) -> Result<String, Closed> {
         loop {
             match self.frame().await {
                 Some((TEXT, payload)) => {
                     let text = String::from_utf8(payload).expect("text frames are UTF-8");
                     if text.contains(part) {
-                        return text;
+                        return Ok(text);
                     }
                 }
-                Some((CLOSE, payload)) => panic!("closed while waiting for `{part}`: {:?}", closed(&payload)),
+                Some((CLOSE, payload)) => return Err(closed(&payload)),
                 Some(_) => {}
                 None => panic!("the connection ended while waiting for `{part}`"),
             }
@@ -134,13 +166,50 @@ impl RawSocket {
         }
     }
 
+    /// Waits for the broker's ping, for at most this long, and returns its payload. It is not answered.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub async fn ping_within(&mut self, bound: Duration) -> Vec<u8> {
+        loop {
+            match self.frame_within(bound).await {
+                Some((PING, payload)) => return payload,
+                Some((CLOSE, payload)) => panic!("closed while waiting for a ping: {:?}", closed(&payload)),
+                Some(_) => {}
+                None => panic!("the connection ended while waiting for a ping"),
+            }
+        }
+    }
+
+    /// Reads everything that the broker still sends: the text messages, and the close frame if there is one before the
+    /// connection ends.
+    ///
+    /// # Panics
+    /// When the broker falls silent for [`DEADLINE`] without hanging up.
+    pub async fn drain(&mut self) -> (Vec<String>, Option<Closed>) {
+        let mut texts = Vec::new();
+        loop {
+            match self.frame().await {
+                Some((TEXT, payload)) => texts.push(String::from_utf8(payload).expect("text frames are UTF-8")),
+                Some((CLOSE, payload)) => return (texts, Some(closed(&payload))),
+                Some(_) => {}
+                None => return (texts, None),
+            }
+        }
+    }
+
     /// Waits for the broker's close frame.
     ///
     /// # Panics
     /// When the connection ends without one.
     pub async fn expect_close(&mut self) -> Closed {
+        self.close_within(DEADLINE).await
+    }
+
+    /// As [`RawSocket::expect_close`], with as much patience for each frame as is given.
+    pub async fn close_within(&mut self, bound: Duration) -> Closed {
         loop {
-            match self.frame().await {
+            match self.frame_within(bound).await {
                 Some((CLOSE, payload)) => return closed(&payload),
                 Some(_) => {}
                 None => panic!("the connection ended without a close frame"),
@@ -150,6 +219,10 @@ impl RawSocket {
 
     /// One frame: its first byte and its payload. `None`: the connection has ended.
     async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        self.frame_within(DEADLINE).await
+    }
+
+    async fn frame_within(&mut self, bound: Duration) -> Option<(u8, Vec<u8>)> {
         let read = async {
             let first = self.stream.read_u8().await.ok()?;
             let length = match self.stream.read_u8().await.ok()? {
@@ -162,7 +235,7 @@ impl RawSocket {
             self.stream.read_exact(&mut payload).await.ok()?;
             Some((first, payload))
         };
-        timeout(DEADLINE, read).await.expect("the broker sends a frame or hangs up")
+        timeout(bound, read).await.expect("the broker sends a frame or hangs up")
     }
 }
 
