@@ -6,6 +6,7 @@
 
 mod app;
 mod compiled;
+mod figures;
 pub mod journal;
 mod log;
 mod people;
@@ -20,6 +21,7 @@ pub mod tokens;
 use std::time::Duration;
 
 pub use app::{App, Cluster};
+pub use figures::{Latencies, mib};
 pub use people::{Answer, Channel, Door, Member, Tenant};
 pub use process::{Broker, Exit, Settings, Signal};
 pub use proxy::{Proxy, Traffic};
@@ -46,14 +48,22 @@ pub fn unique() -> String {
 ///
 /// # Panics
 /// When it does not hold within [`DEADLINE`].
-pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
+    eventually_within(DEADLINE, what, holds).await;
+}
+
+/// As [`eventually`], with as much patience as is given.
+///
+/// # Panics
+/// When it does not hold within that time.
+pub async fn eventually_within(bound: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let mut pace = tokio::time::interval(Duration::from_millis(50));
     let asking = async {
         while !holds().await {
             pace.tick().await;
         }
     };
-    tokio::time::timeout(DEADLINE, asking).await.unwrap_or_else(|_| panic!("still not: {what}"));
+    tokio::time::timeout(bound, asking).await.unwrap_or_else(|_| panic!("still not: {what}"));
 }
 
 /// How often a fault test does its fault, given how often it does so in a run of everything: as often, or ten times as

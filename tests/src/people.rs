@@ -8,7 +8,7 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
 use crate::tokens::payload_of;
-use crate::{DEADLINE, Settings, Socket, text, unique};
+use crate::{DEADLINE, Settings, Socket, list, number, text, unique};
 
 /// The status and the JSON body of an answer; a body that is no JSON is a string, an empty one is null.
 pub type Answer = (u16, Value);
@@ -229,5 +229,22 @@ impl Member {
     /// A DELETE with the member's token.
     pub async fn delete(&self, path: &str) -> Answer {
         self.door.request(Method::DELETE, path, Some(&self.token), None).await
+    }
+
+    /// Everything that was said in a channel, in the order of `seq`, page by page over HTTP.
+    ///
+    /// # Panics
+    /// When the member may not read it.
+    pub async fn history(&self, channel: &Channel) -> Vec<Value> {
+        let mut all: Vec<Value> = Vec::new();
+        loop {
+            let after = all.last().map_or(0, |message| number(message, "seq"));
+            let (status, page) = self.get(&channel.path(&format!("messages/?after={after}&limit=100"))).await;
+            assert_eq!(status, 200, "{page}");
+            match list(&page, "results") {
+                [] => return all,
+                found => all.extend_from_slice(found),
+            }
+        }
     }
 }

@@ -210,6 +210,14 @@ impl Broker {
         kib.and_then(|kib| kib.parse::<u64>().ok()).expect("a size in kB") * 1024
     }
 
+    /// The number of the process.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("the broker is running")
+    }
+
     /// What it has written to standard output so far.
     pub fn stdout(&self) -> String {
         self.stdout.text()
@@ -266,7 +274,7 @@ impl Broker {
             Signal::Terminate => "TERM",
             Signal::Interrupt => "INT",
         };
-        let pid = self.child.id().expect("the broker is running").to_string();
+        let pid = self.pid().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status().await.expect("there is a program `kill`");
         assert!(sent.success(), "kill -s {name} {pid}: {sent}");
     }

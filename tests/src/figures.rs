@@ -1,0 +1,69 @@
+//! What tests measure and print: how long things took, and what a broker counts and weighs.
+//!
+//! Figures are for people to read. A test asserts on those alone that a busy machine does not change.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::{Broker, Door};
+
+/// How long each of many things took.
+#[derive(Debug, Default, Clone)]
+pub struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    /// The time that was not exceeded in so many of a thousand cases; zero when there was none.
+    pub fn per_mille(&self, rank: usize) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let index = (sorted.len() * rank).div_ceil(1000).saturating_sub(1);
+        sorted.get(index).copied().unwrap_or_default()
+    }
+}
+
+impl FromIterator<Duration> for Latencies {
+    fn from_iter<I: IntoIterator<Item = Duration>>(all: I) -> Self {
+        Self(all.into_iter().collect())
+    }
+}
+
+impl fmt::Display for Latencies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (p50, p99, max) = (self.per_mille(500), self.per_mille(990), self.per_mille(1000));
+        write!(f, "{} times: p50 {p50:.1?}, p99 {p99:.1?}, at most {max:.1?}", self.0.len())
+    }
+}
+
+impl Broker {
+    /// The sum of all values of a metric whose line has these labels, as `name="value"`; zero when it has none yet.
+    ///
+    /// # Panics
+    /// When the broker does not show its metrics.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let (status, text) = Door::new(self.admin_address()).get("/metrics", None).await;
+        let text = text.as_str().filter(|_| status == 200).unwrap_or_else(|| panic!("no metrics: {status}"));
+        let value = |line: &str| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (found, rest) = series.split_once('{').unwrap_or((series, ""));
+            (found == name && labels.iter().all(|label| rest.contains(label))).then(|| value.parse::<f64>().ok())?
+        };
+        text.lines().filter_map(value).sum()
+    }
+
+    /// How many bytes of memory the process has in use.
+    ///
+    /// # Panics
+    /// When it has ended, or the system is no Linux.
+    pub fn memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has a size");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("the size is in kB");
+        kib * 1024
+    }
+}
+
+/// Bytes as people read them.
+pub fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
