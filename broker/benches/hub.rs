@@ -59,7 +59,7 @@ impl Room {
                 let user = number.to_string().parse().expect("an id");
                 let session = SessionId(Uuid::from_u128(number));
                 let place = Arc::new(Subscriber::new(session, user, Arc::clone(&outbox), Arc::new(Notify::new())));
-                hub.join(&key, Arc::clone(&place)).0.open_at(0);
+                hub.join(&key, Arc::clone(&place)).0.open_at(None, 0);
                 place.go_live(0);
                 outbox
             })

@@ -100,7 +100,7 @@ impl Broker {
         let store = open_store(&config.data).await?;
         let (bus, inbox, presence) = open_cluster(&config.data, &clock).await?;
         let hub = Arc::new(Hub::default());
-        let relay = Relay::start(Arc::clone(&hub), Arc::clone(&bus), inbox, Arc::clone(&store));
+        let relay = Relay::start(Arc::clone(&hub), Arc::clone(&bus), inbox, Arc::clone(&store), clock.clone());
 
         let reads = Arc::new(Reads::new(Arc::clone(&store), Arc::clone(&presence)));
         let engine = Arc::new(Engine::new(&config.data.folder.join("compiled"), Default::default(), reads)?);

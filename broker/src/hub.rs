@@ -17,7 +17,7 @@ pub use feed::{Feed, Gap};
 pub use outbox::{Class, Outbox};
 pub use subscriber::Subscriber;
 
-use crate::model::{Audience, ChannelKey, SessionId, UserId};
+use crate::model::{Audience, ChannelId, ChannelKey, SessionId, TenantSlug, UserId};
 use crate::protocol::WireFrame;
 
 const SHARDS: usize = 16;
@@ -89,9 +89,35 @@ impl Hub {
         }
     }
 
-    /// The channels with sessions here.
-    pub fn channels(&self) -> Vec<ChannelKey> {
-        self.shards.iter().flat_map(|shard| locked(shard).keys().cloned().collect::<Vec<_>>()).collect()
+    /// Ends a feed that cannot be carried on: it leaves the table, so that who comes next begins anew, and the sockets
+    /// of its sessions close with `position lost`. Returns how many; `None` when it is not the channel's feed any more.
+    pub fn end(&self, channel: &ChannelKey, feed: &Arc<Feed>) -> Option<usize> {
+        let mut shard = self.shard(channel);
+        if !shard.get(channel).is_some_and(|present| Arc::ptr_eq(present, feed)) {
+            return None;
+        }
+        shard.remove(channel);
+        drop(shard);
+        Some(feed.close())
+    }
+
+    /// Whether a feed is still the channel's.
+    pub fn has(&self, channel: &ChannelKey, feed: &Arc<Feed>) -> bool {
+        self.shard(channel).get(channel).is_some_and(|present| Arc::ptr_eq(present, feed))
+    }
+
+    /// The channels with sessions here, by tenant.
+    pub fn channels(&self) -> HashMap<TenantSlug, Vec<(ChannelId, Arc<Feed>)>> {
+        let mut tenants: HashMap<_, Vec<_>> = HashMap::new();
+        for shard in &self.shards {
+            for (key, feed) in locked(shard).iter() {
+                match tenants.get_mut(&key.tenant) {
+                    Some(channels) => channels.push((key.channel, Arc::clone(feed))),
+                    None => drop(tenants.insert(key.tenant.clone(), vec![(key.channel, Arc::clone(feed))])),
+                }
+            }
+        }
+        tenants
     }
 
     fn shard(&self, channel: &ChannelKey) -> MutexGuard<'_, HashMap<ChannelKey, Arc<Feed>>> {

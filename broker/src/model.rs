@@ -236,6 +236,8 @@ impl std::fmt::Display for ChannelKey {
 /// The place of a channel's last durable message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
+    /// Which channel.
+    pub channel: ChannelId,
     /// Which numbering.
     pub epoch: Epoch,
     /// The last number given.

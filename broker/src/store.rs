@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::model::{
-    Channel, ChannelId, ChannelMember, ClientId, Draft, Epoch, Kind, Message, MessageId, ReadUpTo, Role, Tenant,
-    TenantSlug, Timestamp, User, UserId, Username,
+    Channel, ChannelId, ChannelMember, ClientId, Draft, Epoch, Kind, Message, MessageId, Position, ReadUpTo, Role,
+    Tenant, TenantSlug, Timestamp, User, UserId, Username,
 };
 
 pub mod postgres;
@@ -221,6 +221,10 @@ pub trait Store: Send + Sync + 'static {
     /// A channel, whoever asks. `None`: it is not there.
     async fn channel(&self, tenant: &TenantSlug, channel: ChannelId) -> Result<Option<Channel>, StoreError>;
 
+    /// Where the numbering of some channels stands, in any order; one that is not there is left out. The caller asks
+    /// for at most 500 at once.
+    async fn positions(&self, tenant: &TenantSlug, channels: &[ChannelId]) -> Result<Vec<Position>, StoreError>;
+
     /// A channel as the viewer sees it; `None` when the channel is not there or the viewer is not in it.
     async fn channel_summary(
         &self,
@@ -247,13 +251,12 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<ChannelMember>, StoreError>;
 
-    /// Those of some users who are in a channel, in any order.
+    /// Those of some pairs whose user is in the channel, in any order. The caller asks for at most 500 at once.
     async fn members_among(
         &self,
         tenant: &TenantSlug,
-        channel: ChannelId,
-        users: &[UserId],
-    ) -> Result<Vec<UserId>, StoreError>;
+        seats: &[(ChannelId, UserId)],
+    ) -> Result<Vec<(ChannelId, UserId)>, StoreError>;
 
     /// How many members a channel has; 0 when it is not there.
     async fn member_count(&self, tenant: &TenantSlug, channel: ChannelId) -> Result<u64, StoreError>;

@@ -71,6 +71,7 @@ fn describe() {
     describe_counter!("switchboard_frames_shed_total", "ephemeral frames not sent to a slow client");
     describe_counter!("switchboard_frames_held_dropped_total", "durable frames to be read from the store instead");
     describe_counter!("switchboard_gap_repairs_total", "holes in a channel's sequence that were filled from the store");
+    describe_counter!("switchboard_checks_total", "comparisons of a tenant's channels with the store, by result");
     describe_counter!("switchboard_bus_dropped_total", "messages between nodes that were dropped, by reason");
     describe_counter!("switchboard_plugin_log_dropped_total", "plugin log lines beyond the bound");
 }

@@ -17,6 +17,7 @@ mod liveness;
 mod plugins;
 mod presence;
 mod redis_server;
+mod repair;
 mod rest;
 mod resume;
 mod sessions;

@@ -52,6 +52,7 @@ conformance! {
         a_revocation_outlives_the_token_that_caused_it;
     channels:
         a_channel_needs_members_of_the_tenant,
+        positions_of_many_channels_come_at_once,
         adding_and_removing_members,
         members_come_in_pages,
         a_summary_is_for_members_only,

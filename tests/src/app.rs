@@ -12,7 +12,7 @@ pub struct App {
     broker: Broker,
     settings: Settings,
     door: Door,
-    _database: Option<Arc<Database>>,
+    database: Option<Arc<Database>>,
 }
 
 impl App {
@@ -38,7 +38,7 @@ impl App {
         let broker = Broker::start(&settings).await;
         compiled::keep(&settings.data());
         let door = Door::new(broker.address());
-        Self { broker, settings, door, _database: database }
+        Self { broker, settings, door, database }
     }
 
     /// Makes a tenant. Its slug begins with this name and is used by no other test.
@@ -59,6 +59,14 @@ impl App {
     /// How it was started, for commands on the same store.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The address of its Postgres database, for what happens behind the broker's back.
+    ///
+    /// # Panics
+    /// When it is embedded.
+    pub fn database_url(&self) -> String {
+        self.database.as_ref().expect("this broker runs on Postgres").url()
     }
 
     /// Kills the broker without a word and starts another on the same store. Its address is a new one.

@@ -89,6 +89,12 @@ impl Subscriber {
         self.revoked.notify_one();
     }
 
+    /// Hears nothing more, and its socket closes: what comes next has no place after what it was sent.
+    pub(super) fn lose(&self) {
+        self.state.store(GONE, Ordering::Release);
+        self.outbox.close(Close::PositionLost);
+    }
+
     fn send(&self, delivery: &Delivery) {
         if delivery.seq.is_some_and(|seq| seq <= self.after.load(Ordering::Acquire)) {
             return;

@@ -4,7 +4,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::*;
-use crate::model::ChannelId;
+use crate::model::Epoch;
 use crate::protocol::Close;
 
 struct Listener {
@@ -30,6 +30,10 @@ fn lobby() -> ChannelKey {
     ChannelKey { tenant: "acme".parse().unwrap(), channel: ChannelId(Uuid::nil()) }
 }
 
+fn epoch() -> Epoch {
+    "e1".parse().unwrap()
+}
+
 fn durable(seq: u64) -> Delivery {
     Delivery {
         seq: Some(seq),
@@ -46,7 +50,7 @@ fn signal(text: &str, audience: Audience) -> Delivery {
 
 fn joined(hub: &Hub, listener: &Listener, position: u64) {
     let (feed, _) = hub.join(&lobby(), Arc::clone(&listener.subscriber));
-    feed.open_at(position);
+    feed.open_at(Some(epoch()), position);
     listener.subscriber.go_live(position);
 }
 
@@ -74,6 +78,50 @@ fn a_hole_that_is_given_up_leaves_the_sequence_where_it_was() {
 }
 
 #[test]
+fn a_frame_that_the_store_has_and_that_has_not_come_is_a_hole() {
+    let (hub, alice) = (Hub::default(), Listener::new("alice", 1));
+    joined(&hub, &alice, 4);
+    let feed = hub.feed(&lobby()).unwrap();
+    assert_eq!((feed.expect(4), feed.gap()), (None, None));
+    assert_eq!(feed.expect(6), Some(Gap { after: 4 }));
+    hub.deliver(&lobby(), durable(5));
+    assert_eq!(feed.gap(), Some(Gap { after: 5 }));
+    hub.deliver(&lobby(), durable(6));
+    assert_eq!((feed.gap(), feed.expect(5)), (None, None), "what has come is not missed");
+}
+
+#[test]
+fn frames_that_found_no_room_behind_a_hole_are_missed_once_it_is_filled() {
+    let (hub, alice) = (Hub::default(), Listener::new("alice", 1));
+    joined(&hub, &alice, 0);
+    for seq in 2..=2_000 {
+        hub.deliver(&lobby(), durable(seq));
+    }
+    hub.deliver(&lobby(), durable(1));
+    let feed = hub.feed(&lobby()).unwrap();
+    assert_eq!((feed.position(), feed.gap()), (Some(1_025), Some(Gap { after: 1_025 })));
+}
+
+#[test]
+fn a_feed_that_cannot_go_on_closes_its_sockets_and_who_comes_next_begins_anew() {
+    let hub = Hub::default();
+    let (alice, bob) = (Listener::new("alice", 1), Listener::new("bob", 2));
+    joined(&hub, &alice, 7);
+    let lost = hub.feed(&lobby()).unwrap();
+    assert_eq!(hub.end(&lobby(), &lost), Some(1));
+    let frames = alice.outbox.take();
+    assert_eq!(frames[0].payload()[..2], 4203_u16.to_be_bytes());
+    assert!(alice.subscriber.is_gone() && hub.feed(&lobby()).is_none());
+
+    joined(&hub, &bob, 3);
+    assert_eq!(hub.end(&lobby(), &lost), None, "the new feed is another one");
+    hub.deliver(&lobby(), durable(4));
+    assert_eq!(bob.heard(), ["4"]);
+    assert!(!hub.leave(&lobby(), alice.subscriber.session), "who was cut off leaves nothing");
+    assert!(hub.leave(&lobby(), bob.subscriber.session));
+}
+
+#[test]
 fn every_recipient_shares_the_same_bytes() {
     let hub = Hub::default();
     let (alice, bob) = (Listener::new("alice", 1), Listener::new("bob", 2));
@@ -90,7 +138,7 @@ fn what_comes_during_a_join_follows_the_snapshot_without_hole_or_repeat() {
     let (feed, first) = hub.join(&lobby(), Arc::clone(&alice.subscriber));
     assert!(first);
     hub.deliver(&lobby(), durable(3));
-    feed.open_at(2);
+    feed.open_at(Some(epoch()), 2);
     hub.deliver(&lobby(), durable(4));
     assert!(alice.heard().is_empty());
     alice.subscriber.go_live(3);

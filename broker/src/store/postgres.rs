@@ -9,7 +9,8 @@ use async_trait::async_trait;
 
 use super::{ChannelSummary, Commit, Credentials, NewChannel, Outcome, Span, Store, StoreError};
 use crate::model::{
-    Channel, ChannelId, ChannelMember, Message, MessageId, Role, Tenant, TenantSlug, Timestamp, User, UserId, Username,
+    Channel, ChannelId, ChannelMember, Message, MessageId, Position, Role, Tenant, TenantSlug, Timestamp, User, UserId,
+    Username,
 };
 
 mod catalogue;
@@ -116,6 +117,10 @@ impl Store for Postgres {
         channels::find(&self.database, tenant, channel).await
     }
 
+    async fn positions(&self, tenant: &TenantSlug, channels: &[ChannelId]) -> Result<Vec<Position>, StoreError> {
+        channels::positions(&self.database, tenant, channels).await
+    }
+
     async fn channel_summary(
         &self,
         tenant: &TenantSlug,
@@ -148,10 +153,9 @@ impl Store for Postgres {
     async fn members_among(
         &self,
         tenant: &TenantSlug,
-        channel: ChannelId,
-        users: &[UserId],
-    ) -> Result<Vec<UserId>, StoreError> {
-        channels::members_among(&self.database, tenant, channel, users).await
+        seats: &[(ChannelId, UserId)],
+    ) -> Result<Vec<(ChannelId, UserId)>, StoreError> {
+        channels::members_among(&self.database, tenant, seats).await
     }
 
     async fn member_count(&self, tenant: &TenantSlug, channel: ChannelId) -> Result<u64, StoreError> {

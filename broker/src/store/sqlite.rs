@@ -13,7 +13,8 @@ use tokio::time::timeout;
 use self::file::{BOUND, File, blocking};
 use super::{ChannelSummary, Commit, Credentials, NewChannel, Outcome, Span, Store, StoreError};
 use crate::model::{
-    Channel, ChannelId, ChannelMember, Message, MessageId, Role, Tenant, TenantSlug, Timestamp, User, UserId, Username,
+    Channel, ChannelId, ChannelMember, Message, MessageId, Position, Role, Tenant, TenantSlug, Timestamp, User, UserId,
+    Username,
 };
 
 mod catalogue;
@@ -180,6 +181,11 @@ impl Store for Sqlite {
         self.read(tenant, move |db| channels::find(db, channel)).await
     }
 
+    async fn positions(&self, tenant: &TenantSlug, channels: &[ChannelId]) -> Result<Vec<Position>, StoreError> {
+        let channels = channels.to_vec();
+        self.read(tenant, move |db| channels::positions(db, &channels)).await
+    }
+
     async fn channel_summary(
         &self,
         tenant: &TenantSlug,
@@ -215,11 +221,10 @@ impl Store for Sqlite {
     async fn members_among(
         &self,
         tenant: &TenantSlug,
-        channel: ChannelId,
-        users: &[UserId],
-    ) -> Result<Vec<UserId>, StoreError> {
-        let users = users.to_vec();
-        self.read(tenant, move |db| channels::members_among(db, channel, users)).await
+        seats: &[(ChannelId, UserId)],
+    ) -> Result<Vec<(ChannelId, UserId)>, StoreError> {
+        let seats = seats.to_vec();
+        self.read(tenant, move |db| channels::members_among(db, seats)).await
     }
 
     async fn member_count(&self, tenant: &TenantSlug, channel: ChannelId) -> Result<u64, StoreError> {

@@ -4,7 +4,7 @@ use tokio_postgres::{Error, Row};
 
 use super::connection::{Database, unreadable};
 use super::rows::{self, Number, message_columns};
-use crate::model::{Channel, ChannelId, ChannelMember, MessageId, Role, TenantSlug, Timestamp, UserId};
+use crate::model::{Channel, ChannelId, ChannelMember, MessageId, Position, Role, TenantSlug, Timestamp, UserId};
 use crate::store::{ChannelSummary, NewChannel, StoreError};
 
 const CREATE: &str = "
@@ -47,6 +47,16 @@ pub(super) async fn find(
     let sql = "SELECT id, name, epoch, seq, created_at FROM {t}.chat_channel WHERE id = $1";
     let found = database.tenant(tenant, sql, &[&channel]).await?;
     found.first().map(rows::channel).transpose().map_err(unreadable)
+}
+
+pub(super) async fn positions(
+    database: &Database,
+    tenant: &TenantSlug,
+    channels: &[ChannelId],
+) -> Result<Vec<Position>, StoreError> {
+    let sql = "SELECT id, epoch, seq FROM {t}.chat_channel WHERE id = ANY ($1::uuid[])";
+    let found = database.tenant(tenant, sql, &[&channels]).await?;
+    found.iter().map(rows::position).collect::<Result<_, _>>().map_err(unreadable)
 }
 
 /// The newest message is the one whose number the channel has, since numbers have no gap.
@@ -115,12 +125,15 @@ fn member(row: &Row) -> Result<ChannelMember, Error> {
 pub(super) async fn members_among(
     database: &Database,
     tenant: &TenantSlug,
-    channel: ChannelId,
-    users: &[UserId],
-) -> Result<Vec<UserId>, StoreError> {
-    let sql = "SELECT user_id FROM {t}.channel_member WHERE channel_id = $1 AND user_id = ANY ($2::text[])";
-    let found = database.tenant(tenant, sql, &[&channel, &users]).await?;
-    found.iter().map(|row| row.try_get("user_id")).collect::<Result<_, _>>().map_err(unreadable)
+    seats: &[(ChannelId, UserId)],
+) -> Result<Vec<(ChannelId, UserId)>, StoreError> {
+    let sql = "SELECT channel_id, user_id FROM {t}.channel_member \
+               JOIN unnest($1::uuid[], $2::text[]) AS seat (channel_id, user_id) USING (channel_id, user_id)";
+    let (channels, users): (Vec<ChannelId>, Vec<&UserId>) =
+        seats.iter().map(|(channel, user)| (*channel, user)).unzip();
+    let found = database.tenant(tenant, sql, &[&channels, &users]).await?;
+    let seat = |row: &Row| Ok((row.try_get("channel_id")?, row.try_get("user_id")?));
+    found.iter().map(seat).collect::<Result<_, _>>().map_err(unreadable)
 }
 
 pub(super) async fn member_count(

@@ -11,8 +11,8 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use crate::model::{
-    Channel, ChannelId, ClientId, Epoch, Kind, Message, MessageId, Role, Tenant, TenantSlug, Timestamp, User, UserId,
-    Username,
+    Channel, ChannelId, ClientId, Epoch, Kind, Message, MessageId, Position, Role, Tenant, TenantSlug, Timestamp, User,
+    UserId, Username,
 };
 
 type Refused = Box<dyn StdError + Sync + Send>;
@@ -170,6 +170,11 @@ pub(super) fn channel(row: &Row) -> Result<Channel, Error> {
         seq: row.try_get::<_, Number>("seq")?.0,
         created_at: row.try_get("created_at")?,
     })
+}
+
+/// Reads `id, epoch, seq`.
+pub(super) fn position(row: &Row) -> Result<Position, Error> {
+    Ok(Position { channel: row.try_get("id")?, epoch: row.try_get("epoch")?, seq: row.try_get::<_, Number>("seq")?.0 })
 }
 
 /// What [`message`] reads: a `chat_message` called `m` and its sender, a `member` called `s`. Their names start with

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::members;
 use super::rows::{self, Number, message_columns};
-use crate::model::{Channel, ChannelId, ChannelMember, MessageId, Role, Timestamp, UserId};
+use crate::model::{Channel, ChannelId, ChannelMember, MessageId, Position, Role, Timestamp, UserId};
 use crate::store::{ChannelSummary, NewChannel};
 
 const JOIN: &str = "INSERT INTO channel_member (channel_id, user_id, role, joined_at) VALUES (?1, ?2, ?3, ?4) \
@@ -31,20 +31,30 @@ pub(super) fn role(db: &Connection, channel: ChannelId, viewer: &UserId) -> Resu
         .optional()
 }
 
-pub(super) fn members_among(db: &Connection, channel: ChannelId, users: Vec<UserId>) -> Result<Vec<UserId>> {
-    let mut found = Vec::new();
-    for user in users {
-        if role(db, channel, &user)?.is_some() {
-            found.push(user);
-        }
-    }
-    Ok(found)
+/// One prepared look at the index for each: there is no server to go to, so a list would save nothing.
+pub(super) fn members_among(db: &Connection, mut seats: Vec<(ChannelId, UserId)>) -> Result<Vec<(ChannelId, UserId)>> {
+    let mut find = db.prepare_cached("SELECT 1 FROM channel_member WHERE channel_id = ?1 AND user_id = ?2")?;
+    let mut failed = Ok(());
+    seats.retain(|(channel, user)| {
+        find.exists(params![channel, user]).unwrap_or_else(|error| {
+            failed = Err(error);
+            false
+        })
+    });
+    failed.map(|()| seats)
 }
 
 pub(super) fn find(db: &Connection, channel: ChannelId) -> Result<Option<Channel>> {
     db.prepare_cached("SELECT id, name, epoch, seq, created_at FROM chat_channel WHERE id = ?1")?
         .query_row([channel], rows::channel)
         .optional()
+}
+
+/// As [`members_among`] does it.
+pub(super) fn positions(db: &Connection, channels: &[ChannelId]) -> Result<Vec<Position>> {
+    let mut find = db.prepare_cached("SELECT id, epoch, seq FROM chat_channel WHERE id = ?1")?;
+    let found = channels.iter().map(|channel| find.query_row([channel], rows::position).optional());
+    found.filter_map(Result::transpose).collect()
 }
 
 /// The newest message is the one whose number the channel has, since numbers have no gap.

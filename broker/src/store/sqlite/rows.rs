@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::model::{
-    Channel, ChannelId, ClientId, Epoch, Kind, Message, MessageId, Role, Tenant, TenantSlug, Timestamp, User, UserId,
-    Username,
+    Channel, ChannelId, ClientId, Epoch, Kind, Message, MessageId, Position, Role, Tenant, TenantSlug, Timestamp, User,
+    UserId, Username,
 };
 
 macro_rules! as_text {
@@ -126,6 +126,11 @@ pub(super) fn channel(row: &Row<'_>) -> rusqlite::Result<Channel> {
         seq: row.get::<_, Number>("seq")?.0,
         created_at: row.get("created_at")?,
     })
+}
+
+/// Reads `id, epoch, seq`.
+pub(super) fn position(row: &Row<'_>) -> rusqlite::Result<Position> {
+    Ok(Position { channel: row.get("id")?, epoch: row.get("epoch")?, seq: row.get::<_, Number>("seq")?.0 })
 }
 
 /// What [`message`] reads: a `chat_message` called `m` and its sender, a `member` called `s`. Their names start with

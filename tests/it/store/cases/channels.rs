@@ -1,6 +1,6 @@
 //! Channels, who is in them, and how they look in a list.
 
-use switchboard::model::{ChannelId, MessageId, Role};
+use switchboard::model::{ChannelId, Epoch, MessageId, Position, Role};
 use switchboard::store::{ChannelSummary, Commit, Outcome};
 use uuid::Uuid;
 
@@ -15,7 +15,7 @@ pub(crate) async fn a_channel_needs_members_of_the_tenant(backing: Backing) {
     assert!(!store.create_channel(tenant, &scene.new_channel(id, &[&alice, &stranger])).await.unwrap());
     assert_eq!(store.channel(tenant, id).await.unwrap(), None);
     assert_eq!(store.member_count(tenant, id).await.unwrap(), 0);
-    assert!(store.members_among(tenant, id, std::slice::from_ref(&alice.id)).await.unwrap().is_empty());
+    assert!(store.members_among(tenant, &[(id, alice.id.clone())]).await.unwrap().is_empty());
 
     assert!(store.create_channel(tenant, &scene.new_channel(id, &[&alice, &alice])).await.unwrap());
     let made = store.channel(tenant, id).await.unwrap().unwrap();
@@ -23,6 +23,29 @@ pub(crate) async fn a_channel_needs_members_of_the_tenant(backing: Backing) {
     assert_eq!((made.seq, made.created_at), (0, START));
     assert_eq!(store.role(tenant, id, &alice.id).await.unwrap(), Some(Role::Owner), "the first of two roles stays");
     assert!(store.create_channel(tenant, &scene.new_channel(ChannelId(scene.clock.uuid()), &[])).await.unwrap());
+}
+
+pub(crate) async fn positions_of_many_channels_come_at_once(backing: Backing) {
+    let scene = Scene::new(&backing).await;
+    let (store, tenant) = (&scene.store, &scene.tenant);
+    let alice = scene.member("alice").await;
+    let mut channels = Vec::new();
+    for said in 0..3 {
+        let channel = scene.channel(&[&alice]).await;
+        for number in 0..said {
+            scene.say(channel, &alice, &number.to_string()).await;
+        }
+        channels.push(channel);
+    }
+    let missing = ChannelId(scene.clock.uuid());
+    let asked = [channels[2], missing, channels[0], channels[1]];
+    let mut found = store.positions(tenant, &asked).await.unwrap();
+    found.sort_by_key(|position| position.seq);
+    let epoch: Epoch = "e1".parse().unwrap();
+    let expected = (0..).zip(&channels).map(|(seq, channel)| Position { channel: *channel, epoch: epoch.clone(), seq });
+    assert_eq!(found, expected.collect::<Vec<_>>());
+    assert!(store.positions(tenant, &[missing]).await.unwrap().is_empty());
+    assert!(store.positions(tenant, &[]).await.unwrap().is_empty());
 }
 
 pub(crate) async fn adding_and_removing_members(backing: Backing) {
@@ -41,10 +64,18 @@ pub(crate) async fn adding_and_removing_members(backing: Backing) {
     assert!(!add(channel, &nobody, Role::Member).await.unwrap());
     assert!(!add(ChannelId(scene.clock.uuid()), &bob.id, Role::Member).await.unwrap());
 
-    let asked = [bob.id.clone(), nobody, alice.id.clone()];
-    let mut among = store.members_among(tenant, channel, &asked).await.unwrap();
-    among.sort();
-    assert_eq!(among, [alice.id.clone(), bob.id.clone()]);
+    let other = scene.channel(&[&alice]).await;
+    let asked = [(channel, &bob.id), (other, &alice.id), (channel, &nobody), (channel, &alice.id), (other, &bob.id)];
+    let asked = asked.map(|(channel, user)| (channel, user.clone()));
+    let among = async || {
+        let mut found = store.members_among(tenant, &asked).await.unwrap();
+        found.sort();
+        found
+    };
+    let mut expected = vec![asked[0].clone(), asked[1].clone(), asked[3].clone()];
+    expected.sort();
+    assert_eq!(among().await, expected);
+    assert!(store.members_among(tenant, &[]).await.unwrap().is_empty());
 
     let said = scene.saying(channel, &bob, "hi");
     assert!(matches!(scene.commit(&said).await, Outcome::Done(_)));
@@ -52,7 +83,8 @@ pub(crate) async fn adding_and_removing_members(backing: Backing) {
     let late = scene.saying(channel, &bob, "still here?");
     assert!(matches!(scene.commit(&late).await, Outcome::UnknownChannel), "no longer in it");
     assert_eq!(store.channel(tenant, channel).await.unwrap().unwrap().seq, 1);
-    assert_eq!(store.members_among(tenant, channel, &asked).await.unwrap(), std::slice::from_ref(&alice.id));
+    expected.retain(|seat| *seat != asked[0]);
+    assert_eq!(among().await, expected);
     assert!(!store.remove_channel_member(tenant, channel, &bob.id).await.unwrap());
     assert_eq!(store.role(tenant, channel, &bob.id).await.unwrap(), None);
     assert_eq!(store.member_count(tenant, channel).await.unwrap(), 1);

@@ -77,6 +77,8 @@ pub(crate) async fn every_call_on_an_unknown_tenant_says_so(backing: Backing) {
         store.create_channel(&none, &scene.new_channel(channel, &[&alice])),
         store.role(&none, channel, &alice.id),
         store.channel(&none, channel),
+        store.positions(&none, &[channel]),
+        store.members_among(&none, &[(channel, alice.id.clone())]),
         store.channel_summary(&none, channel, &alice.id),
         store.channel_summaries(&none, &alice.id, None, 10),
         store.channel_members(&none, channel, None, 10),
@@ -103,6 +105,8 @@ pub(crate) async fn tenants_with_the_same_ids_see_only_their_own(backing: Backin
     assert!(store.member(foreign, &bob.id).await.unwrap().is_none());
     assert!(store.credentials(foreign, &bob.username).await.unwrap().is_none());
     assert!(store.channel(foreign, channel).await.unwrap().is_none());
+    assert!(store.positions(foreign, &[channel]).await.unwrap().is_empty());
+    assert!(store.members_among(foreign, &[(channel, alice.id.clone())]).await.unwrap().is_empty());
     assert!(store.role(foreign, channel, &alice.id).await.unwrap().is_none());
     assert!(store.channel_summary(foreign, channel, &alice.id).await.unwrap().is_none());
     assert!(store.channel_summaries(foreign, &alice.id, None, 10).await.unwrap().is_empty());
