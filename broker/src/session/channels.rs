@@ -102,14 +102,13 @@ impl Member<'_> {
     /// whether the client has what it missed.
     async fn bring_up(&self, key: &ChannelKey, since: Option<Since>) -> Result<(Channel, bool), Refusal> {
         let (store, user) = (&self.session.services.store, &self.principal.user.id);
-        // The channel is read first: what is committed after it has a larger `seq` and comes as a frame.
-        let channel = store.channel(&key.tenant, key.channel).await.map_err(|error| refusal(&error))?;
-        let channel = channel.ok_or_else(Refusal::unknown_channel)?;
-        // So is the membership: one that was ended before the session was in the hub has nobody here to be told.
-        let role = store.role(&key.tenant, key.channel, user).await.map_err(|error| refusal(&error))?;
-        if role.is_none() {
-            return Err(Refusal::unknown_channel());
-        }
+        // Both are read after the session is in the hub: what is committed later comes as a frame, and of a membership
+        // that is ended later the session is told.
+        let (channel, role) =
+            tokio::join!(store.channel(&key.tenant, key.channel), store.role(&key.tenant, key.channel, user));
+        let channel = channel.map_err(|error| refusal(&error))?;
+        let role = role.map_err(|error| refusal(&error))?;
+        let (Some(channel), Some(_)) = (channel, role) else { return Err(Refusal::unknown_channel()) };
         let recovered = match since {
             None => false,
             Some(since) => self.recover(key, &channel, &since).await?,
