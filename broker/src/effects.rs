@@ -1,7 +1,9 @@
-//! Applies what a handler asked for: the durable part in one transaction, then everything to its audience.
+//! Applies what a handler asked for: the durable part in one commit, then everything to its audience.
 //!
 //! Nothing is sent before it is committed, and nothing is sent when the commit fails. What the effects mean is the
 //! handler's affair.
+
+pub mod group;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use self::group::Committer;
 use crate::hub::{Class, Delivery};
 use crate::model::{Audience, ChannelKey, Clock, Effect, Event, MessageId, Signal};
 use crate::protocol::{ErrorCode, Notice, Reading, Refusal, WireFrame};
@@ -27,7 +30,7 @@ pub struct Applied {
 /// From effects to the store and the relay.
 #[derive(Clone)]
 pub struct Effects {
-    store: Arc<dyn Store>,
+    committer: Arc<Committer>,
     relay: Arc<Relay>,
     clock: Clock,
 }
@@ -41,7 +44,7 @@ impl std::fmt::Debug for Effects {
 impl Effects {
     /// Effects that end in this store and this relay.
     pub fn new(store: Arc<dyn Store>, relay: Arc<Relay>, clock: Clock) -> Self {
-        Self { store, relay, clock }
+        Self { committer: Committer::new(store), relay, clock }
     }
 
     /// Applies all effects of an event, or none. When this returns, what was to be kept is kept, and everyone who is to
@@ -65,9 +68,7 @@ impl Effects {
         }
         let mut receipt = None;
         if !commit.drafts.is_empty() || !commit.reads.is_empty() {
-            let batch = std::slice::from_ref(&commit);
-            let outcomes = self.store.commit(&channel.tenant, batch).await.map_err(|error| refusal(&error))?;
-            match outcomes.into_iter().next().unwrap_or(Outcome::UnknownChannel) {
+            match self.committer.commit(&channel.tenant, commit).await? {
                 Outcome::Done(committed) => {
                     self.tell(channel, event, &committed);
                     receipt = Some(committed.receipt);

@@ -67,6 +67,14 @@ fn describe() {
     describe_counter!("switchboard_sessions_dropped_total", "sockets the broker closed, by reason");
     describe_counter!("switchboard_events_total", "events taken in, by kind and result");
     describe_histogram!("switchboard_handler_seconds", Unit::Seconds, "time of a handler call, by plugin and result");
+    describe_histogram!(
+        "switchboard_commit_seconds",
+        Unit::Seconds,
+        "time of a batch of commits in the store, by result"
+    );
+    describe_histogram!("switchboard_commit_batch", Unit::Count, "commits in a batch");
+    describe_counter!("switchboard_commits_given_up_total", "commits that were not answered in time");
+    describe_gauge!("switchboard_database_away", "1 while calls of the database fail at once");
     describe_counter!("switchboard_deliveries_total", "frames handed to the hub, by class");
     describe_counter!("switchboard_frames_shed_total", "ephemeral frames not sent to a slow client");
     describe_counter!("switchboard_frames_held_dropped_total", "durable frames to be read from the store instead");

@@ -4,6 +4,7 @@
 
 mod backing;
 mod cases;
+mod committer;
 mod postgres_only;
 mod scene;
 mod sqlite_only;

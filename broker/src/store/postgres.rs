@@ -15,6 +15,7 @@ use crate::model::{
 
 mod catalogue;
 mod channels;
+mod circuit;
 mod commit;
 mod connection;
 mod members;
@@ -203,6 +204,11 @@ impl Store for Postgres {
 
     async fn commit(&self, tenant: &TenantSlug, batch: &[Commit]) -> Result<Vec<Outcome>, StoreError> {
         commit::commit(&self.database, tenant, batch).await
+    }
+
+    /// While the server writes one batch to its disk it works on the other.
+    fn batches_at_once(&self) -> usize {
+        2
     }
 
     async fn spend_refresh(

@@ -20,9 +20,13 @@ async fn single(backing: &Backing, bound: Duration) -> (Scene, Client) {
     (Scene::of(std::sync::Arc::new(store), "acme").await, connect(url).await)
 }
 
-/// Asks the server until it says yes.
+/// Asks the server until it says yes. Within a transaction it would go on saying what it said first.
 async fn eventually(admin: &Client, question: &str) {
-    let asking = async { while !admin.query_one(question, &[]).await.unwrap().get::<_, bool>(0) {} };
+    let asking = async {
+        while !admin.query_one(question, &[]).await.unwrap().get::<_, bool>(0) {
+            admin.batch_execute("SELECT pg_stat_clear_snapshot()").await.unwrap();
+        }
+    };
     timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("never: {question}"));
 }
 
@@ -119,6 +123,76 @@ async fn a_server_that_ended_every_connection_is_found_again() {
             }
         };
         timeout(PATIENCE, back).await.expect("the store connects again");
+    })
+    .await;
+}
+
+/// A wire to the server that can be cut: connections stay and nothing comes through any more, as when a network is split.
+struct Wire {
+    address: std::net::SocketAddr,
+    whole: tokio::sync::watch::Sender<bool>,
+}
+
+impl Wire {
+    async fn to(server: String) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, (whole, cut)) = (listener.local_addr().unwrap(), tokio::sync::watch::channel(true));
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let (server, mut cut) = (server.clone(), cut.clone());
+                tokio::spawn(async move {
+                    drop(cut.wait_for(|whole| *whole).await);
+                    let mut far = tokio::net::TcpStream::connect(server).await.unwrap();
+                    let torn = async { drop(cut.wait_for(|whole| !*whole).await) };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        () = torn => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self { address, whole }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_server_is_away_calls_fail_at_once_and_it_is_found_again() {
+    on_postgres(async |backing: Backing| {
+        let Backing::Postgres(url) = &backing else { panic!("not a Postgres") };
+        let (host, name) = url.rsplit_once('@').unwrap().1.split_once('/').unwrap();
+        let wire = Wire::to(host.to_owned()).await;
+        let bound = Duration::from_secs(1);
+        let through = format!("postgres://postgres@{}/{name}", wire.address);
+        let store = Postgres::open(&through, Options { connections: 4, bound }).await.unwrap();
+        let scene = Scene::of(std::sync::Arc::new(store), "acme").await;
+        let alice = scene.member("alice").await;
+        let channel = scene.channel(&[&alice]).await;
+        scene.say(channel, &alice, "before").await;
+
+        wire.whole.send_replace(false);
+        let commit = [scene.saying(channel, &alice, "meanwhile")];
+        let first = timeout(PATIENCE, scene.store.commit(&scene.tenant, &commit)).await.expect("a call ends");
+        assert!(matches!(first, Err(StoreError::Unavailable(_))), "{first:?}");
+        // One of them tries again and waits for its bound. If each did, it would take minutes.
+        let began = Instant::now();
+        let calls = (0..200).map(|_| scene.store.commit(&scene.tenant, &commit));
+        for answer in futures_util::future::join_all(calls).await {
+            assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+        }
+        let mut slow = 0;
+        for _ in 0..200 {
+            let began = Instant::now();
+            assert!(scene.store.ping().await.is_err());
+            slow += usize::from(began.elapsed() >= bound);
+        }
+        println!("400 calls failed in {:?}, {slow} of the later 200 tried", began.elapsed());
+        assert!(began.elapsed() < 50 * bound && slow < 10, "{:?}, {slow}", began.elapsed());
+
+        wire.whole.send_replace(true);
+        let back = async { while scene.store.ping().await.is_err() {} };
+        timeout(PATIENCE, back).await.expect("it is found again without a restart");
+        scene.say(channel, &alice, "after").await;
+        assert_eq!(texts(&scene.history(channel).await), ["before", "after"]);
     })
     .await;
 }

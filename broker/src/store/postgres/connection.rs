@@ -8,12 +8,13 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::config::Host;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, NoTls, Row};
 
 use super::Options;
+use super::circuit::{Change, Circuit};
 use crate::model::TenantSlug;
 use crate::store::StoreError;
 
@@ -32,6 +33,7 @@ const PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off
 /// A database and how to reach it.
 pub(super) struct Database {
     pool: Pool,
+    circuit: Circuit,
     pub(super) config: Config,
     pub(super) address: String,
     pub(super) bound: Duration,
@@ -56,14 +58,37 @@ impl Database {
             .max_size(options.connections)
             .build()
             .expect("a pool without time limits of its own needs no runtime");
-        Ok(Self { pool, address: address(&config), config, bound })
+        Ok(Self { pool, circuit: Circuit::default(), address: address(&config), config, bound })
     }
 
-    /// Gives a call its time and not more.
+    /// Gives a call its time and not more; none at all while the server is known to be away.
     pub(super) async fn bounded<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        match timeout(self.bound, call).await {
+        let Some(pass) = self.circuit.enter(Instant::now()) else { return Err(self.error(Fault::Away)) };
+        let answer = match timeout(self.bound, call).await {
             Ok(answer) => answer,
             Err(_) => Err(self.error(Fault::Silent(self.bound))),
+        };
+        match &answer {
+            Err(error) if finds_the_server_away(error) => self.note(pass.unanswered(Instant::now()), Some(error)),
+            _ => self.note(pass.answered(Instant::now()), None),
+        }
+        answer
+    }
+
+    fn note(&self, change: Option<Change>, found: Option<&StoreError>) {
+        match (change, found) {
+            (None, _) => {}
+            (Some(Change::Closed(after)), _) => {
+                metrics::gauge!("switchboard_database_away").set(0.0);
+                tracing::info!(address = self.address, ?after, "the database is back");
+            }
+            (Some(Change::Opened), found) => {
+                metrics::gauge!("switchboard_database_away").set(1.0);
+                let error = found.map(tracing::field::display);
+                tracing::warn!(error, "the database is away; calls fail at once until it answers");
+                // What is idle may lead to where the server was: each such connection would cost a try its whole time.
+                self.pool.retain(|_, _| false);
+            }
         }
     }
 
@@ -174,6 +199,9 @@ pub(super) enum Fault {
     /// No answer in time.
     #[error("no answer within {0:?}")]
     Silent(Duration),
+    /// It was away a moment ago, and was not asked.
+    #[error("not asked, since it was away a moment ago")]
+    Away,
     /// A value could not be sent or read.
     #[error(transparent)]
     Driver(tokio_postgres::Error),
@@ -192,7 +220,7 @@ impl Fault {
 
     fn is_passing(&self) -> bool {
         match self {
-            Fault::Broken(_) | Fault::Silent(_) => true,
+            Fault::Broken(_) | Fault::Silent(_) | Fault::Away => true,
             Fault::Driver(_) => false,
             // Connection exceptions, rollbacks on a deadlock, a lack of resources, an operator's doing (which a
             // statement's time limit counts as), a lock not granted in time, a server that has become a standby.
@@ -201,6 +229,18 @@ impl Fault {
                     || matches!(code.as_str(), "55P03" | "25006")
             }
         }
+    }
+}
+
+/// Whether it was the server that was missing, and not an answer to this call alone.
+fn finds_the_server_away(error: &StoreError) -> bool {
+    let StoreError::Unavailable(source) = error else { return false };
+    let Some(Unreachable { fault, .. }) = source.downcast_ref() else { return false };
+    match fault {
+        Fault::Broken(_) | Fault::Silent(_) => true,
+        // It shuts down, it crashed, or it is not up yet.
+        Fault::Refused { code, .. } => matches!(code.as_str(), "57P01" | "57P02" | "57P03"),
+        Fault::Away | Fault::Driver(_) => false,
     }
 }
 

@@ -1,0 +1,108 @@
+//! How many messages a second are stored and acknowledged, beside what the database does with a commit for each row.
+//!
+//! One run measures all of it on one machine: `pgbench` with one row a transaction, the broker on that same server, one
+//! row a transaction in SQLite, and the embedded broker on the same disk. Both servers keep every promise about the
+//! disk. What is acknowledged is compared with what is stored. It changes nothing outside its own folders, and it asserts
+//! no speed: it prints.
+
+mod floor;
+mod publishers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use switchboard::model::{ChannelId, Clock, Role, TenantSlug, User};
+use switchboard::store::postgres::{Options, Postgres};
+use switchboard::store::sqlite::Sqlite;
+use switchboard::store::{NewChannel, Store};
+use switchboard_tests::tokens::Claims;
+use switchboard_tests::{Broker, Folder, Settings, Signal};
+
+use self::floor::{PostgresServer, single_rows_in_sqlite};
+use self::publishers::{Publisher, Tally, publish};
+
+/// How many publishers, each in a channel of its own, each waiting for its ack before it says more.
+const PUBLISHERS: usize = 64;
+
+/// How long each thing is measured.
+const SPAN: Duration = Duration::from_secs(8);
+
+#[tokio::main]
+async fn main() {
+    // Cargo asks a benchmark whether it has tests.
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    println!("{PUBLISHERS} publishers in as many channels, {} characters a message", publishers::TEXT);
+    on_postgres().await;
+    embedded().await;
+}
+
+async fn on_postgres() {
+    let server = PostgresServer::start().await;
+    let before = server.pgbench(SPAN).await;
+    let settings = Settings::embedded().with("SWITCHBOARD_DATABASE_URL", &server.url());
+    let store = Postgres::open(&server.url(), Options::default()).await.expect("the server runs");
+    let tally = measure("postgres", &settings, Arc::new(store)).await;
+    let after = server.pgbench(SPAN).await;
+    let floor = (before + after) / 2.0;
+    println!("postgres  pgbench, 8 clients      {floor:>8.0} transactions/s ({before:.0} before, {after:.0} after)");
+    println!("postgres  ratio                   {:>8.1}", tally.per_second() / floor);
+}
+
+async fn embedded() {
+    let settings = Settings::embedded();
+    let folder = Folder::create();
+    let before = single_rows_in_sqlite(folder.path(), SPAN / 2);
+    let store = Sqlite::open(&settings.data()).await.expect("a folder of our own");
+    let tally = measure("embedded", &settings, Arc::new(store)).await;
+    let after = single_rows_in_sqlite(folder.path(), SPAN / 2);
+    let floor = (before + after) / 2.0;
+    println!("embedded  single rows in SQLite   {floor:>8.0} transactions/s ({before:.0} before, {after:.0} after)");
+    println!("embedded  ratio                   {:>8.1}", tally.per_second() / floor);
+}
+
+/// Starts a broker on the store, lets everyone publish, and compares what was acknowledged with what is there.
+async fn measure(name: &str, settings: &Settings, store: Arc<dyn Store>) -> Tally {
+    let (tenant, rooms) = furnish(store.as_ref()).await;
+    let broker = Broker::start(settings).await;
+    let publishers = rooms.iter().map(|(channel, user)| Publisher {
+        address: broker.address(),
+        channel: *channel,
+        token: Claims::access(tenant.as_str(), user.id.as_str()).sign(),
+    });
+    let tally = publish(publishers.collect(), SPAN).await;
+    let mut stored = 0;
+    for (channel, _) in &rooms {
+        stored += store.channel(&tenant, *channel).await.expect("the store answers").expect("it was made").seq;
+    }
+    assert_eq!(stored, tally.acknowledged_in_all, "what was acknowledged is what is stored");
+    println!("{name:<9} broker, stored and acked {:>7.0} messages/s ({stored} in all, checked)", tally.per_second());
+    println!("{name:<9} from sending to the ack  {}", tally.latencies());
+    broker.stop(Signal::Terminate).await;
+    tally
+}
+
+/// A tenant, and for each publisher a member and a channel.
+async fn furnish(store: &dyn Store) -> (TenantSlug, Vec<(ChannelId, User)>) {
+    let clock = Clock::system();
+    let tenant: TenantSlug = "bench".parse().expect("a slug");
+    store.create_tenant(&tenant, None, clock.now()).await.expect("an empty store").expect("the slug is free");
+    let mut rooms = Vec::new();
+    for number in 0..PUBLISHERS {
+        let name = format!("member{number}");
+        let user = User { id: name.parse().expect("an id"), username: name.parse().expect("a name") };
+        assert!(store.create_member(&tenant, &user, None, clock.now()).await.expect("the store answers"));
+        let channel = ChannelId(clock.uuid());
+        let new = NewChannel {
+            id: channel,
+            name,
+            epoch: clock.epoch(),
+            members: vec![(user.id.clone(), Role::Owner)],
+            at: clock.now(),
+        };
+        assert!(store.create_channel(&tenant, &new).await.expect("the store answers"));
+        rooms.push((channel, user));
+    }
+    (tenant, rooms)
+}

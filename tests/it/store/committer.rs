@@ -1,0 +1,236 @@
+//! What the gathering of commits promises, on both stores: company changes nothing but the number of transactions.
+//!
+//! These tests run on one thread: commits that are asked for without a pause in between are gathered before any begins.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::poll;
+use switchboard::effects::group::Committer;
+use switchboard::protocol::{ErrorCode, Refusal};
+use switchboard::store::{Commit, Outcome};
+use tokio::time::{Instant, timeout};
+
+use super::backing::{Backing, connect, on_postgres, on_sqlite};
+use super::scene::{Scene, done, duplicate, keyed, texts};
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                       AND wait_event_type = 'Lock'";
+
+macro_rules! on_both {
+    ($($case:ident),+) => {
+        mod postgres {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    super::on_postgres(super::$case).await;
+                }
+            )+
+        }
+
+        mod sqlite {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    super::on_sqlite(super::$case).await;
+                }
+            )+
+        }
+    };
+}
+
+on_both!(
+    a_commit_that_fails_takes_no_other_with_it,
+    a_key_asked_for_three_times_at_once_is_stored_once,
+    what_is_too_much_is_refused_and_the_rest_is_done
+);
+
+/// Asks for all of them at once.
+async fn commit_all(scene: &Scene, committer: &std::sync::Arc<Committer>, commits: Vec<Commit>) -> Vec<Answer> {
+    join_all(commits.into_iter().map(|commit| committer.commit(&scene.tenant, commit))).await
+}
+
+type Answer = Result<Outcome, Refusal>;
+
+/// A message id that is taken makes the database refuse the whole batch, which is as bad as a commit can be.
+async fn a_commit_that_fails_takes_no_other_with_it(backing: Backing) {
+    let scene = Scene::new(&backing).await;
+    let alice = scene.member("alice").await;
+    let channel = scene.channel(&[&alice]).await;
+    let taken = scene.say(channel, &alice, "0").await.id;
+    let mut commits: Vec<_> = (1..=9).map(|place| scene.saying(channel, &alice, &place.to_string())).collect();
+    commits[4].drafts[0].0 = taken;
+    let alone = scene.store.commit(&scene.tenant, &commits).await;
+    assert!(matches!(alone, Err(switchboard::store::StoreError::Failed(_))), "{alone:?}");
+
+    let answers = commit_all(&scene, &Committer::new(scene.store.clone()), commits).await;
+    for (place, answer) in answers.into_iter().enumerate() {
+        match answer {
+            Ok(outcome) => assert_eq!(done(outcome).messages.len(), 1),
+            Err(refusal) => assert_eq!((place, refusal.code), (4, ErrorCode::Internal)),
+        }
+    }
+    let kept = scene.history(channel).await;
+    assert_eq!(texts(&kept), ["0", "1", "2", "3", "4", "6", "7", "8", "9"]);
+    assert_eq!(scene.seq(channel).await, 9, "and no number was lost");
+}
+
+async fn a_key_asked_for_three_times_at_once_is_stored_once(backing: Backing) {
+    let scene = Scene::new(&backing).await;
+    let alice = scene.member("alice").await;
+    let channel = scene.channel(&[&alice]).await;
+    let commits = ["k", "other", "k", "k"].map(|key| keyed(scene.saying(channel, &alice, key), key, 1));
+    let answers = commit_all(&scene, &Committer::new(scene.store.clone()), commits.to_vec()).await;
+    let mut answers = answers.into_iter().map(Result::unwrap);
+    let first = done(answers.next().unwrap()).receipt;
+    assert_eq!(done(answers.next().unwrap()).receipt.seq, 2);
+    assert_eq!(answers.map(duplicate).collect::<Vec<_>>(), [first.clone(), first]);
+    assert_eq!(texts(&scene.history(channel).await), ["k", "other"]);
+}
+
+async fn what_is_too_much_is_refused_and_the_rest_is_done(backing: Backing) {
+    let scene = Scene::new(&backing).await;
+    let alice = scene.member("alice").await;
+    let channel = scene.channel(&[&alice]).await;
+    let committer = Committer::with_limits(scene.store.clone(), 4, PATIENCE);
+    let commits = (0..6).map(|place| scene.saying(channel, &alice, &place.to_string())).collect();
+    let answers = commit_all(&scene, &committer, commits).await;
+    for refused in &answers[4..] {
+        let refusal = refused.as_ref().unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::Overloaded);
+        assert!(refusal.retry_after_ms.is_some());
+    }
+    answers.into_iter().take(4).for_each(|answer| drop(done(answer.unwrap())));
+    assert_eq!(texts(&scene.history(channel).await), ["0", "1", "2", "3"]);
+    assert!(matches!(committer.commit(&scene.tenant, scene.saying(channel, &alice, "4")).await, Ok(Outcome::Done(_))));
+}
+
+/// The transaction that wrote a row stands in the row.
+#[tokio::test]
+async fn what_comes_together_shares_a_transaction() {
+    on_postgres(async |backing: Backing| {
+        let scene = Scene::new(&backing).await;
+        let alice = scene.member("alice").await;
+        let channels = [scene.channel(&[&alice]).await, scene.channel(&[&alice]).await];
+        let commits: Vec<_> =
+            (0..100).map(|place| scene.saying(channels[place % 2], &alice, &place.to_string())).collect();
+        for answer in commit_all(&scene, &Committer::new(scene.store.clone()), commits).await {
+            done(answer.unwrap());
+        }
+        let Backing::Postgres(url) = &backing else { panic!("not a Postgres") };
+        let count = "SELECT count(*), count(DISTINCT xmin::text) FROM tenant_acme.chat_message";
+        let row = connect(url).await.query_one(count, &[]).await.unwrap();
+        let (messages, transactions): (i64, i64) = (row.get(0), row.get(1));
+        println!("{messages} messages in {transactions} transaction(s)");
+        assert_eq!((messages, transactions), (100, 1));
+    })
+    .await;
+}
+
+/// The channel's row is locked, so the first commit is in the store's hands and the later ones wait for a batch.
+#[tokio::test]
+async fn a_caller_that_goes_away_changes_nothing_for_the_others() {
+    on_postgres(async |backing: Backing| {
+        let (scene, committer, say) = stalled(&backing, PATIENCE).await;
+        let mut under_way: Vec<_> = Vec::new();
+        for place in 0..scene.scene.store.batches_at_once() {
+            under_way.push(Box::pin(committer.commit(&scene.scene.tenant, say(&format!("under way {place}")))));
+            assert!(poll!(under_way[place].as_mut()).is_pending());
+            scene.blocked(place + 1).await;
+        }
+        let stays = committer.commit(&scene.scene.tenant, say("stays"));
+        let mut stays = pin!(stays);
+        let mut goes = Box::pin(committer.commit(&scene.scene.tenant, say("goes")));
+        assert!(poll!(goes.as_mut()).is_pending() && poll!(stays.as_mut()).is_pending());
+        drop(goes);
+        drop(under_way.remove(0));
+        scene.release().await;
+        for rest in under_way {
+            done(rest.await.unwrap());
+        }
+        done(stays.await.unwrap());
+        // The batch that lost its caller may be the last of those that were under way.
+        let kept = async {
+            loop {
+                let kept = texts(&scene.scene.history(scene.channel).await);
+                if kept.len() > scene.scene.store.batches_at_once() {
+                    return kept;
+                }
+            }
+        };
+        let mut kept = timeout(PATIENCE, kept).await.expect("what was under way is done without its caller");
+        kept.sort();
+        let mut expected: Vec<_> =
+            (0..scene.scene.store.batches_at_once()).map(|place| format!("under way {place}")).collect();
+        expected.insert(0, "stays".to_owned());
+        assert_eq!(kept, expected);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_comes_in_time_also_behind_a_batch_that_stalls() {
+    on_postgres(async |backing: Backing| {
+        let patience = Duration::from_millis(300);
+        let (scene, committer, say) = stalled(&backing, patience).await;
+        let began = Instant::now();
+        let asked = (0..20).map(|place| committer.commit(&scene.scene.tenant, say(&place.to_string())));
+        let answers = timeout(PATIENCE, join_all(asked)).await.expect("an answer comes");
+        println!("20 answers after {:?}", began.elapsed());
+        for answer in answers {
+            assert_eq!(answer.unwrap_err().code, ErrorCode::Unavailable);
+        }
+        scene.release().await;
+        // Whether it was done is open, and the tenant goes on.
+        let next = async { while committer.commit(&scene.scene.tenant, say("next")).await.is_err() {} };
+        timeout(PATIENCE, next).await.expect("the store is back");
+    })
+    .await;
+}
+
+/// A channel whose row another transaction holds.
+struct Stalled {
+    scene: Scene,
+    channel: switchboard::model::ChannelId,
+    holder: tokio_postgres::Client,
+    /// Another connection, since a transaction sees the activity of its first look at it.
+    watcher: tokio_postgres::Client,
+}
+
+impl Stalled {
+    /// Waits until so many commits wait for the row.
+    async fn blocked(&self, count: usize) {
+        let blocked = async {
+            while self.watcher.query_one(BLOCKED, &[]).await.unwrap().get::<_, i64>(0) < count as i64 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, blocked).await.expect("the commits wait for the row");
+    }
+
+    async fn release(&self) {
+        self.holder.batch_execute("ROLLBACK").await.unwrap();
+    }
+}
+
+async fn stalled(
+    backing: &Backing,
+    patience: Duration,
+) -> (Stalled, std::sync::Arc<Committer>, impl Fn(&str) -> Commit + use<>) {
+    let Backing::Postgres(url) = backing else { panic!("not a Postgres") };
+    let scene = Scene::new(backing).await;
+    let alice = scene.member("alice").await;
+    let channel = scene.channel(&[&alice]).await;
+    let (holder, watcher) = (connect(url).await, connect(url).await);
+    holder.batch_execute("BEGIN; SELECT FROM tenant_acme.chat_channel FOR UPDATE").await.unwrap();
+    let committer = Committer::with_limits(scene.store.clone(), 100, patience);
+    let say = {
+        let (scene, alice) = (scene.clone(), alice.clone());
+        move |text: &str| scene.saying(channel, &alice, text)
+    };
+    (Stalled { scene, channel, holder, watcher }, committer, say)
+}
