@@ -54,10 +54,11 @@ pub trait Bus: Send + Sync + 'static {
     fn publish(&self, channel: &ChannelKey, message: Bytes);
 
     /// From the return on, messages of the channel come in. Subscribing twice is once. While the connection is
-    /// broken this returns at once, and the subscription takes effect when the connection is back.
+    /// broken this returns at once, and the subscription takes effect when the connection is back. So it does when this
+    /// fails, which it does after about a second without an answer, and when the caller goes away.
     async fn subscribe(&self, channel: &ChannelKey) -> Result<(), BusError>;
 
-    /// Ends a subscription.
+    /// Ends a subscription, in the same way.
     async fn unsubscribe(&self, channel: &ChannelKey) -> Result<(), BusError>;
 
     /// Whether there can be no other node, so that there is nothing to prepare a message for.

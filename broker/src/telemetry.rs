@@ -81,5 +81,7 @@ fn describe() {
     describe_counter!("switchboard_gap_repairs_total", "holes in a channel's sequence that were filled from the store");
     describe_counter!("switchboard_checks_total", "comparisons of a tenant's channels with the store, by result");
     describe_counter!("switchboard_bus_dropped_total", "messages between nodes that were dropped, by reason");
+    describe_gauge!("switchboard_bus_connected", "1 while the bus is connected to Redis, 0 while it is away");
+    describe_gauge!("switchboard_presence_connected", "1 while presence is answered by Redis, 0 while it is not");
     describe_counter!("switchboard_plugin_log_dropped_total", "plugin log lines beyond the bound");
 }

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use switchboard::bus::memory::Exchange;
 use switchboard::bus::redis::RedisBus;
@@ -352,6 +353,58 @@ async fn a_redis_that_falls_silent_is_noticed() {
     one.is_connected(true).await;
     one.says(&lobby, "awake");
     two.hears(&lobby, "awake").await;
+}
+
+#[tokio::test]
+async fn a_silent_redis_holds_no_subscriber_up_and_gets_the_subscription_later() {
+    let redis = PrivateRedis::start().await;
+    let (one, mut two) = (Node::connect(&redis.url()).await, Node::connect(&redis.url()).await);
+    let (lobby, attic) = (channel("acme"), channel("acme"));
+    two.subscribe(&attic).await;
+    redis.freeze();
+    let started = Instant::now();
+    assert!(two.bus.subscribe(&lobby).await.is_err());
+    println!("a silent Redis was waited for {:?}", started.elapsed());
+    // By now the connection may count as lost, and then this does not wait.
+    let _ = two.bus.unsubscribe(&attic).await;
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    redis.thaw();
+    let names = [&lobby, &attic].map(|channel| format!("switchboard:ch:acme:{}", channel.channel));
+    until("Redis has what is wanted", async || {
+        let counts: Vec<(String, usize)> =
+            ask::<Vec<String>>(&redis.url(), &["PUBSUB", "NUMSUB", &names[0], &names[1]])
+                .await
+                .chunks(2)
+                .map(|pair| (pair[0].clone(), pair[1].parse().expect("a count")))
+                .collect();
+        counts.iter().map(|(_, count)| *count).eq([1, 0])
+    })
+    .await;
+    one.is_connected(true).await;
+    one.says(&lobby, "awake");
+    loop {
+        // Whether the connection was lost depends on how long Redis was silent.
+        match two.next().await {
+            Incoming::Message(of, text) => break assert_eq!((of, &text[..]), (lobby, &b"awake"[..])),
+            Incoming::Reconnected => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_takes_effect_when_nobody_waits_for_it() {
+    let redis = PrivateRedis::start().await;
+    let node = Node::connect(&redis.url()).await;
+    redis.freeze();
+    // More than can wait for the link at once, and none of them waits.
+    for _ in 0..1_500 {
+        assert!(node.bus.subscribe(&channel("acme")).now_or_never().is_none());
+    }
+    redis.thaw();
+    until("Redis has all of them", async || {
+        ask::<Vec<String>>(&redis.url(), &["PUBSUB", "CHANNELS"]).await.len() == 1_500
+    })
+    .await;
 }
 
 #[tokio::test]

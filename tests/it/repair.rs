@@ -10,8 +10,13 @@ use switchboard_tests::{App, Channel, Cluster, Door, Member, Socket, Tenant, num
 use tokio::time::Instant;
 use tokio_postgres::{Client, NoTls};
 
+use crate::redis_server::{PrivateRedis, until};
+
 /// Within what a lost message is to arrive: a pause of two seconds, and what a busy machine takes.
 const REPAIRED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Within what a join is answered while Redis hangs: a second for the bus, one for presence, and what a busy machine takes.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(3_500);
 
 /// A tenant's data as a database administrator sees it.
 struct Behind {
@@ -50,11 +55,14 @@ impl Behind {
     }
 }
 
-/// A metric of one node.
+/// A metric of one node, summed over its labels unless they are named.
 async fn counted(app: &App, name: &str) -> u64 {
     let (_, text) = Door::new(app.broker().admin_address()).get("/metrics", None).await;
     let lines = text.as_str().expect("the text format").lines();
-    lines.filter_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok()).sum()
+    let samples = lines.filter_map(|line| line.rsplit_once(' '));
+    let wanted =
+        samples.filter(|(sample, _)| *sample == name || sample.split_once('{').is_some_and(|(n, _)| n == name));
+    wanted.map(|(_, value)| value.parse::<u64>().expect("a whole number")).sum()
 }
 
 /// Waits for a message, and says how long it took.
@@ -145,4 +153,100 @@ async fn a_message_that_was_taken_out_of_the_store_does_not_hold_the_channel_up(
     let mut b = bob.join(&lobby).await;
     alice.join(&lobby).await.say("three").await;
     assert_eq!(heard(&mut b, "three").await.0["seq"], 3);
+}
+
+/// What a node says of itself to a load balancer.
+async fn readiness(app: &App) -> (u16, String) {
+    let (status, body) = Door::new(app.broker().admin_address()).get("/readyz", None).await;
+    (status, body.as_str().expect("a word").trim().to_owned())
+}
+
+#[tokio::test]
+async fn while_redis_hangs_nobody_waits_long_and_what_is_said_arrives_from_the_store() {
+    let redis = PrivateRedis::start().await;
+    let cluster = Cluster::two_nodes_on(&redis.url()).await;
+    let acme = cluster.tenant("acme").await;
+    let (alice, bob) = (acme.member("alice").await, acme.member("bob").await.at(cluster.b.door()));
+    let lobby = acme.channel("lobby", &[&alice, &bob]).await;
+    let attic = acme.channel("attic", &[&alice, &bob]).await;
+    let (mut a, mut b) = (alice.join(&lobby).await, bob.join(&lobby).await);
+    assert_eq!(readiness(&cluster.b).await, (200, "ready".to_owned()));
+    assert_eq!(counted(&cluster.b, "switchboard_bus_connected").await, 1);
+
+    redis.freeze();
+    let mut many = alice.connect().await;
+    for (what, frame) in [
+        ("the first join", json!({"type": "subscribe", "channel": attic.id})),
+        ("a message", json!({"type": "chat.message", "channel": attic.id, "message": "here"})),
+        ("leaving", json!({"type": "unsubscribe", "channel": attic.id})),
+        ("the second join", json!({"type": "subscribe", "channel": attic.id})),
+        ("leaving again", json!({"type": "unsubscribe", "channel": attic.id})),
+    ] {
+        answered(&mut many, what, frame, ANSWERED_WITHIN).await;
+    }
+    a.say("meanwhile").await;
+    let (said, late) = heard(&mut b, "meanwhile").await;
+    println!("while Redis hung, a message was on the other node after {late:?}");
+    assert_eq!(said["seq"], 1);
+    assert!(late < REPAIRED_WITHIN, "{late:?}");
+
+    until("the node says so", async || readiness(&cluster.b).await == (200, "degraded: bus unavailable".to_owned()))
+        .await;
+    assert_eq!(counted(&cluster.b, "switchboard_bus_connected").await, 0);
+    assert_eq!(counted(&cluster.a, "switchboard_presence_connected").await, 0);
+    until("the other node knows, too", async || readiness(&cluster.a).await.1 != "ready").await;
+    for (what, kind) in [("a join, once it is known,", "subscribe"), ("leaving, once it is known,", "unsubscribe")] {
+        let frame = json!({"type": kind, "channel": attic.id});
+        answered(&mut many, what, frame, Duration::from_millis(900)).await;
+    }
+    let dropped = counted(&cluster.a, "switchboard_bus_dropped_total").await;
+    a.say("into the void").await;
+    assert!(counted(&cluster.a, "switchboard_bus_dropped_total").await > dropped);
+
+    redis.thaw();
+    until("the node is whole again", async || readiness(&cluster.b).await == (200, "ready".to_owned())).await;
+    heard(&mut b, "into the void").await;
+    until("and so is its presence", async || counted(&cluster.a, "switchboard_presence_connected").await == 1).await;
+    assert_eq!(cluster.a.broker().events("lost the bus").len(), 1);
+    assert_eq!(cluster.a.broker().events("lost presence").len(), 1);
+}
+
+async fn answered(socket: &mut Socket, what: &str, frame: Value, within: Duration) {
+    let since = Instant::now();
+    socket.acked(frame).await;
+    let took = since.elapsed();
+    println!("while Redis hung, {what} took {took:?}");
+    assert!(took < within, "{what}: {took:?}");
+}
+
+#[tokio::test]
+async fn a_tenant_whose_tables_are_locked_holds_no_other_up() {
+    let cluster = Cluster::two_nodes().await;
+    let (acme, globex) = (cluster.tenant("acme").await, cluster.tenant("globex").await);
+    let (alice, gina) = (acme.member("alice").await, globex.member("gina").await);
+    let lobby = acme.channel("lobby", &[&alice]).await;
+    let lounge = globex.channel("lounge", &[&gina]).await;
+    let (mut a, mut g) = (alice.join(&lobby).await, gina.join(&lounge).await);
+    let (of_acme, of_globex) = (Behind::of(&cluster.a, &acme).await, Behind::of(&cluster.a, &globex).await);
+    let failed = || cluster.a.broker().events("failed to check channels against the store").len();
+
+    of_acme.change("chat_channel", "BEGIN; LOCK TABLE {t}").await;
+    of_acme.say(&lobby, &alice, "behind the lock").await;
+    let mut round = 0;
+    let mut longest = Duration::ZERO;
+    while failed() == 0 {
+        round += 1;
+        let lost = format!("lost {round}");
+        of_globex.say(&lounge, &gina, &lost).await;
+        longest = longest.max(heard(&mut g, &lost).await.1);
+    }
+    println!("beside a locked tenant {round} lost messages arrived, the slowest after {longest:?}");
+    assert!(longest < REPAIRED_WITHIN, "{longest:?}");
+    of_acme.sql.batch_execute("COMMIT").await.expect("is SQL");
+    heard(&mut a, "behind the lock").await;
+    assert_eq!(failed(), 1, "it is said once");
+    until("that it works again is said, too", async || {
+        cluster.a.broker().events("all channels are checked against the store again").len() == 1
+    })
+    .await;
 }

@@ -3,8 +3,10 @@
 //! One task, the link, owns the one connection; see `link`. Nothing here waits for Redis but [`RedisBus::connect`]
 //! and a change of subscriptions. Redis keeps nothing of what goes through.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,6 +14,7 @@ use redis::io::tcp::TcpSettings;
 use redis::{Client, IntoConnectionInfo, ProtocolVersion};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use self::link::{Change, Link};
 use self::receiver::Receiver;
@@ -22,12 +25,16 @@ use crate::model::{ChannelKey, Clock};
 mod link;
 mod receiver;
 
-/// How many changes of subscriptions may wait for the link; beyond that, callers wait.
+/// How many callers may wait for the link to change subscriptions; beyond that, they wait for room.
 const CHANGES: usize = 1_024;
+
+/// How long a caller waits for Redis to confirm a change of subscriptions.
+const CHANGE: Duration = Duration::from_secs(1);
 
 /// This node's end of the bus. Dropping it closes the connection and ends the inbox.
 pub struct RedisBus {
     address: String,
+    receiver: Arc<Receiver>,
     connected: Arc<AtomicBool>,
     changes: mpsc::Sender<Change>,
     outgoing: mpsc::Sender<(ChannelKey, Bytes)>,
@@ -55,17 +62,26 @@ impl RedisBus {
         let connection = link::dial(client.clone(), Arc::clone(&receiver))
             .await
             .map_err(|error| BusError::Unreachable { address: address.clone(), source: error.into() })?;
-        let link = Link::new(client, address.clone(), receiver, Arc::clone(&connected), changes_in, outgoing_in);
+        let link =
+            Link::new(client, address.clone(), Arc::clone(&receiver), Arc::clone(&connected), changes_in, outgoing_in);
         let link = tokio::spawn(link.run(connection)).abort_handle();
-        Ok((Self { address, connected, changes, outgoing, link }, inbox))
+        Ok((Self { address, receiver, connected, changes, outgoing, link }, inbox))
     }
 
     async fn change(&self, channel: &ChannelKey, wanted: bool) -> Result<(), BusError> {
-        let ended = || BusError::Unreachable { address: self.address.clone(), source: "the link has ended".into() };
-        let (done, settled) = oneshot::channel();
-        let change = Change { channel: channel.clone(), wanted, done };
-        self.changes.send(change).await.map_err(|_| ended())?;
-        settled.await.map_err(|_| ended())
+        // Noted before anything is waited for: the link brings it to Redis whether or not somebody still waits.
+        self.receiver.want(channel, wanted);
+        let telling = async {
+            let (done, settled) = oneshot::channel();
+            self.changes.send(Change { done }).await.ok()?;
+            settled.await.ok()
+        };
+        let source: Box<dyn std::error::Error + Send + Sync> = match timeout(CHANGE, telling).await {
+            Ok(Some(())) => return Ok(()),
+            Ok(None) => "the link has ended".into(),
+            Err(_) => io::Error::from(io::ErrorKind::TimedOut).into(),
+        };
+        Err(BusError::Unreachable { address: self.address.clone(), source })
     }
 }
 

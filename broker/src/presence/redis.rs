@@ -19,10 +19,12 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use self::held::Held;
+use self::reach::Reach;
 use super::{Presence, PresenceError};
 use crate::model::{ChannelKey, SessionId, User};
 
 mod held;
+mod reach;
 
 /// A script of `redis/`, with the part before it that all of them begin with.
 macro_rules! script {
@@ -45,6 +47,7 @@ pub struct RedisPresence {
     redis: ConnectionManager,
     lease: Duration,
     held: Arc<Held>,
+    reach: Arc<Reach>,
     enter: Script,
     leave: Script,
     present: Script,
@@ -64,11 +67,14 @@ impl RedisPresence {
     pub async fn connect(url: &str, lease: Duration) -> Result<Self, PresenceError> {
         let redis = connect(url).await?;
         let held = Arc::new(Held::default());
-        let renewal = tokio::spawn(held::renew(Arc::clone(&held), redis.clone(), lease)).abort_handle();
+        let reach = Arc::new(Reach::new());
+        let renewing = held::renew(Arc::clone(&held), Arc::clone(&reach), redis.clone(), lease);
+        let renewal = tokio::spawn(renewing).abort_handle();
         Ok(Self {
             redis,
             lease,
             held,
+            reach,
             enter: script!("enter.lua"),
             leave: script!("leave.lua"),
             present: script!("present.lua"),
@@ -76,9 +82,20 @@ impl RedisPresence {
         })
     }
 
-    async fn call<T: redis::FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, PresenceError> {
-        let answer = script.invoke_async(&mut self.redis.clone()).await;
-        answer.map_err(|error: redis::RedisError| PresenceError(error.into()))
+    async fn call<T: redis::FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> RedisResult<T> {
+        script.invoke_async(&mut self.redis.clone()).await
+    }
+
+    /// Waits for a call, but not longer than it may take, and not at all while Redis is known to be away.
+    async fn bounded<T>(&self, call: impl Future<Output = RedisResult<T>>) -> Result<T, PresenceError> {
+        if self.reach.is_away() {
+            return Err(PresenceError("Redis is away".into()));
+        }
+        let answer = timeout(CALL, call).await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
+        answer.map_err(|error| {
+            self.reach.failed(&error);
+            PresenceError(error.into())
+        })
     }
 }
 
@@ -87,7 +104,7 @@ impl Presence for RedisPresence {
     async fn enter(&self, channel: &ChannelKey, user: &User, session: SessionId) -> Result<bool, PresenceError> {
         let mut script = keys(&self.enter, channel);
         script.arg(millis(self.lease)).arg(user.id.as_str()).arg(session.to_string()).arg(user.username.as_str());
-        let first = bounded(self.call(&script)).await;
+        let first = self.bounded(self.call(&script)).await;
         // Not sooner, or a renewal could come first and make a first session look like a second one; and also after a
         // failure, so that the session is seen once Redis is back.
         self.held.add(channel, user, session);
@@ -95,8 +112,9 @@ impl Presence for RedisPresence {
     }
 
     async fn leave(&self, channel: &ChannelKey, user: &User, session: SessionId) -> Result<bool, PresenceError> {
-        bounded(async {
-            let _between_renewals = self.held.remove(channel, session).await;
+        self.held.remove(channel, session);
+        self.bounded(async {
+            let _between_renewals = self.held.between_renewals().await;
             let mut script = keys(&self.leave, channel);
             script.arg(user.id.as_str()).arg(session.to_string());
             self.call(&script).await
@@ -107,7 +125,7 @@ impl Presence for RedisPresence {
     async fn present(&self, channel: &ChannelKey, limit: usize) -> Result<Vec<User>, PresenceError> {
         let mut script = keys(&self.present, channel);
         script.arg(limit);
-        let found: Vec<(String, String)> = bounded(self.call(&script)).await?;
+        let found: Vec<(String, String)> = self.bounded(self.call(&script)).await?;
         let users = found.into_iter().map(|(id, username)| Ok(User { id: id.parse()?, username: username.parse()? }));
         users.collect::<Result<_, crate::model::InvalidId>>().map_err(|error| PresenceError(error.into()))
     }
@@ -137,14 +155,6 @@ async fn connect(url: &str) -> Result<ConnectionManager, PresenceError> {
     let connecting = async { ConnectionManager::new_with_config(Client::open(info)?, config).await };
     let connected: RedisResult<_> = connecting.await;
     connected.map_err(|error| PresenceError(format!("{address}: {error}").into()))
-}
-
-/// Waits for a call, but not longer than it may take.
-async fn bounded<T>(call: impl Future<Output = Result<T, PresenceError>>) -> Result<T, PresenceError> {
-    match timeout(CALL, call).await {
-        Ok(answer) => answer,
-        Err(_) => Err(PresenceError(io::Error::from(io::ErrorKind::TimedOut).into())),
-    }
 }
 
 fn keys<'a>(script: &'a Script, channel: &ChannelKey) -> ScriptInvocation<'a> {

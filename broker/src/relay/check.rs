@@ -23,13 +23,13 @@ use crate::store::StoreError;
 /// How often it is looked whose turn it is.
 const TICK: Duration = Duration::from_millis(500);
 
-/// The longest pause between two checks of a tenant's positions; with [`TICK`], two seconds.
+/// The longest time from one check of a tenant's positions to the next; with [`TICK`], two seconds.
 const POSITIONS_EVERY: Duration = Duration::from_millis(1_500);
 
-/// The longest pause between two comparisons of a tenant's members.
+/// The same of members; with [`TICK`], thirty seconds.
 const MEMBERS_EVERY: Duration = Duration::from_millis(29_500);
 
-/// The pause after a check that failed.
+/// The same after a check that failed.
 const BACK_OFF: Duration = Duration::from_secs(5);
 
 /// How many channels, or seats in them, one statement asks for.
@@ -75,7 +75,7 @@ impl Subject {
         }
     }
 
-    /// The pause after a check that went well, between half and all of the longest: nodes that started together, or
+    /// The time from a check that went well to the next one, between half and all of the longest: nodes that started together, or
     /// lost the bus together, do not ask together for ever.
     fn pause(self, clock: &Clock) -> Duration {
         let longest = match self {
@@ -107,7 +107,7 @@ struct Schedule {
 struct Duty {
     /// The check under way.
     check: Option<JoinHandle<Result<(), StoreError>>>,
-    /// None: at once.
+    /// While a check is under way, when it began. None: at once.
     due: Option<Instant>,
     failing: bool,
 }
@@ -125,7 +125,7 @@ impl Schedule {
                     let answer = answer.unwrap_or_else(|panic| Err(StoreError::Failed(Box::new(panic))));
                     let again = if answer.is_ok() { subject.pause(&self.clock) } else { BACK_OFF };
                     // Not when it became due while it was under way: what it read may be older than the cause.
-                    duty.due = duty.due.map(|_| Instant::now() + again);
+                    duty.due = duty.due.map(|begun| begun + again);
                     duty.note(&mut self.failing, &tenant, subject, answer);
                 }
                 if at_once {

@@ -30,10 +30,8 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::fro
 /// How many messages or changes of subscriptions go to Redis at once.
 const BATCH: usize = 256;
 
-/// A change of subscriptions.
+/// Word that other subscriptions are wanted. The receiver knows which.
 pub(super) struct Change {
-    pub(super) channel: ChannelKey,
-    pub(super) wanted: bool,
     /// Told once Redis has confirmed the change, or will get it with the next connection.
     pub(super) done: oneshot::Sender<()>,
 }
@@ -93,13 +91,14 @@ impl Link {
 
     /// Serves the connection, and each one after it, until the task is aborted.
     pub(super) async fn run(mut self, mut connection: Connection) {
+        self.set_connected(true);
         loop {
             let Err(error) = self.serve(connection).await;
-            self.connected.store(false, Ordering::Relaxed);
+            self.set_connected(false);
             tracing::warn!(address = self.address, %error, "lost the bus");
             self.discard_outgoing();
             connection = self.reconnect().await;
-            self.connected.store(true, Ordering::Relaxed);
+            self.set_connected(true);
             self.receiver.missed();
             tracing::info!(address = self.address, "the bus is back");
         }
@@ -122,6 +121,8 @@ impl Link {
                 }
                 _ = ping.tick() => {
                     redis::cmd("PING").exec_async(&mut connection.redis).await?;
+                    // Of those who told nobody, because they did not wait for room.
+                    self.settle_changed(&mut connection.redis).await?;
                     // Only a connection that has lasted starts the next wait over: one that Redis closes at once,
                     // again and again, must not be made anew twenty times a second.
                     self.back_off = BACK_OFF.0;
@@ -148,8 +149,7 @@ impl Link {
     }
 
     async fn change(&mut self, redis: &mut MultiplexedConnection, changes: &mut Vec<Change>) -> RedisResult<()> {
-        let names = changes.iter().map(|change| self.receiver.want(&change.channel, change.wanted)).collect();
-        let settled = self.settle(redis, names).await;
+        let settled = self.settle_changed(redis).await;
         // When that failed the connection is lost, and the next one begins with what is wanted.
         for change in changes.drain(..) {
             let _ = change.done.send(());
@@ -157,10 +157,13 @@ impl Link {
         settled
     }
 
+    async fn settle_changed(&mut self, redis: &mut MultiplexedConnection) -> RedisResult<()> {
+        let names = self.receiver.take_changed().into_iter().collect();
+        self.settle(redis, names).await
+    }
+
     /// Brings the subscriptions of some Redis channels to what is wanted, and returns when Redis has confirmed it.
     async fn settle(&mut self, redis: &mut MultiplexedConnection, mut names: Vec<String>) -> RedisResult<()> {
-        names.sort_unstable();
-        names.dedup();
         names.retain(|name| self.receiver.wants(name) != self.confirmed.contains(name));
         let (begin, end): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| self.receiver.wants(name));
         for names in begin.chunks(BATCH) {
@@ -204,11 +207,17 @@ impl Link {
             tokio::select! {
                 dialled = &mut dialling => return dialled,
                 Some(change) = self.changes.recv() => {
-                    self.receiver.want(&change.channel, change.wanted);
+                    // The next connection begins with what is wanted by then.
+                    self.receiver.take_changed();
                     let _ = change.done.send(());
                 }
             }
         }
+    }
+
+    fn set_connected(&self, connected: bool) {
+        self.connected.store(connected, Ordering::Relaxed);
+        metrics::gauge!("switchboard_bus_connected").set(if connected { 1.0 } else { 0.0 });
     }
 
     fn discard_outgoing(&mut self) {

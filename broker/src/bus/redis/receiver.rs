@@ -3,7 +3,7 @@
 //! It runs inside the connection's own task, so it must not wait. It holds the subscriptions that are wanted, which
 //! outlive any one connection; it does not bring them to Redis.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -24,13 +24,20 @@ pub(super) fn redis_channel(channel: &ChannelKey) -> String {
 pub(super) struct Receiver {
     node: NodeId,
     inlet: Inlet,
-    wanted: Mutex<HashMap<String, ChannelKey>>,
+    subscriptions: Mutex<Subscriptions>,
+}
+
+#[derive(Default)]
+struct Subscriptions {
+    wanted: HashMap<String, ChannelKey>,
+    /// What was asked for, or given up, and is not yet on its way to Redis.
+    changed: HashSet<String>,
 }
 
 impl Receiver {
     /// Starts with no subscription.
     pub(super) fn new(node: NodeId, inlet: Inlet) -> Self {
-        Self { node, inlet, wanted: Mutex::default() }
+        Self { node, inlet, subscriptions: Mutex::default() }
     }
 
     /// Puts the sender's mark on a message.
@@ -38,25 +45,33 @@ impl Receiver {
         [&self.node, message].concat()
     }
 
-    /// Notes what is wanted from now on, and gives back the name of the Redis channel.
-    pub(super) fn want(&self, channel: &ChannelKey, wanted: bool) -> String {
+    /// Notes what is wanted from now on.
+    pub(super) fn want(&self, channel: &ChannelKey, wanted: bool) {
         let name = redis_channel(channel);
+        let mut subscriptions = self.subscriptions();
         if wanted {
-            self.wanted().insert(name.clone(), channel.clone());
+            subscriptions.wanted.insert(name.clone(), channel.clone());
         } else {
-            self.wanted().remove(&name);
+            subscriptions.wanted.remove(&name);
         }
-        name
+        subscriptions.changed.insert(name);
     }
 
     /// Whether a Redis channel is wanted.
     pub(super) fn wants(&self, name: &str) -> bool {
-        self.wanted().contains_key(name)
+        self.subscriptions().wanted.contains_key(name)
     }
 
-    /// All Redis channels that are wanted.
+    /// The Redis channels of which something else is wanted since the last call.
+    pub(super) fn take_changed(&self) -> HashSet<String> {
+        std::mem::take(&mut self.subscriptions().changed)
+    }
+
+    /// All Redis channels that are wanted, which makes up for all changes.
     pub(super) fn all_wanted(&self) -> Vec<String> {
-        self.wanted().keys().cloned().collect()
+        let mut subscriptions = self.subscriptions();
+        subscriptions.changed.clear();
+        subscriptions.wanted.keys().cloned().collect()
     }
 
     /// Something may have been missed.
@@ -77,11 +92,11 @@ impl Receiver {
             return;
         }
         let Ok(name) = str::from_utf8(&name) else { return };
-        let Some(channel) = self.wanted().get(name).cloned() else { return };
+        let Some(channel) = self.subscriptions().wanted.get(name).cloned() else { return };
         self.inlet.message(channel, Bytes::from(message).slice(size_of::<NodeId>()..));
     }
 
-    fn wanted(&self) -> MutexGuard<'_, HashMap<String, ChannelKey>> {
-        self.wanted.lock().expect("nothing panics while it holds this lock")
+    fn subscriptions(&self) -> MutexGuard<'_, Subscriptions> {
+        self.subscriptions.lock().expect("nothing panics while it holds this lock")
     }
 }

@@ -12,6 +12,7 @@ use redis::{Pipeline, RedisResult, Script};
 use tokio::sync::{RwLock, RwLockReadGuard};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use super::reach::Reach;
 use super::{millis, names, script};
 use crate::model::{ChannelKey, SessionId, User};
 
@@ -32,17 +33,19 @@ impl Held {
         self.channels().entry(channel.clone()).or_default().insert(session, user.clone());
     }
 
-    /// Forgets a session. No renewal runs until the guard is dropped.
-    pub(super) async fn remove(&self, channel: &ChannelKey, session: SessionId) -> RwLockReadGuard<'_, ()> {
-        {
-            let mut channels = self.channels();
-            if let Some(sessions) = channels.get_mut(channel) {
-                sessions.remove(&session);
-                if sessions.is_empty() {
-                    channels.remove(channel);
-                }
+    /// Forgets a session. A renewal that is under way may still hold it; see [`Held::between_renewals`].
+    pub(super) fn remove(&self, channel: &ChannelKey, session: SessionId) {
+        let mut channels = self.channels();
+        if let Some(sessions) = channels.get_mut(channel) {
+            sessions.remove(&session);
+            if sessions.is_empty() {
+                channels.remove(channel);
             }
         }
+    }
+
+    /// No renewal runs until the guard is dropped.
+    pub(super) async fn between_renewals(&self) -> RwLockReadGuard<'_, ()> {
         self.gate.read().await
     }
 
@@ -77,14 +80,19 @@ impl Held {
     }
 }
 
-/// Renews everything three times within a lease, until the task is aborted.
-pub(super) async fn renew(held: Arc<Held>, mut redis: ConnectionManager, lease: Duration) {
+/// Renews everything three times within a lease, and when Redis is back, until the task is aborted.
+pub(super) async fn renew(held: Arc<Held>, reach: Arc<Reach>, mut redis: ConnectionManager, lease: Duration) {
     let script = script!("renew.lua");
     let mut turn = interval_at(Instant::now() + lease / 3, lease / 3);
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        turn.tick().await;
-        if let Err(error) = renew_once(&held, &mut redis, &script, lease).await {
+        tokio::select! {
+            _ = turn.tick() => {}
+            () = reach.lost() => reach.until_back(&mut redis).await,
+        }
+        if let Err(error) = renew_once(&held, &mut redis, &script, lease).await
+            && !reach.failed(&error)
+        {
             tracing::warn!(%error, "failed to renew presence");
         }
     }
