@@ -89,22 +89,33 @@ struct Shared {
     /// Begins every text of this journal and no other's.
     name: String,
     record: Mutex<Record>,
-    stopping: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
+}
+
+/// What publishers are to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Speak,
+    /// Say nothing new for now.
+    Rest,
+    /// End when everything is answered.
+    End,
 }
 
 #[derive(Debug, Default)]
 struct Record {
     /// What was said, by its id, which is its text as well.
     sent: BTreeMap<String, Sent>,
-    /// What each reader heard, in the order in which it did.
-    heard: Vec<Vec<Said>>,
+    /// What each reader heard, and when, in the order in which it did.
+    heard: Vec<Vec<(Said, Instant)>>,
     epoch: Option<String>,
-    /// How many messages were acked.
     acked: u64,
+    refused: u64,
     /// The highest number that was acked.
     acked_up_to: u64,
     slowest_answer: Duration,
-    retries: u64,
+    /// For each publisher, the errors that said to try again.
+    retries: Vec<u64>,
     publisher_connections: u64,
     reader_connections: u64,
     recovered: u64,
@@ -121,6 +132,7 @@ enum Sent {
         message: String,
         seq: u64,
         duplicate: bool,
+        at: Instant,
     },
     /// For good, with this error code.
     Refused(u64),
@@ -133,14 +145,17 @@ impl Journal {
             channel: channel.clone(),
             name: format!("{}-{}", channel.name, unique()),
             record: Mutex::default(),
-            stopping: watch::channel(false).0,
+            phase: watch::channel(Phase::Speak).0,
         };
         Self { shared: Arc::new(shared), publishers: JoinSet::new(), readers: JoinSet::new() }
     }
 
     /// Adds someone who speaks until [`Journal::verify`]. Publishers begin at different doors.
     pub fn publisher(&mut self, member: &Member, doors: &Doors, pace: Pace) {
-        let number = self.publishers.len();
+        let mut record = self.shared.record();
+        let number = record.retries.len();
+        record.retries.push(0);
+        drop(record);
         let publisher = Publisher::new(Arc::clone(&self.shared), number, member, doors, pace);
         self.publishers.spawn(publisher.run());
     }
@@ -167,29 +182,55 @@ impl Journal {
 
     /// How many errors said to try again.
     pub fn retries(&self) -> u64 {
-        self.shared.record().retries
+        self.shared.record().retries.iter().sum()
     }
 
     /// Waits until so many more messages were acked.
     ///
     /// # Panics
-    /// When no ack comes for as long as the publishers may wait for one, or the publishers failed.
+    /// When no ack comes for as long as the publishers may wait for one.
     pub async fn acks(&self, more: u64) {
         let mut seen = self.acked();
         let wanted = seen + more;
         while seen < wanted {
-            let progress = async {
-                while self.acked() == seen {
-                    tokio::time::sleep(LOOK_EVERY).await;
-                }
-            };
-            let moved = timeout(LAST_ANSWERS, progress).await;
-            assert!(
-                moved.is_ok(),
-                "{seen} messages of {wanted} were acked, and then no more; {:?}",
-                self.shared.record()
-            );
+            let name = &self.shared.name;
+            let what = || format!("{name}: {seen} messages of {wanted} were acked, and then no more");
+            self.until(what, |record| record.acked > seen).await;
             seen = self.acked();
+        }
+    }
+
+    /// Waits until every publisher was told to try again, hence has had each answer that was on its way before. It holds
+    /// for publishers with one message in flight.
+    ///
+    /// # Panics
+    /// When one of them hears nothing for as long as it may wait for an answer.
+    pub async fn refusals(&self) {
+        let before = self.shared.record().retries.clone();
+        let refused = |record: &Record| record.retries.iter().zip(&before).all(|(now, before)| now > before);
+        self.until(|| "not every publisher was told to try again".to_owned(), refused).await;
+    }
+
+    /// Has the publishers say nothing new until [`Journal::go_on`], and waits for their answers.
+    ///
+    /// # Panics
+    /// When they wait in vain.
+    pub async fn rest(&self) {
+        self.shared.phase.send_replace(Phase::Rest);
+        let answered = |record: &Record| record.acked + record.refused == record.sent.len() as u64;
+        self.until(|| "not everything was answered".to_owned(), answered).await;
+    }
+
+    /// Has the publishers speak again.
+    pub fn go_on(&self) {
+        self.shared.phase.send_replace(Phase::Speak);
+    }
+
+    async fn until(&self, what: impl Fn() -> String, holds: impl Fn(&Record) -> bool) {
+        let begun = Instant::now();
+        while !holds(&self.shared.record()) {
+            assert!(begun.elapsed() < LAST_ANSWERS, "{}", what());
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
@@ -203,14 +244,10 @@ impl Journal {
         self.heard_up_to(up_to, healed).await
     }
 
-    /// As [`Journal::caught_up`], for a number of the test's choice.
-    ///
-    /// # Panics
-    /// When it took longer than [`HEALS_WITHIN`].
-    pub async fn heard_up_to(&self, seq: u64, healed: Instant) -> Duration {
+    async fn heard_up_to(&self, seq: u64, healed: Instant) -> Duration {
         let places = || -> Vec<u64> {
             let record = self.shared.record();
-            record.heard.iter().map(|heard| heard.last().map_or(0, |said| said.seq)).collect()
+            record.heard.iter().map(|heard| heard.last().map_or(0, |(said, _)| said.seq)).collect()
         };
         while places().iter().any(|place| *place < seq) {
             let broken = &self.shared.record().broken.clone();
@@ -224,7 +261,7 @@ impl Journal {
 
     /// Has the publishers say nothing new. They still wait for their answers.
     pub fn stop(&self) {
-        self.shared.stopping.send_replace(true);
+        self.shared.phase.send_replace(Phase::End);
     }
 
     /// Has the publishers say nothing new, waits for their answers, and holds what was acked and what was heard against
@@ -235,7 +272,6 @@ impl Journal {
     /// When any of that is not so.
     pub async fn verify(mut self, member: &Member) -> Figures {
         self.stop();
-        let publishers = self.publishers.len() as u64;
         let last_answers = async {
             while let Some(ended) = self.publishers.join_next().await {
                 ended.expect("a publisher does not fail");
@@ -251,7 +287,7 @@ impl Journal {
         self.heard_up_to(stored.len() as u64, Instant::now()).await;
         self.readers.shutdown().await;
         let record = std::mem::take(&mut *self.shared.record());
-        let figures = figures::check(&self.shared.name, &record, &stored, caught_up, publishers);
+        let figures = figures::check(&self.shared.name, &record, &stored, caught_up);
         figures.unwrap_or_else(|broken| panic!("{}:\n{}", self.shared.name, broken.join("\n")))
     }
 }
@@ -261,8 +297,8 @@ impl Shared {
         locked(&self.record)
     }
 
-    fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
+    fn phase(&self) -> Phase {
+        *self.phase.borrow()
     }
 }
 

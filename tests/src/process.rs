@@ -199,17 +199,6 @@ impl Broker {
         self.admin_address
     }
 
-    /// How much memory it has in use, in bytes.
-    ///
-    /// # Panics
-    /// When it has ended, or the system does not tell.
-    pub fn resident(&self) -> u64 {
-        let pid = self.child.id().expect("the broker is running");
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the system tells of a process");
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-        kib.and_then(|kib| kib.parse::<u64>().ok()).expect("a size in kB") * 1024
-    }
-
     /// The number of the process.
     ///
     /// # Panics

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{Record, Said, Sent};
 
 /// How many differences of a kind are named.
@@ -36,6 +38,8 @@ pub struct Figures {
     pub filled: u64,
     /// The longest time from sending to an ack or an error.
     pub slowest_answer: Duration,
+    /// The longest time from an ack to the moment when a reader heard the message.
+    pub slowest_delivery: Duration,
     /// How long after the last answer every reader had heard the whole history.
     pub caught_up: Duration,
 }
@@ -46,7 +50,7 @@ impl fmt::Display for Figures {
             f,
             "{} invoked, {} acked ({} as duplicates), {} refused, {} unknown; {} stored; {} errors to retry; \
              {} reconnects of publishers, {} of readers ({} resumed, {} filled over HTTP); \
-             slowest answer {:?}; live equalled history after {:?}",
+             slowest answer {:?}, slowest delivery {:?}; live equalled history after {:?}",
             self.invoked,
             self.acked,
             self.duplicates,
@@ -59,19 +63,14 @@ impl fmt::Display for Figures {
             self.recovered,
             self.filled,
             self.slowest_answer,
+            self.slowest_delivery,
             self.caught_up,
         )
     }
 }
 
 /// The figures, or the rules that do not hold.
-pub(super) fn check(
-    name: &str,
-    record: &Record,
-    stored: &[Said],
-    caught_up: Duration,
-    publishers: u64,
-) -> Result<Figures, Vec<String>> {
+pub(super) fn check(name: &str, record: &Record, stored: &[Said], caught_up: Duration) -> Result<Figures, Vec<String>> {
     let mut broken: Vec<String> = record.broken.iter().take(NAMED).cloned().collect();
     let mut break_rule = |differences: Vec<String>| broken.extend(differences.into_iter().take(NAMED));
     break_rule(numbering(stored));
@@ -91,12 +90,13 @@ pub(super) fn check(
         refused: count(|sent| matches!(sent, Sent::Refused(_))),
         unknown: count(|sent| matches!(sent, Sent::Unknown)),
         stored: stored.len() as u64,
-        retries: record.retries,
-        publisher_reconnects: record.publisher_connections.saturating_sub(publishers),
+        retries: record.retries.iter().sum(),
+        publisher_reconnects: record.publisher_connections.saturating_sub(record.retries.len() as u64),
         reader_reconnects: record.reader_connections.saturating_sub(record.heard.len() as u64),
         recovered: record.recovered,
         filled: record.filled,
         slowest_answer: record.slowest_answer,
+        slowest_delivery: slowest_delivery(record),
         caught_up,
     })
 }
@@ -142,15 +142,25 @@ fn acked_is_stored(record: &Record, stored: &[Said]) -> Vec<String> {
         .collect()
 }
 
-fn heard_is_stored(reader: usize, heard: &[Said], stored: &[Said]) -> Vec<String> {
+fn heard_is_stored(reader: usize, heard: &[(Said, Instant)], stored: &[Said]) -> Vec<String> {
     let mut differences: Vec<String> = heard
         .iter()
         .zip(stored)
-        .filter(|(heard, stored)| heard != stored)
-        .map(|(heard, stored)| format!("reader {reader} heard {heard:?} where history has {stored:?}"))
+        .filter(|((heard, _), stored)| heard != *stored)
+        .map(|((heard, _), stored)| format!("reader {reader} heard {heard:?} where history has {stored:?}"))
         .collect();
     if heard.len() != stored.len() {
         differences.push(format!("reader {reader} heard {} messages of {}", heard.len(), stored.len()));
     }
     differences
+}
+
+/// Often below zero, which counts as zero: a message may be heard before it is acked.
+fn slowest_delivery(record: &Record) -> Duration {
+    let heard = record.heard.iter().flatten();
+    let delays = heard.filter_map(|(said, heard)| match record.sent.get(&said.text) {
+        Some(Sent::Acked { at, .. }) => Some(heard.saturating_duration_since(*at)),
+        _ => None,
+    });
+    delays.max().unwrap_or_default()
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::line::{self, Line};
-use super::{Doors, Pace, Sent, Shared};
+use super::{Doors, Pace, Phase, Sent, Shared};
 use crate::{DEADLINE, Member, number, text};
 
 /// How long after a failed attempt to connect, or an error that says to try again, the next attempt comes.
@@ -45,7 +45,7 @@ impl Publisher {
 
     /// Speaks until the journal is stopping and everything said is answered.
     pub(super) async fn run(mut self) {
-        while !(self.shared.is_stopping() && self.waiting.is_empty()) {
+        while !(self.shared.phase() == Phase::End && self.waiting.is_empty()) {
             match timeout(DEADLINE, self.connect()).await.ok().flatten() {
                 Some(line) => {
                     self.shared.record().publisher_connections += 1;
@@ -77,14 +77,22 @@ impl Publisher {
             waiting.sent = Instant::now();
             line.send(&frame(&self.shared, &waiting.id)).await?;
         }
+        let mut phase = self.shared.phase.subscribe();
         loop {
-            while self.waiting.len() < self.pace.in_flight && !self.shared.is_stopping() {
+            while self.waiting.len() < self.pace.in_flight && self.shared.phase() == Phase::Speak {
                 self.say(&mut line).await?;
             }
-            if self.waiting.is_empty() {
+            if self.waiting.is_empty() && self.shared.phase() == Phase::End {
                 return None;
             }
-            let text = timeout(SILENCE, line.next()).await.ok()??;
+            let text = tokio::select! {
+                heard = timeout(SILENCE, line.next()) => match heard {
+                    Ok(text) => text?,
+                    Err(_) if self.waiting.is_empty() => continue,
+                    Err(_) => return None,
+                },
+                _ = phase.changed() => continue,
+            };
             if !text.starts_with(OTHERS) {
                 self.hear(&mut line, &line::json(&text)).await?;
             }
@@ -123,10 +131,11 @@ impl Publisher {
         let mut record = self.shared.record();
         record.slowest_answer = record.slowest_answer.max(waiting.sent.elapsed());
         if answer["retryable"] == true {
-            record.retries += 1;
+            record.retries[self.number] += 1;
             return None;
         }
         if answer["type"] == "error" {
+            record.refused += 1;
             return Some(Sent::Refused(number(answer, "code")));
         }
         let seq = number(answer, "seq");
@@ -134,7 +143,7 @@ impl Publisher {
         record.acked += 1;
         record.acked_up_to = record.acked_up_to.max(seq);
         let message = text(answer, "message_id").to_owned();
-        Some(Sent::Acked { message, seq, duplicate: answer["duplicate"] == true })
+        Some(Sent::Acked { message, seq, duplicate: answer["duplicate"] == true, at: Instant::now() })
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::history::page_after;
 use super::line::{self, Line};
@@ -119,6 +119,6 @@ impl Reader {
             record.broke(format!("reader {reader}: heard {} right after {place}", said.seq));
         }
         self.place = said.seq;
-        record.heard[self.number].push(said);
+        record.heard[self.number].push((said, Instant::now()));
     }
 }

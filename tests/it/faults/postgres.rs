@@ -1,0 +1,137 @@
+//! Postgres dies, drops its clients, or falls silent: nothing is acked that is not stored, and nobody waits for long.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::json;
+use switchboard_tests::journal::{Doors, Journal, Pace};
+use switchboard_tests::{Member, Socket, Tenant, mib, rounds};
+use tokio::time::{Instant, sleep};
+
+use super::gate::Gate;
+use super::{Scene, acks};
+
+/// How many messages each of the tenants has under way at once, over both nodes.
+const PUBLISHERS: usize = 4;
+
+/// Within this time a frame that cannot be stored is refused.
+const REFUSED_WITHIN: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn postgres_stopped_and_backends_ended_lose_nothing_and_mix_nothing() {
+    let mut scene = Scene::start().await;
+    let (acme, apex) = (scene.a.tenant("acme").await, scene.a.tenant("apex").await);
+    let gate = Gate::build(&scene.postgres, &[&acme, &apex]).await;
+    let (of_acme, acme_reads) = tenant_under_load(&scene, &acme).await;
+    let (of_apex, apex_reads) = tenant_under_load(&scene, &apex).await;
+    let journals = [of_acme, of_apex];
+    acks(&journals, 20).await;
+
+    let mut gate = Some(gate);
+    for round in 1..=rounds(2) {
+        // In the middle of transactions: everything is written and nothing committed.
+        let open = gate.take().expect("built anew after each stop");
+        open.close().await;
+        open.holds(2).await;
+        let ended = scene.postgres.terminate_backends().await;
+        open.open().await;
+        acks(&journals, 20).await;
+        drop(open);
+
+        scene.postgres.stop_immediately().await;
+        join_all(journals.iter().map(Journal::refusals)).await;
+        let acked: Vec<u64> = journals.iter().map(Journal::acked).collect();
+        join_all(journals.iter().map(Journal::refusals)).await;
+        assert_eq!(journals.iter().map(Journal::acked).collect::<Vec<_>>(), acked, "nothing is acked without a store");
+        scene.postgres.start_again().await;
+        let healed = Instant::now();
+        acks(&journals, 1).await;
+        let back = healed.elapsed();
+        let mut caught_up = Duration::ZERO;
+        for journal in &journals {
+            caught_up = caught_up.max(journal.caught_up(healed).await);
+        }
+        println!(
+            "round {round}: {ended} connections ended while commits were held; after a stop and a start acks again \
+             after {back:?}, live equal to history after {caught_up:?}"
+        );
+        gate = Some(Gate::again(&scene.postgres).await);
+    }
+    for (journal, witness) in journals.into_iter().zip([acme_reads, apex_reads]) {
+        println!("{}", journal.verify(&witness).await);
+    }
+}
+
+/// A tenant with a channel in which members at both nodes speak and listen.
+async fn tenant_under_load(scene: &Scene, tenant: &Tenant) -> (Journal, Member) {
+    let (alice, bob) = (tenant.member("alice").await, tenant.member("bob").await);
+    let lobby = tenant.channel("lobby", &[&alice, &bob]).await;
+    let mut journal = Journal::of(&lobby);
+    let doors = Doors::new([scene.a.door(), scene.b.door()]);
+    for member in [&alice, &bob] {
+        journal.reader(member, &doors);
+        for _ in 0..PUBLISHERS / 2 {
+            journal.publisher(member, &doors, Pace::STEADY);
+        }
+    }
+    (journal, bob)
+}
+
+#[tokio::test]
+async fn a_postgres_that_falls_silent_is_waited_for_within_bounds() {
+    const SILENT: Duration = Duration::from_secs(20);
+    const MORE_MEMORY: u64 = 64 << 20;
+
+    let scene = Scene::start().await;
+    let people = scene.people().await;
+    let (alice, bob) = (people.acme.member("carol").await, people.acme.member("dave").await);
+    let hall = people.acme.channel("hall", &[&alice, &bob]).await;
+    let (mut a, mut b) = (alice.join(&hall).await, bob.join(&hall).await);
+    let journal = scene.load(&people, 10, Pace::FULL);
+    journal.acks(500).await;
+
+    let node = scene.a.broker();
+    let before = node.memory();
+    let (mut peak, mut slowest) = (before, Duration::ZERO);
+    scene.postgres.freeze();
+    let frozen = Instant::now();
+    let mut ephemeral = 0;
+    while frozen.elapsed() < SILENT {
+        slowest = slowest.max(types_to(&mut a, &mut b).await);
+        ephemeral += 1;
+        peak = peak.max(node.memory());
+        sleep(Duration::from_millis(100)).await;
+    }
+    let refused = journal.retries();
+    scene.postgres.thaw();
+    let healed = Instant::now();
+    journal.acks(1).await;
+    let back = healed.elapsed();
+    journal.acks(200).await;
+    let caught_up = journal.caught_up(Instant::now()).await;
+    let after = node.memory();
+    let figures = journal.verify(&people.bob).await;
+
+    println!(
+        "Postgres silent for {SILENT:?}: {refused} frames refused, the slowest answer {:?}",
+        figures.slowest_answer
+    );
+    println!("meanwhile {ephemeral} times typing and ping, the slowest {slowest:?}");
+    println!("memory of the broker: {} before, {} at most, {} after", mib(before), mib(peak), mib(after));
+    println!("acks again {back:?} after its return, live equal to history {caught_up:?} later");
+    println!("{figures}");
+    assert!(refused > 0, "nothing was said while it was silent");
+    assert!(figures.slowest_answer <= REFUSED_WITHIN, "an answer took {:?}", figures.slowest_answer);
+    assert!(slowest < Duration::from_secs(1), "what needs no store took {slowest:?}");
+    assert!(peak < before + MORE_MEMORY, "{} more", mib(peak - before));
+}
+
+/// One types, the other sees it and asks whether anyone is there; says how long that took.
+async fn types_to(one: &mut Socket, other: &mut Socket) -> Duration {
+    let begun = Instant::now();
+    one.send_json(json!({"type": "typing", "is_typing": true})).await;
+    other.next_of("typing").await;
+    other.send_json(json!({"type": "ping"})).await;
+    other.next_of("pong").await;
+    begun.elapsed()
+}
