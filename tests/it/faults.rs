@@ -1,8 +1,11 @@
 //! What was promised holds when something goes wrong: what a failure costs, whom, and for how long.
 //!
-//! Nodes, Redis and Postgres are killed, silenced and cut off. Each such test has servers of its own, brokers as real processes, and faults as they occur: signals, cut and silent
-//! connections, ended backends. `tests/run --long` does each fault ten times as often.
+//! Nodes, Redis and Postgres are killed, silenced and cut off; disks are full, readers stop reading. Brokers are real
+//! processes, with servers of their own where a fault would reach others, and faults are as they occur: signals, cut and
+//! silent connections, ended backends. `tests/run --long` does each fault ten times as often.
 
+mod disk;
+mod drain;
 mod gate;
 mod nodes;
 mod partition;

@@ -70,8 +70,14 @@ impl App {
     }
 
     /// Kills the broker without a word and starts another on the same store. Its address is a new one.
-    pub async fn crash(mut self) -> Self {
+    pub async fn crash(self) -> Self {
+        self.crash_and(|| {}).await
+    }
+
+    /// As [`App::crash`], with something that happens while no broker runs.
+    pub async fn crash_and(mut self, meanwhile: impl FnOnce()) -> Self {
         self.kill().await;
+        meanwhile();
         self.start_again().await;
         self
     }

@@ -6,6 +6,7 @@
 
 mod app;
 mod compiled;
+mod disk;
 mod figures;
 pub mod journal;
 mod log;
@@ -21,6 +22,7 @@ pub mod tokens;
 use std::time::Duration;
 
 pub use app::{App, Cluster};
+pub use disk::SmallDisk;
 pub use figures::{Latencies, mib};
 pub use people::{Answer, Channel, Door, Member, Tenant};
 pub use process::{Broker, Exit, Settings, Signal};

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
@@ -17,6 +17,9 @@ use tokio::time::timeout;
 use crate::log::Log;
 use crate::tokens::SECRET;
 use crate::{Folder, PROCESS_DEADLINE};
+
+/// The variable that says where the data folder is.
+const DATA: &str = "SWITCHBOARD_DATA_DIR";
 
 /// How the program is started. A clone starts it on the same folder and the same services.
 #[derive(Debug, Clone)]
@@ -56,9 +59,15 @@ impl Settings {
         &self.folder
     }
 
+    /// With its data folder elsewhere.
+    pub fn at(self, data: &Path) -> Self {
+        self.with(DATA, data.to_str().expect("a path of the tests is UTF-8"))
+    }
+
     /// The data folder; it is not there before the first start.
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        let elsewhere = self.variables.iter().find(|(name, _)| name == DATA);
+        elsewhere.map_or_else(|| self.folder.path().join("data"), |(_, path)| path.into())
     }
 
     /// Runs a command to its end.
@@ -93,7 +102,7 @@ impl Settings {
             .args(arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("SWITCHBOARD_DATA_DIR", self.data())
+            .env(DATA, self.data())
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(self.folder.path())
             .stdin(Stdio::piped())

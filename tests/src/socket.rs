@@ -204,6 +204,23 @@ impl Socket {
         }
     }
 
+    /// The oldest frame that was not asked for yet. `Err`: there is none, and the broker has closed the socket.
+    ///
+    /// # Panics
+    /// When neither comes within [`DEADLINE`].
+    pub async fn next_or_closed(&mut self) -> Result<Value, Closed> {
+        loop {
+            if let Some(frame) = self.unread.pop_front() {
+                return Ok(frame);
+            }
+            match timeout(DEADLINE, self.receive()).await {
+                Ok(true) => {}
+                Ok(false) => return Err(self.closed.clone().expect("a socket that receives no more is closed")),
+                Err(_) => self.fail("the broker neither says anything nor closes"),
+            }
+        }
+    }
+
     /// Makes sure that no unasked-for frame of a type has come, after everything that the broker sent before it answered
     /// a `ping` frame of this socket.
     ///
