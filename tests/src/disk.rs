@@ -1,7 +1,7 @@
 //! A disk that a test may fill: a small file system in memory.
 //!
 //! A process of its own mounts it and takes it away again when its standard input closes, which it does however the test
-//! ends. Where the test is not root's, that process has a namespace of its own, and what it sees is reached through it.
+//! ends. Where the tests are not root's, that process has a namespace of its own, and programs have to be started there.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -24,9 +24,10 @@ umount --lazy "$2"
 #[derive(Debug)]
 pub struct SmallDisk {
     keeper: Child,
+    is_roots: bool,
     path: PathBuf,
     // The folder goes last: it cannot be removed while something is mounted there.
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl SmallDisk {
@@ -36,9 +37,9 @@ impl SmallDisk {
     /// When the system does not let us mount one.
     pub fn mount(mebibytes: u32) -> Self {
         let folder = Folder::create();
-        let is_root = fs::metadata("/proc/self").expect("a process has a place in /proc").uid() == 0;
-        let mut command = if is_root { Command::new("sh") } else { Command::new("unshare") };
-        if !is_root {
+        let is_roots = fs::metadata("/proc/self").expect("a process has a place in /proc").uid() == 0;
+        let mut command = if is_roots { Command::new("sh") } else { Command::new("unshare") };
+        if !is_roots {
             command.args(["--user", "--map-root-user", "--mount", "sh"]);
         }
         let mut keeper = command
@@ -56,18 +57,32 @@ impl SmallDisk {
             "mounted",
             "this test needs the right to mount a file system: root's, or user namespaces"
         );
-        let path = if is_root {
+        let path = if is_roots {
             folder.path().to_owned()
         } else {
             let seen_by_the_keeper = Path::new("/proc").join(keeper.id().to_string()).join("root");
             seen_by_the_keeper.join(folder.path().strip_prefix("/").expect("a temporary folder has an absolute path"))
         };
-        Self { keeper, path, _folder: folder }
+        Self { keeper, is_roots, path, folder }
     }
 
-    /// Where it is.
+    /// Where this process finds it.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where those find it who came in by the [`SmallDisk::entrance`].
+    pub(crate) fn path_inside(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The command that starts the program behind it where the disk is to be seen.
+    pub(crate) fn entrance(&self) -> Vec<String> {
+        if self.is_roots {
+            return Vec::new();
+        }
+        let keeper = self.keeper.id().to_string();
+        ["nsenter", "--target", &keeper, "--user", "--mount", "--preserve-credentials"].map(str::to_owned).to_vec()
     }
 
     /// Takes all room that is left; returns how many bytes that was.

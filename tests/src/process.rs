@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::log::Log;
 use crate::tokens::SECRET;
-use crate::{Folder, PROCESS_DEADLINE};
+use crate::{Folder, PROCESS_DEADLINE, SmallDisk};
 
 /// The variable that says where the data folder is.
 const DATA: &str = "SWITCHBOARD_DATA_DIR";
@@ -26,12 +26,16 @@ const DATA: &str = "SWITCHBOARD_DATA_DIR";
 pub struct Settings {
     folder: Arc<Folder>,
     variables: Vec<(String, String)>,
+    /// What comes before the program on the command line, to start it where it sees its disk.
+    entrance: Vec<String>,
+    /// The data folder as the test sees it, when it is not below `folder`.
+    disk: Option<PathBuf>,
 }
 
 impl Settings {
     /// An empty data folder and nothing else: what someone has who starts the program for the first time.
     pub fn bare() -> Self {
-        Self { folder: Arc::new(Folder::create()), variables: Vec::new() }
+        Self { folder: Arc::new(Folder::create()), variables: Vec::new(), entrance: Vec::new(), disk: None }
     }
 
     /// An empty data folder and the secret that [`crate::tokens`] signs with.
@@ -59,15 +63,17 @@ impl Settings {
         &self.folder
     }
 
-    /// With its data folder elsewhere.
-    pub fn at(self, data: &Path) -> Self {
+    /// With its data folder on a disk of the test's own.
+    pub fn on(mut self, disk: &SmallDisk) -> Self {
+        self.entrance = disk.entrance();
+        self.disk = Some(disk.path().join("data"));
+        let data = disk.path_inside().join("data");
         self.with(DATA, data.to_str().expect("a path of the tests is UTF-8"))
     }
 
     /// The data folder; it is not there before the first start.
     pub fn data(&self) -> PathBuf {
-        let elsewhere = self.variables.iter().find(|(name, _)| name == DATA);
-        elsewhere.map_or_else(|| self.folder.path().join("data"), |(_, path)| path.into())
+        self.disk.clone().unwrap_or_else(|| self.folder.path().join("data"))
     }
 
     /// Runs a command to its end.
@@ -98,7 +104,10 @@ impl Settings {
 
     fn spawn(&self, arguments: &[impl AsRef<OsStr>]) -> Child {
         let program = program();
-        Command::new(&program)
+        let mut line = self.entrance.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let first = line.next().expect("there is at least the program");
+        Command::new(first)
+            .args(line)
             .args(arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
 use super::{bound_to_us, ended, free_address, send, signal};
-use crate::{DEADLINE, Folder, eventually};
+use crate::{DEADLINE, Folder, SmallDisk, eventually};
 
 /// Where Debian puts the programs of the server, a folder a version; it keeps them out of PATH.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -22,6 +22,8 @@ const VERSIONS: &str = "/usr/lib/postgresql";
 #[derive(Debug)]
 pub struct PrivatePostgres {
     address: SocketAddr,
+    /// Where the tables are.
+    data: PathBuf,
     // After the process, which uses it: `drop` ends that first.
     folder: Folder,
     process: Child,
@@ -33,10 +35,30 @@ impl PrivatePostgres {
     /// # Panics
     /// When Postgres is not installed or does not answer.
     pub async fn start() -> Self {
-        let (address, folder) = (free_address(), Folder::create());
-        make(&folder);
-        let process = spawn(address, &folder);
-        let postgres = Self { address, folder, process };
+        let folder = Folder::create();
+        let (data, log) = (folder.path().join("data"), folder.path().join("wal"));
+        Self::start_in(folder, data, &log).await
+    }
+
+    /// As [`PrivatePostgres::start`], with its tables on a disk that may be filled, and its log of writes elsewhere.
+    pub async fn with_tables_on(disk: &SmallDisk) -> Self {
+        let folder = Folder::create();
+        let log = folder.path().join("wal");
+        Self::start_in(folder, disk.path().join("data"), &log).await
+    }
+
+    /// As [`PrivatePostgres::start`], with its log of writes on a disk that may be filled, and its tables elsewhere.
+    pub async fn with_log_on(disk: &SmallDisk) -> Self {
+        let folder = Folder::create();
+        let data = folder.path().join("data");
+        Self::start_in(folder, data, &disk.path().join("wal")).await
+    }
+
+    async fn start_in(folder: Folder, data: PathBuf, log: &Path) -> Self {
+        let address = free_address();
+        make(&data, log);
+        let process = spawn(address, &data, folder.path());
+        let postgres = Self { address, data, folder, process };
         postgres.answers().await;
         postgres
     }
@@ -73,8 +95,31 @@ impl PrivatePostgres {
 
     /// Starts it on the same port after a [`PrivatePostgres::stop_immediately`].
     pub async fn start_again(&mut self) {
-        self.process = spawn(self.address, &self.folder);
+        self.process = spawn(self.address, &self.data, self.folder.path());
         self.answers().await;
+    }
+
+    /// Starts it again if it has ended by itself, and waits until it answers in any case. `false`: it was still there.
+    pub async fn revive(&mut self) -> bool {
+        let mut had_ended = false;
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        while self.connect().await.is_err() {
+            assert!(tokio::time::Instant::now() < deadline, "the private Postgres does not come back:\n{}", self.log());
+            if matches!(self.process.try_wait(), Ok(Some(_))) {
+                self.process = spawn(self.address, &self.data, self.folder.path());
+                had_ended = true;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        had_ended
+    }
+
+    /// What it has written to its log since its start.
+    ///
+    /// # Panics
+    /// When there is no log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).expect("the log is in its folder")
     }
 
     /// Stops all its processes without closing anything: connections are taken by the kernel, and fall silent.
@@ -142,26 +187,31 @@ impl Drop for PrivatePostgres {
     }
 }
 
-fn make(folder: &Folder) {
-    let data = folder.path().join("data");
-    if let Some(user) = user() {
-        let made = Command::new("install").args(["-d", "-o", user, "-g", user, "-m", "700"]).arg(&data).status();
-        assert!(made.expect("there is a program `install`").success());
+fn make(data: &Path, log: &Path) {
+    for folder in [data, log] {
+        if let Some(user) = user() {
+            let made = Command::new("install").args(["-d", "-o", user, "-g", user, "-m", "700"]).arg(folder).status();
+            assert!(made.expect("there is a program `install`").success());
+        }
     }
     let made = bound_to_us(&program("initdb"), "KILL", user())
-        .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"])
-        .arg(&data)
+        .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"])
+        // Segments of 1 MiB: a small disk holds some, and a test soon needs the next.
+        .args(["--wal-segsize=1", "--waldir"])
+        .arg(log)
+        .arg("--pgdata")
+        .arg(data)
         .current_dir("/")
         .output()
         .expect("setpriv and initdb are installed");
     assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
 }
 
-fn spawn(address: SocketAddr, folder: &Folder) -> Child {
-    let log = fs::File::create(folder.path().join("log")).expect("the folder is ours");
+fn spawn(address: SocketAddr, data: &Path, folder: &Path) -> Child {
+    let log = fs::File::create(folder.join("log")).expect("the folder is ours");
     bound_to_us(&program("postgres"), "QUIT", user())
         .arg("-D")
-        .arg(folder.path().join("data"))
+        .arg(data)
         .args(["-p", &address.port().to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
         .args(["-c", "fsync=off", "-c", "full_page_writes=off"])
         .current_dir("/")
