@@ -29,8 +29,8 @@ const POSITIONS_EVERY: Duration = Duration::from_millis(1_500);
 /// The same of members; with [`TICK`], thirty seconds.
 const MEMBERS_EVERY: Duration = Duration::from_millis(29_500);
 
-/// The same after a check that failed.
-const BACK_OFF: Duration = Duration::from_secs(5);
+/// The pause after a check that failed.
+const BACK_OFF: Duration = Duration::from_secs(3);
 
 /// How many channels, or seats in them, one statement asks for.
 const BATCH: usize = 500;
@@ -123,9 +123,11 @@ impl Schedule {
                     duty.check = None;
                     // A check that panicked has said so, and is due again as one that failed.
                     let answer = answer.unwrap_or_else(|panic| Err(StoreError::Failed(Box::new(panic))));
-                    let again = if answer.is_ok() { subject.pause(&self.clock) } else { BACK_OFF };
                     // Not when it became due while it was under way: what it read may be older than the cause.
-                    duty.due = duty.due.map(|begun| begun + again);
+                    duty.due = duty.due.map(|begun| match &answer {
+                        Ok(()) => begun + subject.pause(&self.clock),
+                        Err(_) => Instant::now() + BACK_OFF,
+                    });
                     duty.note(&mut self.failing, &tenant, subject, answer);
                 }
                 if at_once {
