@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use switchboard_tests::{App, Channel, Cluster, Door, Member, Socket, Tenant, number};
+use switchboard_tests::{App, Channel, Cluster, Door, Member, Socket, Tenant, number, text};
 use tokio::time::Instant;
 use tokio_postgres::{Client, NoTls};
 
@@ -249,4 +249,46 @@ async fn a_tenant_whose_tables_are_locked_holds_no_other_up() {
         cluster.a.broker().events("all channels are checked against the store again").len() == 1
     })
     .await;
+}
+
+#[tokio::test]
+async fn channels_whose_joins_stall_hold_no_other_join_up() {
+    const STALLED: i64 = 8;
+    let app = App::postgres().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    let (alice, gina) = (acme.member("alice").await, globex.member("gina").await);
+    let channels = async |member: &Member, count: i64| {
+        let mut made = Vec::new();
+        for number in 0..count {
+            let (status, answer) = member.post("/api/channels/", json!({"name": number.to_string()})).await;
+            assert_eq!(status, 201, "{answer}");
+            made.push(text(&answer, "id").to_owned());
+        }
+        made
+    };
+    let (stalling, others) = (channels(&alice, STALLED).await, channels(&gina, 2 * STALLED).await);
+    let behind = Behind::of(&app, &acme).await;
+    let mut a = alice.connect().await;
+    let mut g = gina.connect().await;
+
+    behind.change("chat_channel", "BEGIN; LOCK TABLE {t}").await;
+    for channel in &stalling {
+        a.send_json(json!({"type": "subscribe", "channel": channel})).await;
+    }
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '{t}'::regclass"
+        .replace("{t}", &format!("{}.chat_channel", behind.tenant));
+    until("the joins wait for the table", async || {
+        behind.sql.query_one(&waiting, &[]).await.expect("is SQL").get::<_, i64>(0) >= STALLED
+    })
+    .await;
+    let since = Instant::now();
+    for channel in &others {
+        g.acked(json!({"type": "subscribe", "channel": channel})).await;
+    }
+    let took = since.elapsed();
+    println!("beside {STALLED} joins that stalled, {} others took {took:?}", others.len());
+    assert!(took < Duration::from_secs(3), "no one of them waited for a stalled one to be given up: {took:?}");
+    a.expect_silence("subscribed").await;
+    behind.sql.batch_execute("ROLLBACK").await.expect("is SQL");
+    a.next_where("an answer", |frame| frame["type"] == "subscribed" || frame["type"] == "error").await;
 }
