@@ -14,6 +14,9 @@ use super::{Scene, acks};
 /// How many messages each of the tenants has under way at once, over both nodes.
 const PUBLISHERS: usize = 4;
 
+/// What needs no store is this quick on the busiest machine; waiting for a silent store would take four seconds.
+const NOT_HELD_UP: Duration = Duration::from_secs(2);
+
 /// Within this time a frame that cannot be stored is refused.
 const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -87,8 +90,8 @@ async fn a_postgres_that_falls_silent_is_waited_for_within_bounds() {
     let (alice, bob) = (people.acme.member("carol").await, people.acme.member("dave").await);
     let hall = people.acme.channel("hall", &[&alice, &bob]).await;
     let (mut a, mut b) = (alice.join(&hall).await, bob.join(&hall).await);
-    let journal = scene.load(&people, 10, Pace::FULL);
-    journal.acks(500).await;
+    let journal = scene.load(&people, 3, Pace::FULL);
+    journal.acks(200).await;
 
     let node = scene.a.broker();
     let before = node.memory();
@@ -122,7 +125,7 @@ async fn a_postgres_that_falls_silent_is_waited_for_within_bounds() {
     println!("{figures}");
     assert!(refused > 0, "nothing was said while it was silent");
     assert!(figures.slowest_answer <= REFUSED_WITHIN, "an answer took {:?}", figures.slowest_answer);
-    assert!(slowest < Duration::from_secs(1), "what needs no store took {slowest:?}");
+    assert!(slowest < NOT_HELD_UP, "what needs no store took {slowest:?}");
     assert!(peak < before + MORE_MEMORY, "{} more", mib(peak - before));
 }
 

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::line::{self, Line};
 use super::{Doors, Pace, Phase, Sent, Shared};
 use crate::{DEADLINE, Member, number, text};
 
-/// How long after a failed attempt to connect, or an error that says to try again, the next attempt comes.
+/// How long after a failed attempt to connect the next one comes.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long after an error that says to try again a message is sent again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// How long a socket may be silent while an answer is due; then it counts as dead.
 const SILENCE: Duration = Duration::from_secs(12);
@@ -29,18 +32,22 @@ pub(super) struct Publisher {
     said: u64,
     attempts: usize,
     waiting: VecDeque<Waiting>,
+    /// When the rest after the last answer is over.
+    rested: Instant,
 }
 
 /// A message without an answer.
 struct Waiting {
     id: String,
     sent: Instant,
+    /// When it is to be sent again, after an error that said so.
+    again: Option<Instant>,
 }
 
 impl Publisher {
     pub(super) fn new(shared: Arc<Shared>, number: usize, member: &Member, doors: &Doors, pace: Pace) -> Self {
         let (member, doors, waiting) = (member.clone(), doors.clone(), VecDeque::new());
-        Self { shared, number, member, doors, pace, said: 0, attempts: number, waiting }
+        Self { shared, number, member, doors, pace, said: 0, attempts: number, waiting, rested: Instant::now() }
     }
 
     /// Speaks until the journal is stopping and everything said is answered.
@@ -74,56 +81,69 @@ impl Publisher {
 
     async fn talk(&mut self, mut line: Line) -> Option<()> {
         for waiting in &mut self.waiting {
-            waiting.sent = Instant::now();
-            line.send(&frame(&self.shared, &waiting.id)).await?;
+            waiting.again = Some(Instant::now());
         }
         let mut phase = self.shared.phase.subscribe();
         loop {
-            while self.waiting.len() < self.pace.in_flight && self.shared.phase() == Phase::Speak {
-                self.say(&mut line).await?;
-            }
+            self.send_what_is_due(&mut line).await?;
             if self.waiting.is_empty() && self.shared.phase() == Phase::End {
                 return None;
             }
+            let due = self.next_due();
             let text = tokio::select! {
                 heard = timeout(SILENCE, line.next()) => match heard {
                     Ok(text) => text?,
                     Err(_) if self.waiting.is_empty() => continue,
                     Err(_) => return None,
                 },
+                () = sleep_until(due.unwrap_or(self.rested)), if due.is_some() => continue,
                 _ = phase.changed() => continue,
             };
             if !text.starts_with(OTHERS) {
-                self.hear(&mut line, &line::json(&text)).await?;
+                self.hear(&line::json(&text));
             }
         }
     }
 
-    async fn say(&mut self, line: &mut Line) -> Option<()> {
-        self.said += 1;
-        let id = format!("{}-{}-{}", self.shared.name, self.number, self.said);
-        self.shared.record().sent.insert(id.clone(), Sent::Unknown);
-        let frame = frame(&self.shared, &id);
-        self.waiting.push_back(Waiting { id, sent: Instant::now() });
-        line.send(&frame).await
-    }
-
-    async fn hear(&mut self, line: &mut Line, answer: &Value) -> Option<()> {
-        let Some(at) = self.waiting.iter().position(|waiting| answer["id"] == waiting.id.as_str()) else {
-            return Some(());
-        };
-        let Some(outcome) = self.note(&self.waiting[at], answer) else {
-            sleep(PAUSE).await;
-            let waiting = &mut self.waiting[at];
-            waiting.sent = Instant::now();
-            return line.send(&frame(&self.shared, &waiting.id)).await;
-        };
-        let Some(Waiting { id, .. }) = self.waiting.remove(at) else { return Some(()) };
-        self.shared.record().sent.insert(id, outcome);
-        if !self.pace.rest.is_zero() {
-            sleep(self.pace.rest).await;
+    async fn send_what_is_due(&mut self, line: &mut Line) -> Option<()> {
+        for waiting in &mut self.waiting {
+            if waiting.again.is_some_and(|due| due <= Instant::now()) {
+                waiting.again = None;
+                waiting.sent = Instant::now();
+                line.send(&frame(&self.shared, &waiting.id)).await?;
+            }
+        }
+        while self.may_speak() && self.rested <= Instant::now() {
+            self.said += 1;
+            let id = format!("{}-{}-{}", self.shared.name, self.number, self.said);
+            self.shared.record().sent.insert(id.clone(), Sent::Unknown);
+            let frame = frame(&self.shared, &id);
+            self.waiting.push_back(Waiting { id, sent: Instant::now(), again: None });
+            line.send(&frame).await?;
         }
         Some(())
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let again = self.waiting.iter().filter_map(|waiting| waiting.again);
+        again.chain(self.may_speak().then_some(self.rested)).min()
+    }
+
+    fn may_speak(&self) -> bool {
+        self.waiting.len() < self.pace.in_flight && self.shared.phase() == Phase::Speak
+    }
+
+    fn hear(&mut self, answer: &Value) {
+        let Some(at) = self.waiting.iter().position(|waiting| answer["id"] == waiting.id.as_str()) else { return };
+        match self.note(&self.waiting[at], answer) {
+            None => self.waiting[at].again = Some(Instant::now() + AGAIN),
+            Some(outcome) => {
+                if let Some(answered) = self.waiting.remove(at) {
+                    self.shared.record().sent.insert(answered.id, outcome);
+                }
+                self.rested = Instant::now() + self.pace.rest;
+            }
+        }
     }
 
     /// Writes an answer down. None: it is to be tried again.
