@@ -109,7 +109,8 @@ struct Record {
     /// What each reader heard, and when, in the order in which it did.
     heard: Vec<Vec<(Said, Instant)>>,
     epoch: Option<String>,
-    acked: u64,
+    /// For each publisher, the messages that were acked.
+    acked: Vec<u64>,
     refused: u64,
     /// The highest number that was acked.
     acked_up_to: u64,
@@ -154,6 +155,7 @@ impl Journal {
     pub fn publisher(&mut self, member: &Member, doors: &Doors, pace: Pace) {
         let mut record = self.shared.record();
         let number = record.retries.len();
+        record.acked.push(0);
         record.retries.push(0);
         drop(record);
         let publisher = Publisher::new(Arc::clone(&self.shared), number, member, doors, pace);
@@ -172,7 +174,7 @@ impl Journal {
 
     /// How many messages were acked.
     pub fn acked(&self) -> u64 {
-        self.shared.record().acked
+        self.shared.record().acked()
     }
 
     /// The highest `seq` that was acked.
@@ -195,9 +197,19 @@ impl Journal {
         while seen < wanted {
             let name = &self.shared.name;
             let what = || format!("{name}: {seen} messages of {wanted} were acked, and then no more");
-            self.until(what, |record| record.acked > seen).await;
+            self.until(what, |record| record.acked() > seen).await;
             seen = self.acked();
         }
+    }
+
+    /// Waits until every publisher has so many more acks, hence until they go on at every node.
+    ///
+    /// # Panics
+    /// When they do not come for as long as a publisher may wait for an answer.
+    pub async fn acks_each(&self, more: u64) {
+        let before = self.shared.record().acked.clone();
+        let acked = |record: &Record| record.acked.iter().zip(&before).all(|(now, before)| *now >= before + more);
+        self.until(|| format!("not every publisher had {more} acks"), acked).await;
     }
 
     /// Waits until every publisher was told to try again, hence has had each answer that was on its way before. It holds
@@ -217,7 +229,7 @@ impl Journal {
     /// When they wait in vain.
     pub async fn rest(&self) {
         self.shared.phase.send_replace(Phase::Rest);
-        let answered = |record: &Record| record.acked + record.refused == record.sent.len() as u64;
+        let answered = |record: &Record| record.acked() + record.refused == record.sent.len() as u64;
         self.until(|| "not everything was answered".to_owned(), answered).await;
     }
 
@@ -303,6 +315,10 @@ impl Shared {
 }
 
 impl Record {
+    fn acked(&self) -> u64 {
+        self.acked.iter().sum()
+    }
+
     fn broke(&mut self, rule: String) {
         self.broken.push(rule);
     }

@@ -24,18 +24,18 @@ async fn partitioned(how: Traffic) {
     let people = scene.people().await;
     let journal = scene.load(&people, 2, Pace::STEADY);
     for _ in 0..rounds(1) {
-        journal.acks(20).await;
+        journal.acks_each(5).await;
         scene.a_to_redis.set(how).await;
         // Right away, while the node may not know yet, and later, when it does.
         for _ in 0..3 {
             resume_is_honest(&scene, &people).await;
-            journal.acks(20).await;
+            journal.acks_each(5).await;
         }
         // It still is cut off, and falls quiet; then it is not, and falls quiet.
         for traffic in [how, Traffic::Pass] {
             scene.a_to_redis.set(traffic).await;
             let changed = Instant::now();
-            journal.acks(4).await;
+            journal.acks_each(1).await;
             journal.rest().await;
             let caught_up = journal.caught_up(Instant::now()).await;
             println!(

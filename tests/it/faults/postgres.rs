@@ -108,7 +108,7 @@ async fn a_postgres_that_falls_silent_is_waited_for_within_bounds() {
     let refused = journal.retries();
     scene.postgres.thaw();
     let healed = Instant::now();
-    journal.acks(1).await;
+    journal.acks_each(1).await;
     let back = healed.elapsed();
     journal.acks(200).await;
     let caught_up = journal.caught_up(Instant::now()).await;

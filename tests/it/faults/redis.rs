@@ -15,7 +15,7 @@ async fn redis_killed_under_load_costs_latency_and_no_message() {
     let mut scene = Scene::start().await;
     let people = scene.people().await;
     let journal = scene.load(&people, 2, Pace::STEADY);
-    journal.acks(20).await;
+    journal.acks_each(5).await;
     for round in 1..=rounds(2) {
         assert_eq!(readiness(&scene.a).await, "ready\n");
         scene.redis.kill();
@@ -25,7 +25,7 @@ async fn redis_killed_under_load_costs_latency_and_no_message() {
             })
             .await;
         }
-        journal.acks(40).await;
+        journal.acks_each(10).await;
         // Each node serves its own, and reads what the other node's clients say from the store.
         local_delivery_goes_on(&scene, &people).await;
         let meanwhile = journal.caught_up(Instant::now()).await;
@@ -55,7 +55,7 @@ async fn redis_that_forgets_or_cuts_off_subscribers_costs_no_message() {
     let people = scene.people().await;
     let journal = scene.load(&people, 2, Pace::STEADY);
     for _ in 0..rounds(3) {
-        journal.acks(40).await;
+        journal.acks_each(10).await;
         let () = ask(&scene.redis.url(), &["FLUSHALL"]).await;
         let flushed = falls_quiet(&journal).await;
         let cut: u64 = ask(&scene.redis.url(), &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
@@ -69,7 +69,7 @@ async fn redis_that_forgets_or_cuts_off_subscribers_costs_no_message() {
 /// A few more messages, and then none that would show that one before it is missing.
 async fn falls_quiet(journal: &Journal) -> Duration {
     let done = Instant::now();
-    journal.acks(4).await;
+    journal.acks_each(1).await;
     journal.rest().await;
     journal.caught_up(Instant::now()).await;
     journal.go_on();

@@ -164,3 +164,68 @@ fn slowest_delivery(record: &Record) -> Duration {
     });
     delays.max().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three messages, acked and stored and heard as they should be.
+    fn sound() -> (Record, Vec<Said>) {
+        let now = Instant::now();
+        let said = |seq| Said { seq, message: format!("m{seq}"), text: format!("c{seq}") };
+        let stored: Vec<Said> = (1..=3).map(said).collect();
+        let acked = |said: &Said| {
+            let (message, seq) = (said.message.clone(), said.seq);
+            (said.text.clone(), Sent::Acked { message, seq, duplicate: false, at: now })
+        };
+        let record = Record {
+            sent: stored.iter().map(acked).collect(),
+            heard: vec![stored.iter().map(|said| (said.clone(), now)).collect()],
+            ..Record::default()
+        };
+        (record, stored)
+    }
+
+    fn broken(change: impl FnOnce(&mut Record, &mut Vec<Said>)) -> String {
+        let (mut record, mut stored) = sound();
+        change(&mut record, &mut stored);
+        check("c", &record, &stored, Duration::ZERO).expect_err("it is not sound").join("\n")
+    }
+
+    #[test]
+    fn what_is_sound_passes() {
+        let (record, stored) = sound();
+        let figures = check("c", &record, &stored, Duration::ZERO).expect("nothing is wrong");
+        assert_eq!((figures.acked, figures.stored, figures.unknown), (3, 3, 0));
+    }
+
+    #[test]
+    fn what_was_acked_must_be_stored_at_its_place_under_its_id() {
+        assert!(broken(|_, stored| drop(stored.pop())).contains("`c3` was acked at 3 and is lost"));
+        assert!(broken(|_, stored| stored[1].message = "m9".to_owned()).contains("`c2` was acked as m2"));
+    }
+
+    #[test]
+    fn nothing_is_stored_twice_or_unsaid_or_refused() {
+        let again = |_: &mut Record, stored: &mut Vec<Said>| {
+            stored.push(Said { seq: 4, message: "m4".to_owned(), text: "c1".to_owned() });
+        };
+        assert!(broken(again).contains("`c1` is stored at 1 and at 4"));
+        assert!(broken(|record, _| drop(record.sent.remove("c2"))).contains("`c2` at 2 was never said"));
+        let refuse = |record: &mut Record, _: &mut Vec<Said>| {
+            record.sent.insert("c2".to_owned(), Sent::Refused(108));
+        };
+        assert!(broken(refuse).contains("was refused with 108 and is stored"));
+    }
+
+    #[test]
+    fn numbers_have_no_gap() {
+        assert!(broken(|_, stored| stored[2].seq = 4).contains("the number 4 where 3 belongs"));
+    }
+
+    #[test]
+    fn what_was_heard_is_the_history() {
+        assert!(broken(|record, _| record.heard[0].swap(0, 1)).contains("reader 0 heard"));
+        assert!(broken(|record, _| drop(record.heard[0].pop())).contains("reader 0 heard 2 messages of 3"));
+    }
+}

@@ -160,7 +160,7 @@ impl Publisher {
         }
         let seq = number(answer, "seq");
         record.numbering(text(answer, "epoch"));
-        record.acked += 1;
+        record.acked[self.number] += 1;
         record.acked_up_to = record.acked_up_to.max(seq);
         let message = text(answer, "message_id").to_owned();
         Some(Sent::Acked { message, seq, duplicate: answer["duplicate"] == true, at: Instant::now() })
