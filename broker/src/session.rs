@@ -152,8 +152,15 @@ pub async fn run(services: Arc<Services>, arrival: Arrival) {
             () = outbox.run() => live.await,
         }
     };
-    if let End::Close(close) = end {
-        outbox.close(close);
+    match end {
+        End::Gone => {}
+        End::Close(close) => outbox.close(close),
+        End::Answer(close) => {
+            // Both have closed with that, and RFC 6455 has the server hang up first.
+            outbox.close(close);
+            let _ = timeout(CLOSE_WITHIN, outbox.run()).await;
+            return;
+        }
     }
     say_goodbye(&outbox, &mut reader).await;
 }

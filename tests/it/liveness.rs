@@ -118,3 +118,18 @@ fn fresh(tenant: &Tenant, member: &Member) -> String {
 async fn refresh(socket: &mut Socket, token: &str) {
     socket.acked(json!({"type": "auth.refresh", "token": token})).await;
 }
+
+/// The bound is far from both what it should take and what a broker that waits for the client to hang up would need.
+#[tokio::test]
+async fn a_client_that_closes_is_answered_and_the_broker_hangs_up() {
+    const SOCKETS: usize = 20;
+    let app = App::embedded().await;
+    let acme = app.tenant("acme").await;
+    let alice = acme.member("alice").await;
+    let closing = async {
+        for _ in 0..SOCKETS {
+            alice.connect().await.leave().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(SOCKETS as u64), closing).await.expect("each socket ends soon");
+}

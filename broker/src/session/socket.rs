@@ -31,6 +31,8 @@ pub(super) enum Inbound {
 pub(super) enum End {
     /// To be told with a close.
     Close(Close),
+    /// The client has closed, and is to be answered with this.
+    Answer(Close),
     /// The connection is gone.
     Gone,
 }
@@ -61,7 +63,7 @@ impl Reader {
                 return Err(End::Close(Close::ProtocolError));
             }
             match frame.opcode {
-                OpCode::Close => return Err(End::Close(answer_to_close(&frame.payload))),
+                OpCode::Close => return Err(End::Answer(answer_to_close(&frame.payload))),
                 OpCode::Ping => return Ok(Inbound::Ping(frame.payload.to_vec())),
                 OpCode::Pong => return Ok(Inbound::Pong),
                 OpCode::Binary => return Err(End::Close(Close::Unsupported)),
@@ -198,14 +200,18 @@ mod tests {
             ("fragmented ping", frame(0x09, b""), Close::ProtocolError),
             ("long ping", frame(0x89, &[0; 126]), Close::ProtocolError),
             ("long pong", frame(0x8a, &[0; 126]), Close::ProtocolError),
-            ("close of one byte", frame(0x88, b"x"), Close::ProtocolError),
-            ("close with a forbidden code", frame(0x88, &1005_u16.to_be_bytes()), Close::ProtocolError),
-            ("close", frame(0x88, &1000_u16.to_be_bytes()), Close::Normal),
             ("binary", frame(0x82, b"hi"), Close::Unsupported),
             ("too big", frame(0x81, &vec![b'x'; MAX_READ + 1]), Close::TooBig),
             ("too big in parts", [frame(0x01, &vec![b'x'; MAX_READ]), frame(0x80, b"x")].concat(), Close::TooBig),
         ] {
             assert_eq!(read(&bytes).await, Err(End::Close(close)), "{name}");
+        }
+        for (name, payload, close) in [
+            ("close of one byte", b"x".as_slice(), Close::ProtocolError),
+            ("close with a forbidden code", &1005_u16.to_be_bytes(), Close::ProtocolError),
+            ("close", &1000_u16.to_be_bytes(), Close::Normal),
+        ] {
+            assert_eq!(read(&frame(0x88, payload)).await, Err(End::Answer(close)), "{name}");
         }
         assert_eq!(read(&frame(0x81, &vec![b'x'; MAX_READ])).await.map(|_| ()), Ok(()));
         assert_eq!(read(&[0x81]).await, Err(End::Gone));
