@@ -309,9 +309,6 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Unavailable`] none of it is done, or all of it; asking again under the same keys tells.
     async fn commit(&self, tenant: &TenantSlug, batch: &[Commit]) -> Result<Vec<Outcome>, StoreError>;
 
-    /// How many batches of one tenant gain by being committed at once; the others are better gathered meanwhile.
-    fn batches_at_once(&self) -> usize;
-
     /// Uses up a refresh token, named by its `jti`. `false`: it was used before or its family is revoked; the family is
     /// then revoked for good, so a stolen token ends with the honest one. Rows past their `expires_at` may be forgotten.
     async fn spend_refresh(

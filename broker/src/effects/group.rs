@@ -1,10 +1,9 @@
 //! Gathers the commits of many events into batches, so that they share a transaction and its write to the disk.
 //!
-//! The gathering is natural: a commit that finds its tenant's turns free goes at once, and while batches are under way
-//! the later ones wait for the next. So nobody waits for company, and the busier the store is the larger the batches
+//! The gathering is natural: a commit that finds nothing of its tenant under way goes at once, and while a batch is under
+//! way the later ones wait for the next. So nobody waits for company, and the busier the store is the larger the batches
 //! become. Nothing here knows what a commit means, or what follows from its outcome.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,28 +32,23 @@ const PATIENCE: Duration = Duration::from_millis(4_500);
 /// The one way of an event into the store.
 pub struct Committer {
     store: Arc<dyn Store>,
-    /// Those tenants that have a commit waiting or under way, and no others.
-    lanes: Mutex<HashMap<TenantSlug, Lane>>,
+    /// What waits for a batch, of those tenants that have a turn under way, and no others.
+    lanes: Mutex<Lanes>,
     waiting: usize,
     patience: Duration,
+}
+
+type Lanes = HashMap<TenantSlug, VecDeque<Waiting>>;
+
+struct Waiting {
+    commit: Commit,
+    answer: oneshot::Sender<Result<Outcome, Refusal>>,
 }
 
 impl std::fmt::Debug for Committer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Committer").finish_non_exhaustive()
     }
-}
-
-/// What a tenant has in hand.
-#[derive(Default)]
-struct Lane {
-    waiting: VecDeque<Waiting>,
-    under_way: usize,
-}
-
-struct Waiting {
-    commit: Commit,
-    answer: oneshot::Sender<Result<Outcome, Refusal>>,
 }
 
 impl Committer {
@@ -91,28 +85,28 @@ impl Committer {
         }
     }
 
-    /// Queues a commit, and gives a turn if the tenant has one free.
-    fn enter(self: &Arc<Self>, tenant: &TenantSlug, waiting: Waiting) -> Result<Option<Turn>, Refusal> {
+    /// Queues a commit, and gives the tenant's turn if nobody has it.
+    fn enter(self: &Arc<Self>, tenant: &TenantSlug, next: Waiting) -> Result<Option<Turn>, Refusal> {
         let mut lanes = self.lanes();
-        let lane = lanes.entry(tenant.clone()).or_default();
-        if lane.waiting.len() >= self.waiting {
-            let refusal = Refusal::new(ErrorCode::Overloaded, "too many events are waiting to be stored; try again");
-            return Err(Refusal { retry_after_ms: Some(250), ..refusal });
-        }
-        lane.waiting.push_back(waiting);
-        if lane.under_way >= self.store.batches_at_once() {
+        if let Some(waiting) = lanes.get_mut(tenant) {
+            if waiting.len() >= self.waiting {
+                let refusal =
+                    Refusal::new(ErrorCode::Overloaded, "too many events are waiting to be stored; try again");
+                return Err(Refusal { retry_after_ms: Some(250), ..refusal });
+            }
+            waiting.push_back(next);
             return Ok(None);
         }
-        lane.under_way += 1;
+        lanes.insert(tenant.clone(), VecDeque::from([next]));
         Ok(Some(Turn { committer: Arc::clone(self), tenant: tenant.clone(), ended: false }))
     }
 
-    fn lanes(&self) -> MutexGuard<'_, HashMap<TenantSlug, Lane>> {
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The right to have one batch of a tenant under way. It ends when nothing waits, or with its task.
+/// The right to commit a tenant's batches. It ends when nothing waits, or with its task.
 struct Turn {
     committer: Arc<Committer>,
     tenant: TenantSlug,
@@ -132,11 +126,11 @@ impl Turn {
     /// lock, so that whoever comes next finds it free.
     fn take(&mut self) -> Option<Vec<Waiting>> {
         let mut lanes = self.committer.lanes();
-        let lane = lanes.get_mut(&self.tenant)?;
+        let waiting = lanes.get_mut(&self.tenant)?;
         let (mut batch, mut keys, mut bytes, mut later) = (Vec::new(), HashSet::new(), 0, Vec::new());
         while batch.len() < BATCH_COMMITS
             && bytes < BATCH_BYTES
-            && let Some(next) = lane.waiting.pop_front()
+            && let Some(next) = waiting.pop_front()
         {
             if next.answer.is_closed() {
                 continue;
@@ -150,11 +144,11 @@ impl Turn {
             batch.push(next);
         }
         for next in later.into_iter().rev() {
-            lane.waiting.push_front(next);
+            waiting.push_front(next);
         }
         if batch.is_empty() {
+            lanes.remove(&self.tenant);
             self.ended = true;
-            end(&mut lanes, &self.tenant);
             return None;
         }
         Some(batch)
@@ -165,7 +159,9 @@ impl Turn {
         match self.commit(&commits).await {
             // A caller that is gone has no use for its answer.
             Ok(outcomes) => {
-                answers.into_iter().zip(outcomes).for_each(|(answer, outcome)| drop(answer.send(Ok(outcome))))
+                for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                    let _ = answer.send(Ok(outcome));
+                }
             }
             // The store refused the batch for what is in it. Whose it is shows when each goes alone.
             Err(StoreError::Failed(_)) if commits.len() > 1 => {
@@ -176,7 +172,9 @@ impl Turn {
             }
             Err(error) => {
                 let refusal = refusal(&error);
-                answers.into_iter().for_each(|answer| drop(answer.send(Err(refusal.clone()))));
+                for answer in answers {
+                    let _ = answer.send(Err(refusal.clone()));
+                }
             }
         }
     }
@@ -196,23 +194,60 @@ impl Turn {
 }
 
 impl Drop for Turn {
+    /// After a panic nobody would come for those who wait; without a sender they have their answer.
     fn drop(&mut self) {
         if !self.ended {
-            end(&mut self.committer.lanes(), &self.tenant);
-        }
-    }
-}
-
-/// Gives a turn back, and forgets a tenant that has nothing in hand.
-fn end(lanes: &mut HashMap<TenantSlug, Lane>, tenant: &TenantSlug) {
-    if let Entry::Occupied(mut lane) = lanes.entry(tenant.clone()) {
-        lane.get_mut().under_way -= 1;
-        if lane.get().under_way == 0 && lane.get().waiting.is_empty() {
-            lane.remove();
+            self.committer.lanes().remove(&self.tenant);
         }
     }
 }
 
 fn weight(commit: &Commit) -> usize {
     commit.drafts.iter().map(|(_, draft)| draft.content.get().len() + draft.attachments.get().len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Clock, Draft, MessageId, Role, User};
+    use crate::store::NewChannel;
+    use crate::store::sqlite::Sqlite;
+
+    #[tokio::test]
+    async fn a_tenant_with_nothing_in_hand_is_forgotten() {
+        let clock = Clock::system();
+        let folder = std::env::temp_dir().join(format!("switchboard-{}", clock.uuid().simple()));
+        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&folder).await.unwrap());
+        let tenant: TenantSlug = "acme".parse().unwrap();
+        store.create_tenant(&tenant, None, clock.now()).await.unwrap().unwrap();
+        let alice = User { id: "7".parse().unwrap(), username: "alice".parse().unwrap() };
+        store.create_member(&tenant, &alice, None, clock.now()).await.unwrap();
+        let channel = NewChannel {
+            id: crate::model::ChannelId(clock.uuid()),
+            name: "lobby".into(),
+            epoch: clock.epoch(),
+            members: vec![(alice.id.clone(), Role::Owner)],
+            at: clock.now(),
+        };
+        store.create_channel(&tenant, &channel).await.unwrap();
+
+        let raw = |text: &str| serde_json::value::RawValue::from_string(text.to_owned()).unwrap();
+        let draft =
+            Draft { kind: "chat.message".parse().unwrap(), content: raw("1"), reply_to: None, attachments: raw("[]") };
+        let (sender, drafts) = (alice, vec![(MessageId(clock.uuid()), draft)]);
+        let commit = Commit { channel: channel.id, sender, request: None, drafts, reads: Vec::new(), at: clock.now() };
+        let committer = Committer::new(store);
+        assert!(matches!(committer.commit(&tenant, commit.clone()).await, Ok(Outcome::Done(_))));
+        // So is one that no store knows.
+        let missing = committer.commit(&"nobody".parse().unwrap(), commit).await;
+        assert_eq!(missing.unwrap_err().code, ErrorCode::Internal);
+        // A turn ends just after its answers.
+        let forgotten = async {
+            while !committer.lanes().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, forgotten).await.expect("nothing is in hand");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -206,11 +206,6 @@ impl Store for Postgres {
         commit::commit(&self.database, tenant, batch).await
     }
 
-    /// While the server writes one batch to its disk it works on the other.
-    fn batches_at_once(&self) -> usize {
-        2
-    }
-
     async fn spend_refresh(
         &self,
         tenant: &TenantSlug,

@@ -49,6 +49,10 @@ impl PostgresServer {
         server
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("the server runs")
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }

@@ -5,6 +5,7 @@
 //! disk. What is acknowledged is compared with what is stored. It changes nothing outside its own folders, and it asserts
 //! no speed: it prints.
 
+mod costs;
 mod floor;
 mod publishers;
 
@@ -43,7 +44,7 @@ async fn on_postgres() {
     let before = server.pgbench(SPAN).await;
     let settings = Settings::embedded().with("SWITCHBOARD_DATABASE_URL", &server.url());
     let store = Postgres::open(&server.url(), Options::default()).await.expect("the server runs");
-    let tally = measure("postgres", &settings, Arc::new(store)).await;
+    let tally = measure("postgres", &settings, Arc::new(store), Some(server.pid())).await;
     let after = server.pgbench(SPAN).await;
     let floor = (before + after) / 2.0;
     println!("postgres  pgbench, 8 clients      {floor:>8.0} transactions/s ({before:.0} before, {after:.0} after)");
@@ -55,7 +56,7 @@ async fn embedded() {
     let folder = Folder::create();
     let before = single_rows_in_sqlite(folder.path(), SPAN / 2);
     let store = Sqlite::open(&settings.data()).await.expect("a folder of our own");
-    let tally = measure("embedded", &settings, Arc::new(store)).await;
+    let tally = measure("embedded", &settings, Arc::new(store), None).await;
     let after = single_rows_in_sqlite(folder.path(), SPAN / 2);
     let floor = (before + after) / 2.0;
     println!("embedded  single rows in SQLite   {floor:>8.0} transactions/s ({before:.0} before, {after:.0} after)");
@@ -63,7 +64,7 @@ async fn embedded() {
 }
 
 /// Starts a broker on the store, lets everyone publish, and compares what was acknowledged with what is there.
-async fn measure(name: &str, settings: &Settings, store: Arc<dyn Store>) -> Tally {
+async fn measure(name: &str, settings: &Settings, store: Arc<dyn Store>, server: Option<u32>) -> Tally {
     let (tenant, rooms) = furnish(store.as_ref()).await;
     let broker = Broker::start(settings).await;
     let publishers = rooms.iter().map(|(channel, user)| Publisher {
@@ -71,7 +72,14 @@ async fn measure(name: &str, settings: &Settings, store: Arc<dyn Store>) -> Tall
         channel: *channel,
         token: Claims::access(tenant.as_str(), user.id.as_str()).sign(),
     });
-    let tally = publish(publishers.collect(), SPAN).await;
+    let publishers = publishers.collect();
+    let used = || {
+        let database = server.map_or(Duration::ZERO, costs::of);
+        [costs::below(std::process::id()) - database, database, costs::own()]
+    };
+    let before = used();
+    let tally = publish(publishers, SPAN).await;
+    let after = used();
     let mut stored = 0;
     for (channel, _) in &rooms {
         stored += store.channel(&tenant, *channel).await.expect("the store answers").expect("it was made").seq;
@@ -79,6 +87,12 @@ async fn measure(name: &str, settings: &Settings, store: Arc<dyn Store>) -> Tall
     assert_eq!(stored, tally.acknowledged_in_all, "what was acknowledged is what is stored");
     println!("{name:<9} broker, stored and acked {:>7.0} messages/s ({stored} in all, checked)", tally.per_second());
     println!("{name:<9} from sending to the ack  {}", tally.latencies());
+    let micros = |part: usize| (after[part] - before[part]).as_secs_f64() * 1e6 / tally.acknowledged_in_all as f64;
+    let [broker_used, database_used, publishers_used] = [micros(0), micros(1), micros(2)];
+    println!(
+        "{name:<9} processors, a message   broker {broker_used:.0} µs, database server {database_used:.0} µs, \
+         publishers {publishers_used:.0} µs"
+    );
     broker.stop(Signal::Terminate).await;
     tally
 }

@@ -22,13 +22,18 @@ use crate::model::{ChannelId, ClientId, Kind, MessageId, TenantSlug, Timestamp, 
 use crate::store::answer::{self, Applied, Earlier};
 use crate::store::{Commit, Outcome, Receipt, StoreError};
 
-/// Three tables of parameters, a column an array: $1 to $7 the commits, $8 to $11 the messages that they name, $12 to
-/// $18 their drafts. A commit is known by its place in the batch, from 1.
+/// `$named` and what follows are the parts that only commits with read marks or answers need.
+///
+/// Three tables of parameters, a column an array: $1 to $7 the commits, $8 to $14 their drafts, $15 to $18 the messages
+/// that they name. A commit is known by its place in the batch, from 1.
 ///
 /// `LIMIT 1` in the look-ups keeps each of them one step into an index, also in a plan that was made while the tables
 /// were empty. `placed` numbers the drafts within the batch; `locked` and `numbered` say where in the channel that
 /// begins. The lock is the one an update of `seq` takes, so that adding a member does not wait for it.
-const COMMIT: &str = "
+macro_rules! commit {
+    ($named:literal, $all_found:literal, $moved:literal, $cursor:literal, $join_cursor:literal) => {
+        concat!(
+            "
 WITH found AS MATERIALIZED (
     SELECT b.*, c.epoch, c.seq,
            e.id AS e_id, e.seq AS e_seq, e.created_at AS e_created_at, e.request_digest AS e_digest, e.epoch AS e_epoch
@@ -43,16 +48,12 @@ WITH found AS MATERIALIZED (
         FROM {t}.chat_message m JOIN {t}.chat_channel c ON c.id = m.channel_id
         WHERE m.sender_id = b.sender AND m.client_id = b.key LIMIT 1
     ) AS e ON true
-), named AS MATERIALIZED (
-    SELECT n.place, n.is_read, m.id, m.seq
-    FROM unnest($8::bigint[], $9::uuid[], $10::uuid[], $11::boolean[]) AS n (place, channel, id, is_read)
-    JOIN LATERAL (
-        SELECT id, channel_id, seq FROM {t}.chat_message WHERE id = n.id LIMIT 1
-    ) AS m ON m.channel_id = n.channel
-), judged AS MATERIALIZED (
-    SELECT f.*, f.epoch IS NOT NULL AND f.e_id IS NULL
-                AND (f.names = 0 OR f.names = (SELECT count(*) FROM named n WHERE n.place = f.place)) AS good
-    FROM found f
+)",
+            $named,
+            ", judged AS MATERIALIZED (
+    SELECT f.*, f.epoch IS NOT NULL AND f.e_id IS NULL",
+            $all_found,
+            " AS good FROM found f
 ), placed AS MATERIALIZED (
     SELECT j.*, (sum(drafts) FILTER (WHERE good) OVER (PARTITION BY channel ORDER BY place))::bigint AS upto
     FROM judged j
@@ -69,13 +70,39 @@ WITH found AS MATERIALIZED (
                                   client_id, request_digest, created_at)
     SELECT d.id, p.channel, n.before + p.upto - p.drafts + d.nth, d.kind, p.sender, d.content, d.reply_to,
            d.attachments, CASE d.nth WHEN 1 THEN p.key END, CASE d.nth WHEN 1 THEN p.digest END, p.at
-    FROM unnest($12::bigint[], $13::bigint[], $14::uuid[], $15::text[], $16::text[], $17::uuid[], $18::text[])
+    FROM unnest($8::bigint[], $9::bigint[], $10::uuid[], $11::text[], $12::text[], $13::uuid[], $14::text[])
         AS d (place, nth, id, kind, content, reply_to, attachments)
     JOIN placed p ON p.place = d.place AND p.good
     JOIN numbered n ON n.id = p.channel
     ORDER BY p.sender, p.key
     RETURNING 1
-), moved AS (
+)",
+            $moved,
+            "
+SELECT p.place, p.epoch, p.good, CASE WHEN p.drafts > 0 THEN n.before + p.upto ELSE p.seq END AS last,
+       p.e_id, p.e_seq, p.e_created_at, p.e_digest, p.e_epoch",
+            $cursor,
+            "
+FROM placed p
+LEFT JOIN numbered n ON n.id = p.channel",
+            $join_cursor
+        )
+    };
+}
+
+/// For a batch of which no commit names a message; to set up the rest would cost it a quarter more.
+const SAYING: &str = commit!("", "", "", "", "");
+
+const COMMIT: &str = commit!(
+    ", named AS MATERIALIZED (
+    SELECT n.place, n.is_read, m.id, m.seq
+    FROM unnest($15::bigint[], $16::uuid[], $17::uuid[], $18::boolean[]) AS n (place, channel, id, is_read)
+    JOIN LATERAL (
+        SELECT id, channel_id, seq FROM {t}.chat_message WHERE id = n.id LIMIT 1
+    ) AS m ON m.channel_id = n.channel
+)",
+    " AND (f.names = 0 OR f.names = (SELECT count(*) FROM named n WHERE n.place = f.place))",
+    ", moved AS (
     INSERT INTO {t}.message_read_status AS mark (channel_id, user_id, message_id, seq, read_at)
     SELECT DISTINCT ON (p.channel, p.sender) p.channel, p.sender, n.id, n.seq, p.at
     FROM named n JOIN placed p ON p.place = n.place AND p.good
@@ -85,12 +112,13 @@ WITH found AS MATERIALIZED (
         SET message_id = excluded.message_id, seq = excluded.seq, read_at = excluded.read_at
         WHERE mark.seq < excluded.seq
     RETURNING channel_id, user_id, message_id, seq
-)
-SELECT p.place, p.epoch, p.good, CASE WHEN p.drafts > 0 THEN n.before + p.upto ELSE p.seq END AS last,
-       v.message_id AS read_message, v.seq AS read_seq, p.e_id, p.e_seq, p.e_created_at, p.e_digest, p.e_epoch
-FROM placed p
-LEFT JOIN numbered n ON n.id = p.channel
-LEFT JOIN moved v ON v.channel_id = p.channel AND v.user_id = p.sender";
+)",
+    ", v.message_id AS read_message, v.seq AS read_seq",
+    " LEFT JOIN moved v ON v.channel_id = p.channel AND v.user_id = p.sender"
+);
+
+/// How many of the parameters [`SAYING`] takes.
+const SAYING_PARAMS: usize = 14;
 
 /// The index that keeps a sender's keys apart.
 const REQUEST_INDEX: &str = "chat_message_request";
@@ -108,15 +136,18 @@ pub(super) async fn commit(
     if batch.is_empty() {
         return Ok(Vec::new());
     }
-    let (sql, columns) = (within(tenant, COMMIT), Columns::of(batch));
+    let columns = Columns::of(batch);
     let params = columns.params();
+    let (template, params) =
+        if columns.named.is_empty() { (SAYING, &params[..SAYING_PARAMS]) } else { (COMMIT, &params[..]) };
+    let sql = within(tenant, template);
     let answer = database.bounded(async {
-        let mut answer = database.attempt(&sql, &params).await;
+        let mut answer = database.attempt(&sql, params).await;
         for _ in 1..ATTEMPTS {
             if !answer.as_ref().is_err_and(lost_to_another) {
                 break;
             }
-            answer = database.attempt(&sql, &params).await;
+            answer = database.attempt(&sql, params).await;
         }
         match answer {
             Ok(rows) => Ok(rows),
@@ -196,10 +227,6 @@ impl<'b> Columns<'b> {
             &self.times,
             &self.names,
             &self.drafts,
-            &self.named_by,
-            &self.named_in,
-            &self.named,
-            &self.named_is_read,
             &self.draft_of,
             &self.draft_nth,
             &self.ids,
@@ -207,6 +234,10 @@ impl<'b> Columns<'b> {
             &self.contents,
             &self.answered,
             &self.attachments,
+            &self.named_by,
+            &self.named_in,
+            &self.named,
+            &self.named_is_read,
         ]
     }
 }
@@ -237,7 +268,10 @@ fn outcome(row: &Row, commit: &Commit) -> Result<Outcome, Error> {
         return Ok(Outcome::UnknownMessage);
     }
     let last = row.try_get::<_, Number>("last")?.0;
-    let read_seq: Option<Number> = row.try_get("read_seq")?;
-    let cursor = row.try_get::<_, Option<MessageId>>("read_message")?.zip(read_seq.map(|seq| seq.0));
+    let mut cursor = None;
+    if !commit.reads.is_empty() {
+        let read_seq: Option<Number> = row.try_get("read_seq")?;
+        cursor = row.try_get::<_, Option<MessageId>>("read_message")?.zip(read_seq.map(|seq| seq.0));
+    }
     Ok(Outcome::Done(Applied { epoch, last, cursor }.committed(commit)))
 }
