@@ -24,22 +24,19 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 async fn postgres_stopped_and_backends_ended_lose_nothing_and_mix_nothing() {
     let mut scene = Scene::start().await;
     let (acme, apex) = (scene.a.tenant("acme").await, scene.a.tenant("apex").await);
-    let gate = Gate::build(&scene.postgres, &[&acme, &apex]).await;
+    let mut gate = Gate::build(&scene.postgres, &[&acme, &apex]).await;
     let (of_acme, acme_reads) = tenant_under_load(&scene, &acme).await;
     let (of_apex, apex_reads) = tenant_under_load(&scene, &apex).await;
     let journals = [of_acme, of_apex];
     acks(&journals, 20).await;
 
-    let mut gate = Some(gate);
     for round in 1..=rounds(2) {
         // In the middle of transactions: everything is written and nothing committed.
-        let open = gate.take().expect("built anew after each stop");
-        open.close().await;
-        open.holds(2).await;
+        gate.close().await;
+        gate.holds(2).await;
         let ended = scene.postgres.terminate_backends().await;
-        open.open().await;
+        gate.open().await;
         acks(&journals, 20).await;
-        drop(open);
 
         scene.postgres.stop_immediately().await;
         join_all(journals.iter().map(Journal::refusals)).await;
@@ -58,7 +55,7 @@ async fn postgres_stopped_and_backends_ended_lose_nothing_and_mix_nothing() {
             "round {round}: {ended} connections ended while commits were held; after a stop and a start acks again \
              after {back:?}, live equal to history after {caught_up:?}"
         );
-        gate = Some(Gate::again(&scene.postgres).await);
+        gate = Gate::again(&scene.postgres).await;
     }
     for (journal, witness) in journals.into_iter().zip([acme_reads, apex_reads]) {
         println!("{}", journal.verify(&witness).await);
