@@ -76,7 +76,7 @@ fn describe() {
     describe_counter!("switchboard_commits_given_up_total", "commits that were not answered in time");
     describe_gauge!("switchboard_database_away", "1 while calls of the database fail at once");
     describe_counter!("switchboard_deliveries_total", "frames handed to the hub, by class");
-    describe_counter!("switchboard_frames_shed_total", "ephemeral frames not sent to a slow client");
+    describe_counter!("switchboard_frames_shed_total", "ephemeral frames not sent to a slow or joining client");
     describe_counter!("switchboard_frames_held_dropped_total", "durable frames to be read from the store instead");
     describe_counter!("switchboard_gap_repairs_total", "holes in a channel's sequence that were filled from the store");
     describe_counter!("switchboard_checks_total", "comparisons of a tenant's channels with the store, by result");

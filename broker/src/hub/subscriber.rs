@@ -13,8 +13,8 @@ const JOINING: u8 = 0;
 const LIVE: u8 = 1;
 const GONE: u8 = 2;
 
-/// How many frames may wait for a session that is still reading the channel's state. A join that takes longer than
-/// this many messages ends with `position lost`, and the client joins anew.
+/// How many frames may wait for a session that is still reading the channel's state. Beyond it ephemeral ones are shed;
+/// a join that takes longer than this many messages ends with `position lost`, and the client joins anew.
 const MAX_WAITING: usize = 1_024;
 
 /// A session in a channel. While it is joining, frames wait; then those that its snapshot did not hold are sent, and
@@ -74,8 +74,7 @@ impl Subscriber {
             JOINING => {
                 let mut waiting = locked(&self.waiting);
                 match self.state.load(Ordering::Acquire) {
-                    JOINING if waiting.len() < MAX_WAITING => waiting.push(delivery.clone()),
-                    JOINING => self.outbox.close(Close::PositionLost),
+                    JOINING => self.wait(&mut waiting, delivery),
                     LIVE => self.send(delivery),
                     _ => {}
                 }
@@ -95,6 +94,28 @@ impl Subscriber {
         self.outbox.close(Close::PositionLost);
     }
 
+    /// Keeps a frame for later. When many come during a join, as when a whole node's clients arrive at once and are
+    /// announced to each other, the ephemeral ones are shed.
+    fn wait(&self, waiting: &mut Vec<Delivery>, delivery: &Delivery) {
+        if waiting.len() >= MAX_WAITING {
+            let before = waiting.len();
+            let ephemeral = class(delivery) == Class::Ephemeral;
+            if !ephemeral {
+                waiting.retain(|delivery| class(delivery) == Class::Durable);
+            }
+            let shed = before - waiting.len() + usize::from(ephemeral);
+            metrics::counter!("switchboard_frames_shed_total", "reason" => "joining").increment(shed as u64);
+            if ephemeral {
+                return;
+            }
+        }
+        if waiting.len() < MAX_WAITING {
+            waiting.push(delivery.clone());
+        } else {
+            self.outbox.close(Close::PositionLost);
+        }
+    }
+
     fn send(&self, delivery: &Delivery) {
         if delivery.seq.is_some_and(|seq| seq <= self.after.load(Ordering::Acquire)) {
             return;
@@ -103,7 +124,11 @@ impl Subscriber {
             Some((session, frame)) if *session == self.session => frame,
             _ => &delivery.frame,
         };
-        let class = if delivery.seq.is_some() { Class::Durable } else { delivery.class };
-        self.outbox.push(frame.clone(), class);
+        self.outbox.push(frame.clone(), class(delivery));
     }
+}
+
+/// What has a place in the channel is durable, whatever else is said of it.
+fn class(delivery: &Delivery) -> Class {
+    if delivery.seq.is_some() { Class::Durable } else { delivery.class }
 }

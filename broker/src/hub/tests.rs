@@ -147,6 +147,34 @@ fn what_comes_during_a_join_follows_the_snapshot_without_hole_or_repeat() {
 }
 
 #[test]
+fn a_crowd_that_is_announced_during_a_join_costs_announcements_and_not_the_socket() {
+    let (hub, alice) = (Hub::default(), Listener::new("alice", 1));
+    let (feed, _) = hub.join(&lobby(), Arc::clone(&alice.subscriber));
+    feed.open_at(Some(epoch()), 0);
+    for _ in 0..1_500 {
+        hub.deliver(&lobby(), signal("bob is here", Audience::Channel));
+    }
+    hub.deliver(&lobby(), durable(1));
+    assert!(!alice.outbox.is_closing());
+    alice.subscriber.go_live(0);
+    hub.deliver(&lobby(), durable(2));
+    assert_eq!(alice.heard(), ["1", "2"], "what is ephemeral made room");
+}
+
+#[test]
+fn a_join_that_more_messages_overtake_than_may_wait_ends_with_position_lost() {
+    let (hub, alice) = (Hub::default(), Listener::new("alice", 1));
+    let (feed, _) = hub.join(&lobby(), Arc::clone(&alice.subscriber));
+    feed.open_at(Some(epoch()), 0);
+    for seq in 1..=1_024 {
+        hub.deliver(&lobby(), durable(seq));
+    }
+    assert!(!alice.outbox.is_closing());
+    hub.deliver(&lobby(), durable(1_025));
+    assert_eq!(alice.outbox.take()[0].payload()[..2], 4203_u16.to_be_bytes());
+}
+
+#[test]
 fn an_audience_reaches_its_members_alone() {
     let hub = Hub::default();
     let (alice, bob) = (Listener::new("alice", 1), Listener::new("bob", 2));

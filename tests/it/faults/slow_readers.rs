@@ -146,7 +146,7 @@ async fn fifty_readers_that_stop_reading_harm_nobody_else() {
         .await;
 
     let grown = with.memory.saturating_sub(before);
-    let shed = app.broker().metric("switchboard_frames_shed_total", &[]).await;
+    let shed = app.broker().metric("switchboard_frames_shed_total", &[r#"reason="slow_consumer""#]).await;
     let saw_why = ended.iter().filter(|(_, closed)| closed.is_some()).count();
     let (shortest, longest) = ended
         .iter()

@@ -57,6 +57,31 @@ async fn a_server_that_never_answers_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_of_calls_is_no_sign_that_the_server_is_away() {
+    on_postgres(async |backing: Backing| {
+        let (scene, admin) = single(&backing, Duration::from_secs(1)).await;
+        let alice = scene.member("alice").await;
+        let channel = scene.channel(&[&alice]).await;
+        scene.say(channel, &alice, "before").await;
+        admin.batch_execute("BEGIN; SELECT FROM tenant_acme.chat_channel FOR UPDATE").await.unwrap();
+        // Each waits for the lock until the server gives up, one after the other: most never have their turn.
+        let waiting = (0..8).map(|n| {
+            let (scene, commit) = (scene.clone(), scene.saying(channel, &alice, &n.to_string()));
+            async move { scene.store.commit(&scene.tenant, &[commit]).await }
+        });
+        let refused = futures_util::future::join_all(waiting).await;
+        let crowded = refused.iter().filter(|answer| format!("{answer:?}").contains("Crowded")).count();
+        assert!(refused.iter().all(|answer| matches!(answer, Err(StoreError::Unavailable(_)))), "{refused:?}");
+        assert!(crowded > 0, "{refused:?}");
+        // A server that was held to be away would be asked by one call at a time, and refuse the others unasked.
+        admin.batch_execute("ROLLBACK").await.unwrap();
+        let (one, other) = tokio::join!(scene.seq(channel), scene.seq(channel));
+        assert_eq!((one, other), (1, 1));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_commit_leaves_no_half_transaction() {
     on_postgres(async |backing: Backing| {
         let (scene, admin) = single(&backing, Duration::from_secs(5)).await;

@@ -8,6 +8,7 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::config::Host;
 use tokio_postgres::types::ToSql;
@@ -33,6 +34,8 @@ const PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off
 /// A database and how to reach it.
 pub(super) struct Database {
     pool: Pool,
+    /// A place for each connection of the pool, so that waiting for one is told apart from waiting for the server.
+    places: Semaphore,
     circuit: Circuit,
     pub(super) config: Config,
     pub(super) address: String,
@@ -58,11 +61,15 @@ impl Database {
             .max_size(options.connections)
             .build()
             .expect("a pool without time limits of its own needs no runtime");
-        Ok(Self { pool, circuit: Circuit::default(), address: address(&config), config, bound })
+        let places = Semaphore::new(options.connections);
+        Ok(Self { pool, places, circuit: Circuit::default(), address: address(&config), config, bound })
     }
 
-    /// Gives a call its time and not more; none at all while the server is known to be away.
+    /// Gives a call its time and not more, once it is its turn; none at all while the server is known to be away. A turn
+    /// that does not come says that others are many, and nothing about the server.
     pub(super) async fn bounded<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let place = timeout(self.bound, self.places.acquire()).await;
+        let _place = place.map_err(|_| self.error(Fault::Crowded(self.bound)))?.expect("the semaphore is never closed");
         let Some(pass) = self.circuit.enter(Instant::now()) else { return Err(self.error(Fault::Away)) };
         let answer = match timeout(self.bound, call).await {
             Ok(answer) => answer,
@@ -199,6 +206,9 @@ pub(super) enum Fault {
     /// No answer in time.
     #[error("no answer within {0:?}")]
     Silent(Duration),
+    /// All connections were in use for so long.
+    #[error("not asked, since all connections were in use for {0:?}")]
+    Crowded(Duration),
     /// It was away a moment ago, and was not asked.
     #[error("not asked, since it was away a moment ago")]
     Away,
@@ -220,7 +230,7 @@ impl Fault {
 
     fn is_passing(&self) -> bool {
         match self {
-            Fault::Broken(_) | Fault::Silent(_) | Fault::Away => true,
+            Fault::Broken(_) | Fault::Silent(_) | Fault::Crowded(_) | Fault::Away => true,
             Fault::Driver(_) => false,
             // Connection exceptions, rollbacks on a deadlock, a lack of resources, an operator's doing (which a
             // statement's time limit counts as), a lock not granted in time, a server that has become a standby.
@@ -240,7 +250,7 @@ fn finds_the_server_away(error: &StoreError) -> bool {
         Fault::Broken(_) | Fault::Silent(_) => true,
         // It shuts down, it crashed, or it is not up yet.
         Fault::Refused { code, .. } => matches!(code.as_str(), "57P01" | "57P02" | "57P03"),
-        Fault::Away | Fault::Driver(_) => false,
+        Fault::Crowded(_) | Fault::Away | Fault::Driver(_) => false,
     }
 }
 
