@@ -94,7 +94,7 @@ impl Broker {
     pub async fn start(config: &Config, secret: Secret, metrics: PrometheusHandle) -> Result<Self, StartError> {
         let clock = Clock::system();
         // What fails at once goes first: a start that ends in an error has compiled and changed nothing.
-        let listeners = Listeners::bind(config).await?;
+        let listeners = Listeners::bind(config)?;
         let keys = Keys::new(secret, config.auth.jwks_file.as_deref())?;
         let alone = Alone::claim(&config.data)?;
         let store = open_store(&config.data).await?;

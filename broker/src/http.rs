@@ -12,13 +12,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
 use crate::config::Config;
 use crate::session::Services;
+
+/// How many connections may wait to be accepted; the system may allow fewer (`net.core.somaxconn`). Beyond it they are
+/// not refused but lose their first bytes, and send them again ever later: a node that gets all clients of another one
+/// at once must hold them.
+const BACKLOG: u32 = 4_096;
 
 /// What requests work with.
 pub struct State {
@@ -93,12 +98,10 @@ pub struct Listeners {
 
 impl Listeners {
     /// Binds both addresses.
-    pub async fn bind(config: &Config) -> Result<Self, ListenError> {
-        let bind = |address: SocketAddr, flag| async move {
-            TcpListener::bind(address).await.map_err(|source| ListenError { address, flag, source })
-        };
-        let public = bind(config.listen.public, "--listen").await?;
-        let admin = bind(config.listen.admin, "--admin-listen").await?;
+    pub fn bind(config: &Config) -> Result<Self, ListenError> {
+        let bind = |address: SocketAddr, flag| listen(address).map_err(|source| ListenError { address, flag, source });
+        let public = bind(config.listen.public, "--listen")?;
+        let admin = bind(config.listen.admin, "--admin-listen")?;
         Ok(Self { public, admin })
     }
 
@@ -121,4 +124,12 @@ impl Listeners {
             connection::accept(self.admin, admin, stop.operators),
         );
     }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A broker that is started again takes its address back from connections that are still fading away.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }

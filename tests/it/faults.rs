@@ -11,6 +11,7 @@ mod nodes;
 mod partition;
 mod postgres;
 mod redis;
+mod reconnect;
 mod slow_readers;
 
 use futures_util::future::{join, join_all};

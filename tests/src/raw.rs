@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -29,7 +29,8 @@ const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 /// A connection.
 #[derive(Debug)]
 pub struct RawSocket {
-    stream: TcpStream,
+    stream: BufReader<TcpStream>,
+    patience: Duration,
 }
 
 /// Sends a request and reads the head of the answer, byte by byte, so that nothing after it is lost.
@@ -37,12 +38,16 @@ pub struct RawSocket {
 /// # Panics
 /// When no whole head comes within [`DEADLINE`].
 pub async fn request(address: SocketAddr, head: &str) -> (TcpStream, String) {
-    let connect = async { TcpStream::connect(address).await.expect("the broker listens") };
-    let stream = timeout(DEADLINE, connect).await.expect("the broker accepts in time");
-    request_on(stream, head).await
+    request_within(DEADLINE, address, head).await
 }
 
-async fn request_on(mut stream: TcpStream, head: &str) -> (TcpStream, String) {
+async fn request_within(bound: Duration, address: SocketAddr, head: &str) -> (TcpStream, String) {
+    let connect = async { TcpStream::connect(address).await.expect("the broker listens") };
+    let stream = timeout(bound, connect).await.expect("the broker accepts in time");
+    request_on(bound, stream, head).await
+}
+
+async fn request_on(bound: Duration, mut stream: TcpStream, head: &str) -> (TcpStream, String) {
     let exchange = async {
         stream.set_nodelay(true).expect("a TCP option");
         stream.write_all(head.as_bytes()).await.expect("the broker reads the request");
@@ -52,7 +57,7 @@ async fn request_on(mut stream: TcpStream, head: &str) -> (TcpStream, String) {
         }
         (stream, String::from_utf8(answer).expect("the head of an answer is ASCII"))
     };
-    timeout(DEADLINE, exchange).await.expect("the broker answers in time")
+    timeout(bound, exchange).await.expect("the broker answers in time")
 }
 
 /// The head of a proper upgrade request, to be changed by tests.
@@ -69,8 +74,13 @@ impl RawSocket {
     /// # Panics
     /// When the broker does not upgrade, or answers the key wrongly.
     pub async fn open(address: SocketAddr, path: &str) -> Self {
-        let (stream, answer) = request(address, &upgrade(path)).await;
-        Self::upgraded(stream, &answer)
+        Self::open_within(DEADLINE, address, path).await
+    }
+
+    /// As [`RawSocket::open`], with as much patience, then and later, as is given.
+    pub async fn open_within(bound: Duration, address: SocketAddr, path: &str) -> Self {
+        let (stream, answer) = request_within(bound, address, &upgrade(path)).await;
+        Self { patience: bound, ..Self::upgraded(stream, &answer) }
     }
 
     /// Opens a socket whose system takes in about this many bytes that nobody has read, and not as many as it likes.
@@ -82,7 +92,7 @@ impl RawSocket {
         let socket = socket.expect("a socket can be made");
         socket.set_recv_buffer_size(bytes).expect("a TCP option");
         let stream = socket.connect(address).await.expect("the broker listens");
-        let (stream, answer) = request_on(stream, &upgrade(path)).await;
+        let (stream, answer) = request_on(DEADLINE, stream, &upgrade(path)).await;
         Self::upgraded(stream, &answer)
     }
 
@@ -90,7 +100,7 @@ impl RawSocket {
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         // The answer to this key stands in RFC 6455, section 1.3.
         assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
-        Self { stream }
+        Self { stream: BufReader::new(stream), patience: DEADLINE }
     }
 
     /// Sends a frame with this first byte, masked as clients must.
@@ -118,7 +128,7 @@ impl RawSocket {
 
     /// Sends any bytes. A connection that the broker has closed takes them without complaint.
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
-        let sent = timeout(DEADLINE, self.stream.write_all(bytes)).await;
+        let sent = timeout(self.patience, self.stream.write_all(bytes)).await;
         let _ = sent.expect("the broker reads or hangs up");
     }
 
@@ -149,6 +159,18 @@ impl RawSocket {
                 None => panic!("the connection ended while waiting for `{part}`"),
             }
         }
+    }
+
+    /// Reads text messages up to and with one that contains a part. `Err`: the broker closed before it.
+    ///
+    /// # Panics
+    /// When neither comes.
+    pub async fn texts_until(&mut self, part: &str) -> Result<Vec<String>, Closed> {
+        let mut texts = Vec::new();
+        while !texts.last().is_some_and(|last: &String| last.contains(part)) {
+            texts.push(self.text_or_close("").await?);
+        }
+        Ok(texts)
     }
 
     /// Waits for a pong and returns its payload.
@@ -219,7 +241,7 @@ impl RawSocket {
 
     /// One frame: its first byte and its payload. `None`: the connection has ended.
     async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
-        self.frame_within(DEADLINE).await
+        self.frame_within(self.patience).await
     }
 
     async fn frame_within(&mut self, bound: Duration) -> Option<(u8, Vec<u8>)> {
