@@ -10,8 +10,8 @@ mod gate;
 mod nodes;
 mod partition;
 mod postgres;
-mod redis;
 mod reconnect;
+mod redis;
 mod slow_readers;
 
 use futures_util::future::{join, join_all};
