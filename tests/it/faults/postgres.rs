@@ -126,6 +126,29 @@ async fn a_postgres_that_falls_silent_is_waited_for_within_bounds() {
     assert!(peak < before + MORE_MEMORY, "{} more", mib(peak - before));
 }
 
+/// The frames of a channel go one after the other, and a wait for the store is not the next one's wait as well.
+#[tokio::test]
+async fn frames_behind_one_that_waits_for_a_silent_postgres_do_not_wait_anew() {
+    const FRAMES: usize = 8;
+
+    let scene = Scene::start().await;
+    let people = scene.people().await;
+    let mut a = people.alice.join(&people.lobby).await;
+    a.say("before").await;
+    scene.postgres.freeze();
+    let sent = Instant::now();
+    for n in 0..FRAMES {
+        a.send_json(json!({"type": "chat.message", "id": format!("c{n}"), "message": "meanwhile"})).await;
+    }
+    for _ in 0..FRAMES {
+        let error = a.next_of("error").await;
+        println!("{} after {:?}", error["name"], sent.elapsed());
+        assert_eq!(error["code"], 108, "{error}");
+        assert!(sent.elapsed() <= REFUSED_WITHIN, "an answer took {:?}", sent.elapsed());
+    }
+    scene.postgres.thaw();
+}
+
 /// One types, the other sees it and asks whether anyone is there; says how long that took.
 async fn types_to(one: &mut Socket, other: &mut Socket) -> Duration {
     let begun = Instant::now();
