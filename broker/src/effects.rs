@@ -117,6 +117,7 @@ pub fn unknown_message() -> Refusal {
 /// What a client hears when the store fails; the operator reads the reason in the log.
 pub fn refusal(error: &StoreError) -> Refusal {
     match error {
+        StoreError::Away => Refusal::unavailable(),
         StoreError::Unavailable(_) => {
             tracing::warn!(%error, "the store is away");
             Refusal::unavailable()

@@ -28,6 +28,9 @@ pub enum StoreError {
     /// The database cannot be reached, is shutting down, or did not answer within the bound. Trying later may help.
     #[error("failed to reach the database: {0}")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database was found away a moment ago and was not asked; that was said when it was found.
+    #[error("failed to reach the database: it was away a moment ago")]
+    Away,
     /// The database refused a statement, or a row does not read as what was written.
     #[error("failed to use the database: {0}")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -43,6 +46,13 @@ pub enum StoreError {
     /// The tenant is not in the catalogue.
     #[error("failed to find tenant {0}")]
     NoTenant(TenantSlug),
+}
+
+impl StoreError {
+    /// Whether the database is not there, now or for a moment: trying later may help.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Away)
+    }
 }
 
 /// A member with what a log-in needs.

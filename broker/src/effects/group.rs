@@ -2,9 +2,11 @@
 //!
 //! The gathering is natural: a commit that finds nothing of its tenant under way goes at once, and while a batch is under
 //! way the later ones wait for the next. So nobody waits for company, and the busier the store is the larger the batches
-//! become. Nothing here knows what a commit means, or what follows from its outcome.
+//! become. A batch that is held up, as by a lock on one of its channels, holds up these channels and no others. Nothing
+//! here knows what a commit means, or what follows from its outcome.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::refusal;
-use crate::model::TenantSlug;
+use crate::model::{ChannelId, TenantSlug};
 use crate::protocol::{ErrorCode, Refusal};
 use crate::store::{Commit, Outcome, Store, StoreError};
 
@@ -27,18 +29,38 @@ const WAITING: usize = 4_096;
 
 /// How long a commit may take, the wait for its batch counted in. It is longer than a call of the store, and leaves what
 /// comes before and after it a part of the five seconds that a client is promised.
-const PATIENCE: Duration = Duration::from_millis(4_500);
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long a batch may take before the next one does not wait for it any longer. A batch of the full size takes a few
+/// milliseconds, and a slow disk some ten.
+const HELD_UP: Duration = Duration::from_millis(25);
+
+/// How many batches of a tenant are under way at most: the one that is waited for, and those that are held up.
+const UNDER_WAY: usize = 4;
 
 /// The one way of an event into the store.
 pub struct Committer {
     store: Arc<dyn Store>,
-    /// What waits for a batch, of those tenants that have a turn under way, and no others.
+    /// What each tenant has in hand; those that have nothing are not here.
     lanes: Mutex<Lanes>,
     waiting: usize,
     patience: Duration,
 }
 
-type Lanes = HashMap<TenantSlug, VecDeque<Waiting>>;
+type Lanes = HashMap<TenantSlug, Lane>;
+
+/// What a tenant has in hand.
+#[derive(Default)]
+struct Lane {
+    waiting: VecDeque<Waiting>,
+    /// The channels of the batches under way. Their further commits wait for these, so that no batch waits for another
+    /// one's locks.
+    busy: HashSet<ChannelId>,
+    /// How many turns there are.
+    turns: usize,
+    /// Whether one of them is not held up: the others need not go on when they are done.
+    has_free_turn: bool,
+}
 
 struct Waiting {
     commit: Commit,
@@ -85,20 +107,41 @@ impl Committer {
         }
     }
 
-    /// Queues a commit, and gives the tenant's turn if nobody has it.
+    /// Queues a commit, and gives a turn if nobody will come for it soon.
     fn enter(self: &Arc<Self>, tenant: &TenantSlug, next: Waiting) -> Result<Option<Turn>, Refusal> {
         let mut lanes = self.lanes();
-        if let Some(waiting) = lanes.get_mut(tenant) {
-            if waiting.len() >= self.waiting {
-                let refusal =
-                    Refusal::new(ErrorCode::Overloaded, "too many events are waiting to be stored; try again");
-                return Err(Refusal { retry_after_ms: Some(250), ..refusal });
-            }
-            waiting.push_back(next);
-            return Ok(None);
+        let lane = lanes.entry(tenant.clone()).or_default();
+        if lane.waiting.len() >= self.waiting {
+            let refusal = Refusal::new(ErrorCode::Overloaded, "too many events are waiting to be stored; try again");
+            return Err(Refusal { retry_after_ms: Some(250), ..refusal });
         }
-        lanes.insert(tenant.clone(), VecDeque::from([next]));
-        Ok(Some(Turn { committer: Arc::clone(self), tenant: tenant.clone(), ended: false }))
+        lane.waiting.push_back(next);
+        Ok(self.turn(tenant, lane))
+    }
+
+    /// A free turn, if there is none and a batch for it.
+    fn turn(self: &Arc<Self>, tenant: &TenantSlug, lane: &mut Lane) -> Option<Turn> {
+        let has_work = || lane.waiting.iter().any(|next| !lane.busy.contains(&next.commit.channel));
+        if lane.has_free_turn || lane.turns >= UNDER_WAY || !has_work() {
+            return None;
+        }
+        lane.turns += 1;
+        lane.has_free_turn = true;
+        Some(Turn {
+            committer: Arc::clone(self),
+            tenant: tenant.clone(),
+            is_free: true,
+            channels: Vec::new(),
+            ended: false,
+        })
+    }
+
+    /// The free turn of a lane is held up: gives another one, if there is something for it to do.
+    fn pass(self: &Arc<Self>, tenant: &TenantSlug) -> Option<Turn> {
+        let mut lanes = self.lanes();
+        let lane = lanes.get_mut(tenant)?;
+        lane.has_free_turn = false;
+        self.turn(tenant, lane)
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
@@ -106,37 +149,59 @@ impl Committer {
     }
 }
 
-/// The right to commit a tenant's batches. It ends when nothing waits, or with its task.
+/// The right to commit a tenant's batches, one after the other. It ends when nothing waits for it, or with its task.
 struct Turn {
     committer: Arc<Committer>,
     tenant: TenantSlug,
+    /// Whether it is the lane's free one, and not held up.
+    is_free: bool,
+    /// Those of the batch under way.
+    channels: Vec<ChannelId>,
     ended: bool,
 }
 
 impl Turn {
     /// Commits batch after batch until nothing waits.
-    async fn run(mut self) {
-        while let Some(batch) = self.take() {
-            self.settle(batch).await;
-        }
+    fn run(mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            while let Some(batch) = self.take() {
+                let mut settling = pin!(settle(&self.committer.store, &self.tenant, batch));
+                if timeout(HELD_UP, &mut settling).await.is_err() {
+                    self.is_free = false;
+                    if let Some(next) = self.committer.pass(&self.tenant) {
+                        tokio::spawn(next.run());
+                    }
+                    settling.await;
+                }
+            }
+        })
     }
 
-    /// What goes next: the oldest, up to the bounds, and no key of a sender twice. The second of two with the same key
-    /// is left for a batch after this one, where it finds the first. When nothing waits the turn ends under the same
-    /// lock, so that whoever comes next finds it free.
+    /// What goes next: the oldest, up to the bounds, no channel of another batch, and no key of a sender twice. The second
+    /// of two with the same key is left for a batch after this one, where it finds the first. `None`: nothing waits that
+    /// another turn will not come for.
     fn take(&mut self) -> Option<Vec<Waiting>> {
-        let mut lanes = self.committer.lanes();
-        let waiting = lanes.get_mut(&self.tenant)?;
+        let committer = Arc::clone(&self.committer);
+        let mut lanes = committer.lanes();
+        let lane = lanes.get_mut(&self.tenant)?;
+        for channel in self.channels.drain(..) {
+            lane.busy.remove(&channel);
+        }
+        if !self.is_free && lane.has_free_turn {
+            self.end(&mut lanes);
+            return None;
+        }
+        (self.is_free, lane.has_free_turn) = (true, true);
         let (mut batch, mut keys, mut bytes, mut later) = (Vec::new(), HashSet::new(), 0, Vec::new());
         while batch.len() < BATCH_COMMITS
             && bytes < BATCH_BYTES
-            && let Some(next) = waiting.pop_front()
+            && let Some(next) = lane.waiting.pop_front()
         {
             if next.answer.is_closed() {
                 continue;
             }
             let key = next.commit.request.as_ref().map(|(key, _)| (next.commit.sender.id.clone(), key.clone()));
-            if key.is_some_and(|key| !keys.insert(key)) {
+            if lane.busy.contains(&next.commit.channel) || key.is_some_and(|key| !keys.insert(key)) {
                 later.push(next);
                 continue;
             }
@@ -144,62 +209,79 @@ impl Turn {
             batch.push(next);
         }
         for next in later.into_iter().rev() {
-            waiting.push_front(next);
+            lane.waiting.push_front(next);
         }
         if batch.is_empty() {
-            lanes.remove(&self.tenant);
-            self.ended = true;
+            self.end(&mut lanes);
             return None;
         }
+        self.channels = batch.iter().map(|next| next.commit.channel).collect();
+        lane.busy.extend(&self.channels);
         Some(batch)
     }
 
-    async fn settle(&self, batch: Vec<Waiting>) {
-        let (commits, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|next| (next.commit, next.answer)).unzip();
-        match self.commit(&commits).await {
-            // A caller that is gone has no use for its answer.
-            Ok(outcomes) => {
-                for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                    let _ = answer.send(Ok(outcome));
-                }
-            }
-            // The store refused the batch for what is in it. Whose it is shows when each goes alone.
-            Err(StoreError::Failed(_)) if commits.len() > 1 => {
-                for (answer, commit) in answers.into_iter().zip(commits) {
-                    let alone = self.commit(&[commit]).await.map(|mut outcomes| outcomes.remove(0));
-                    let _ = answer.send(alone.map_err(|error| refusal(&error)));
-                }
-            }
-            Err(error) => {
-                let refusal = refusal(&error);
-                for answer in answers {
-                    let _ = answer.send(Err(refusal.clone()));
-                }
-            }
+    /// Gives the turn back. Under the same lock as the look at what waits, so that nobody counts on it in between.
+    fn end(&mut self, lanes: &mut Lanes) {
+        self.ended = true;
+        let Some(lane) = lanes.get_mut(&self.tenant) else { return };
+        for channel in self.channels.drain(..) {
+            lane.busy.remove(&channel);
         }
-    }
-
-    async fn commit(&self, batch: &[Commit]) -> Result<Vec<Outcome>, StoreError> {
-        let began = Instant::now();
-        let answer = self.committer.store.commit(&self.tenant, batch).await;
-        let result = match &answer {
-            Ok(_) => "ok",
-            Err(StoreError::Unavailable(_)) => "unavailable",
-            Err(_) => "failed",
-        };
-        metrics::histogram!("switchboard_commit_seconds", "result" => result).record(began.elapsed().as_secs_f64());
-        metrics::histogram!("switchboard_commit_batch").record(batch.len() as f64);
-        answer
+        lane.turns -= 1;
+        lane.has_free_turn &= !self.is_free;
+        if lane.turns == 0 {
+            lanes.remove(&self.tenant);
+        }
     }
 }
 
 impl Drop for Turn {
-    /// After a panic nobody would come for those who wait; without a sender they have their answer.
+    /// After a panic: what still waits is another turn's, or has its answer from this.
     fn drop(&mut self) {
         if !self.ended {
-            self.committer.lanes().remove(&self.tenant);
+            let committer = Arc::clone(&self.committer);
+            self.end(&mut committer.lanes());
         }
     }
+}
+
+/// Commits a batch and tells each caller what became of its part.
+async fn settle(store: &Arc<dyn Store>, tenant: &TenantSlug, batch: Vec<Waiting>) {
+    let (commits, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|next| (next.commit, next.answer)).unzip();
+    match commit(store, tenant, &commits).await {
+        // A caller that is gone has no use for its answer.
+        Ok(outcomes) => {
+            for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                let _ = answer.send(Ok(outcome));
+            }
+        }
+        // The store refused the batch for what is in it. Whose it is shows when each goes alone.
+        Err(StoreError::Failed(_)) if commits.len() > 1 => {
+            for (answer, one) in answers.into_iter().zip(commits) {
+                let alone = commit(store, tenant, &[one]).await.map(|mut outcomes| outcomes.remove(0));
+                let _ = answer.send(alone.map_err(|error| refusal(&error)));
+            }
+        }
+        Err(error) => {
+            let refusal = refusal(&error);
+            for answer in answers {
+                let _ = answer.send(Err(refusal.clone()));
+            }
+        }
+    }
+}
+
+async fn commit(store: &Arc<dyn Store>, tenant: &TenantSlug, batch: &[Commit]) -> Result<Vec<Outcome>, StoreError> {
+    let began = Instant::now();
+    let answer = store.commit(tenant, batch).await;
+    let result = match &answer {
+        Ok(_) => "ok",
+        Err(error) if error.is_unavailable() => "unavailable",
+        Err(_) => "failed",
+    };
+    metrics::histogram!("switchboard_commit_seconds", "result" => result).record(began.elapsed().as_secs_f64());
+    metrics::histogram!("switchboard_commit_batch").record(batch.len() as f64);
+    answer
 }
 
 fn weight(commit: &Commit) -> usize {

@@ -171,7 +171,7 @@ impl Duty {
             Err(error) if !self.failing => {
                 self.failing = true;
                 *all += 1;
-                if *all == 1 || !matches!(error, StoreError::Unavailable(_)) {
+                if *all == 1 || !error.is_unavailable() {
                     let subject = subject.name();
                     tracing::warn!(%error, %tenant, subject, "failed to check channels against the store");
                 }

@@ -92,7 +92,7 @@ impl Relay {
                 }
                 Err(error) => {
                     // That the store is away is said by the check of positions, once and not for each channel.
-                    if !matches!(error, StoreError::Unavailable(_)) {
+                    if !error.is_unavailable() {
                         tracing::warn!(%error, %channel, "failed to read what a channel is missing; trying again");
                     }
                     sleep(wait).await;

@@ -198,23 +198,26 @@ async fn while_the_server_is_away_calls_fail_at_once_and_it_is_found_again() {
         let commit = [scene.saying(channel, &alice, "meanwhile")];
         let first = timeout(PATIENCE, scene.store.commit(&scene.tenant, &commit)).await.expect("a call ends");
         assert!(matches!(first, Err(StoreError::Unavailable(_))), "{first:?}");
-        // One of them tries again and waits for its bound. If each did, it would take minutes.
+        // Somebody looks for the server meanwhile, and it is none of the callers: if each waited, it would take minutes.
         let began = Instant::now();
         let calls = (0..200).map(|_| scene.store.commit(&scene.tenant, &commit));
         for answer in futures_util::future::join_all(calls).await {
-            assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+            assert!(matches!(answer, Err(StoreError::Away)), "{answer:?}");
         }
-        let mut slow = 0;
         for _ in 0..200 {
-            let began = Instant::now();
-            assert!(scene.store.ping().await.is_err());
-            slow += usize::from(began.elapsed() >= bound);
+            let answer = scene.store.ping().await;
+            assert!(matches!(answer, Err(StoreError::Away)), "{answer:?}");
         }
-        println!("400 calls failed in {:?}, {slow} of the later 200 tried", began.elapsed());
-        assert!(began.elapsed() < 50 * bound && slow < 10, "{:?}, {slow}", began.elapsed());
+        println!("400 calls failed in {:?}", began.elapsed());
+        assert!(began.elapsed() < 50 * bound, "{:?}", began.elapsed());
 
         wire.whole.send_replace(true);
-        let back = async { while scene.store.ping().await.is_err() {} };
+        let mut pace = tokio::time::interval(Duration::from_millis(10));
+        let back = async {
+            while scene.store.ping().await.is_err() {
+                pace.tick().await;
+            }
+        };
         timeout(PATIENCE, back).await.expect("it is found again without a restart");
         scene.say(channel, &alice, "after").await;
         assert_eq!(texts(&scene.history(channel).await), ["before", "after"]);

@@ -1,110 +1,74 @@
-//! Knows whether the server was away a moment ago, so that callers do not all wait to find out.
+//! Knows whether the server is away, so that callers do not each wait to find out.
 //!
-//! The call that finds the server away opens the circuit. From then on calls are refused at once, but for one at a time
-//! that tries; the first that gets an answer closes it. Calls that were under way are left alone. Nothing here connects,
-//! asks or looks at the time: it is told what became of calls, and when.
+//! A call that gets no answer opens the circuit: calls are refused at once from then on. One whose connection broke only
+//! raises the question, since one broken connection is not yet an absent server. Either way somebody has to look, who is
+//! none of the callers and keeps none of them waiting; what it finds opens or closes the circuit. Nothing here connects,
+//! asks or looks at the time: it is told what was found, and when.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long after a try that failed the next one is let through.
-const PACE: Duration = Duration::from_millis(250);
-
 /// The state of the way to one server.
 #[derive(Debug, Default)]
 pub(super) struct Circuit(Mutex<State>);
 
-#[derive(Debug, Default)]
-struct State {
-    /// Since when, and when to try again; none while the server is there.
-    open: Option<Open>,
-    /// How often it was closed. What a call of an earlier time found says nothing about now.
-    era: u64,
+#[derive(Debug, Default, Clone, Copy)]
+enum State {
+    #[default]
+    Closed,
+    /// Calls go on while somebody looks.
+    Doubtful,
+    /// Calls are refused, since then.
+    Open(Instant),
 }
 
-#[derive(Debug)]
-struct Open {
-    since: Instant,
-    try_at: Instant,
-    trying: bool,
-}
-
-/// Leave to make one call. Dropped without a word, it has found nothing.
-#[derive(Debug)]
-pub(super) struct Pass<'c> {
-    circuit: &'c Circuit,
-    era: u64,
-    is_try: bool,
-}
-
-/// What a call changed.
+/// What a finding changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
-    /// The circuit was closed and is open now.
-    Opened,
-    /// The circuit was open this long and is closed now.
-    Closed(Duration),
+pub(super) struct Change {
+    /// Somebody has to look now until the circuit is closed; nobody did before.
+    pub(super) look: bool,
+    /// The circuit was not open and is now.
+    pub(super) opened: bool,
 }
 
 impl Circuit {
-    /// Leave for a call; none while the server is away and another call is trying, or has tried just now.
-    pub(super) fn enter(&self, now: Instant) -> Option<Pass<'_>> {
+    /// Whether calls are to be refused.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(*self.state(), State::Open(_))
+    }
+
+    /// A connection broke, or could not be made.
+    pub(super) fn broken(&self) -> Change {
         let mut state = self.state();
-        let era = state.era;
-        let Some(open) = &mut state.open else { return Some(Pass { circuit: self, era, is_try: false }) };
-        if open.trying || now < open.try_at {
-            return None;
+        let look = matches!(*state, State::Closed);
+        if look {
+            *state = State::Doubtful;
         }
-        open.trying = true;
-        Some(Pass { circuit: self, era, is_try: true })
+        Change { look, opened: false }
+    }
+
+    /// A call got no answer, or whoever looks found nobody.
+    pub(super) fn silent(&self, now: Instant) -> Change {
+        let mut state = self.state();
+        let change = Change { look: matches!(*state, State::Closed), opened: !matches!(*state, State::Open(_)) };
+        if change.opened {
+            *state = State::Open(now);
+        }
+        change
+    }
+
+    /// Whoever looks got an answer. Returns how long the circuit was open, if it was.
+    pub(super) fn answered(&self, now: Instant) -> Option<Duration> {
+        match std::mem::take(&mut *self.state()) {
+            State::Open(since) => Some(now.duration_since(since)),
+            _ => None,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Pass<'_> {
-    /// The server answered, be it with a refusal.
-    pub(super) fn answered(self, now: Instant) -> Option<Change> {
-        let mut state = self.circuit.state();
-        if !self.is_try || state.era != self.era {
-            return None;
-        }
-        state.era += 1;
-        state.open.take().map(|open| Change::Closed(now.duration_since(open.since)))
-    }
-
-    /// The server was not there. That opens the circuit, and the next call tries at once: one broken connection is not
-    /// yet an absent server.
-    pub(super) fn unanswered(self, now: Instant) -> Option<Change> {
-        let mut state = self.circuit.state();
-        if state.era != self.era {
-            return None;
-        }
-        match &mut state.open {
-            Some(open) if self.is_try => open.try_at = now + PACE,
-            Some(_) => {}
-            closed => {
-                *closed = Some(Open { since: now, try_at: now, trying: false });
-                return Some(Change::Opened);
-            }
-        }
-        None
-    }
-}
-
-impl Drop for Pass<'_> {
-    fn drop(&mut self) {
-        let mut state = self.circuit.state();
-        if self.is_try
-            && self.era == state.era
-            && let Some(open) = &mut state.open
-        {
-            open.trying = false;
-        }
     }
 }
 
@@ -113,36 +77,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_is_away_is_tried_by_one_call_at_a_time() {
+    fn a_silent_server_is_away_until_whoever_looks_has_an_answer() {
         let (circuit, start) = (Circuit::default(), Instant::now());
-        assert_eq!(circuit.enter(start).unwrap().unanswered(start), Some(Change::Opened));
-        let trying = circuit.enter(start).expect("one broken connection is not yet an absent server");
-        assert!(circuit.enter(start).is_none(), "one is trying");
-        assert_eq!(trying.unanswered(start), None);
-        assert!(circuit.enter(start + PACE / 2).is_none(), "one has just tried");
-        let trying = circuit.enter(start + PACE).expect("it is time to try again");
-        assert!(circuit.enter(start + PACE).is_none());
-        assert_eq!(trying.answered(start + PACE), Some(Change::Closed(PACE)));
-        let (one, other) = (circuit.enter(start).unwrap(), circuit.enter(start).unwrap());
-        assert_eq!((one.answered(start), other.answered(start)), (None, None));
+        assert_eq!(circuit.silent(start), Change { look: true, opened: true });
+        assert!(circuit.is_open());
+        assert_eq!(circuit.silent(start), Change { look: false, opened: false }, "one looks, and it was said once");
+        assert_eq!(circuit.answered(start + Duration::from_secs(1)), Some(Duration::from_secs(1)));
+        assert!(!circuit.is_open());
+        assert_eq!(circuit.silent(start), Change { look: true, opened: true }, "and all over again");
     }
 
     #[test]
-    fn a_try_whose_caller_went_away_is_followed_by_another() {
+    fn a_broken_connection_is_looked_into_while_calls_go_on() {
         let (circuit, start) = (Circuit::default(), Instant::now());
-        circuit.enter(start).unwrap().unanswered(start);
-        drop(circuit.enter(start).unwrap());
-        assert!(circuit.enter(start).is_some());
-    }
-
-    #[test]
-    fn a_call_from_before_says_nothing_about_now() {
-        let (circuit, start) = (Circuit::default(), Instant::now());
-        let [first, late, later] = [(); 3].map(|()| circuit.enter(start).unwrap());
-        assert_eq!(first.unanswered(start), Some(Change::Opened));
-        assert_eq!(late.answered(start), None, "its answer was on the way before");
-        assert!(matches!(circuit.enter(start).unwrap().answered(start), Some(Change::Closed(_))));
-        assert_eq!(later.unanswered(start), None, "what it waited for has come back since");
-        assert_eq!([(); 2].map(|()| circuit.enter(start).is_some()), [true, true]);
+        assert_eq!(circuit.broken(), Change { look: true, opened: false });
+        assert_eq!(circuit.broken(), Change { look: false, opened: false });
+        assert!(!circuit.is_open());
+        assert_eq!(circuit.answered(start), None, "it was the connection and not the server");
+        circuit.broken();
+        assert_eq!(circuit.silent(start), Change { look: false, opened: true }, "it was the server");
+        assert!(circuit.is_open());
     }
 }

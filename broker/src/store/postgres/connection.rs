@@ -5,6 +5,7 @@
 //! finds nothing of whoever had it before.
 
 use std::error::Error as StdError;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
@@ -15,7 +16,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, NoTls, Row};
 
 use super::Options;
-use super::circuit::{Change, Circuit};
+use super::circuit::Circuit;
 use crate::model::TenantSlug;
 use crate::store::StoreError;
 
@@ -25,6 +26,12 @@ pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
 /// How many prepared statements a connection may hold. Each tenant has its own, so with many tenants the oldest have
 /// to go; all go at once, which costs a round trip for each that is used again.
 const STATEMENTS: usize = 500;
+
+/// How long whoever looks for an absent server waits for its answer.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long after a look the next one follows.
+const PACE: Duration = Duration::from_millis(250);
 
 /// A plan is made once and kept, for planning a commit takes longer than running it, and a batch of one would have its
 /// plan made for one row again and again. Since it may be made while a table is still empty, it must not read a table
@@ -36,7 +43,7 @@ pub(super) struct Database {
     pool: Pool,
     /// A place for each connection of the pool, so that waiting for one is told apart from waiting for the server.
     places: Semaphore,
-    circuit: Circuit,
+    circuit: Arc<Circuit>,
     pub(super) config: Config,
     pub(super) address: String,
     pub(super) bound: Duration,
@@ -62,7 +69,7 @@ impl Database {
             .build()
             .expect("a pool without time limits of its own needs no runtime");
         let places = Semaphore::new(options.connections);
-        Ok(Self { pool, places, circuit: Circuit::default(), address: address(&config), config, bound })
+        Ok(Self { pool, places, circuit: Arc::default(), address: address(&config), config, bound })
     }
 
     /// Gives a call its time and not more, once it is its turn; none at all while the server is known to be away. A turn
@@ -70,32 +77,37 @@ impl Database {
     pub(super) async fn bounded<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let place = timeout(self.bound, self.places.acquire()).await;
         let _place = place.map_err(|_| self.error(Fault::Crowded(self.bound)))?.expect("the semaphore is never closed");
-        let Some(pass) = self.circuit.enter(Instant::now()) else { return Err(self.error(Fault::Away)) };
+        if self.circuit.is_open() {
+            return Err(StoreError::Away);
+        }
         let answer = match timeout(self.bound, call).await {
             Ok(answer) => answer,
             Err(_) => Err(self.error(Fault::Silent(self.bound))),
         };
-        match &answer {
-            Err(error) if finds_the_server_away(error) => self.note(pass.unanswered(Instant::now()), Some(error)),
-            _ => self.note(pass.answered(Instant::now()), None),
+        if let Err(StoreError::Unavailable(error)) = &answer
+            && let Some(Unreachable { fault, .. }) = error.downcast_ref()
+        {
+            self.note(fault);
         }
         answer
     }
 
-    fn note(&self, change: Option<Change>, found: Option<&StoreError>) {
-        match (change, found) {
-            (None, _) => {}
-            (Some(Change::Closed(after)), _) => {
-                metrics::gauge!("switchboard_database_away").set(0.0);
-                tracing::info!(address = self.address, ?after, "the database is back");
+    /// Notes what a fault tells of the server, and sees to it that somebody looks whether it is there.
+    fn note(&self, fault: &Fault) {
+        let change = match fault {
+            Fault::Silent(_) => self.circuit.silent(Instant::now()),
+            Fault::Broken(_) => self.circuit.broken(),
+            // It shuts down, it crashed, or it is not up yet.
+            Fault::Refused { code, .. } if matches!(code.as_str(), "57P01" | "57P02" | "57P03") => {
+                self.circuit.broken()
             }
-            (Some(Change::Opened), found) => {
-                metrics::gauge!("switchboard_database_away").set(1.0);
-                let error = found.map(tracing::field::display);
-                tracing::warn!(error, "the database is away; calls fail at once until it answers");
-                // What is idle may lead to where the server was: each such connection would cost a try its whole time.
-                self.pool.retain(|_, _| false);
-            }
+            _ => return,
+        };
+        if change.opened {
+            opened(&self.pool, fault);
+        }
+        if change.look {
+            tokio::spawn(look(Arc::downgrade(&self.circuit), self.pool.clone(), self.address.clone()));
         }
     }
 
@@ -159,6 +171,41 @@ impl Database {
     }
 }
 
+/// Asks the server whether it is there, again and again until it is.
+async fn look(circuit: Weak<Circuit>, pool: Pool, address: String) {
+    loop {
+        let asking = async {
+            let lease = Lease(Some(pool.get().await?));
+            let connection = lease.0.as_ref().expect("a lease has its connection until it is returned");
+            connection.simple_query("").await?;
+            lease.give_back();
+            Ok(())
+        };
+        let answer = timeout(LOOK, asking).await.unwrap_or(Err(Fault::Silent(LOOK)));
+        let Some(circuit) = circuit.upgrade() else { return };
+        match answer {
+            Ok(_) => {
+                if let Some(after) = circuit.answered(Instant::now()) {
+                    metrics::gauge!("switchboard_database_away").set(0.0);
+                    tracing::info!(address, ?after, "the database is back");
+                }
+                return;
+            }
+            Err(fault) if circuit.silent(Instant::now()).opened => opened(&pool, &fault),
+            Err(_) => {}
+        }
+        drop(circuit);
+        tokio::time::sleep(PACE).await;
+    }
+}
+
+fn opened(pool: &Pool, fault: &Fault) {
+    metrics::gauge!("switchboard_database_away").set(1.0);
+    tracing::warn!(%fault, "the database is away; calls fail at once until it answers");
+    // What is idle may lead to where the server was: each such connection would cost its user the whole time.
+    pool.retain(|_, _| false);
+}
+
 /// A statement's text for one tenant. A slug cannot hold a quote.
 pub(super) fn within(tenant: &TenantSlug, template: &str) -> String {
     template.replace("{t}", &format!("\"{}\"", schema(tenant)))
@@ -209,9 +256,6 @@ pub(super) enum Fault {
     /// All connections were in use for so long.
     #[error("not asked, since all connections were in use for {0:?}")]
     Crowded(Duration),
-    /// It was away a moment ago, and was not asked.
-    #[error("not asked, since it was away a moment ago")]
-    Away,
     /// A value could not be sent or read.
     #[error(transparent)]
     Driver(tokio_postgres::Error),
@@ -230,7 +274,7 @@ impl Fault {
 
     fn is_passing(&self) -> bool {
         match self {
-            Fault::Broken(_) | Fault::Silent(_) | Fault::Crowded(_) | Fault::Away => true,
+            Fault::Broken(_) | Fault::Silent(_) | Fault::Crowded(_) => true,
             Fault::Driver(_) => false,
             // Connection exceptions, rollbacks on a deadlock, a lack of resources, an operator's doing (which a
             // statement's time limit counts as), a lock not granted in time, a server that has become a standby.
@@ -239,18 +283,6 @@ impl Fault {
                     || matches!(code.as_str(), "55P03" | "25006")
             }
         }
-    }
-}
-
-/// Whether it was the server that was missing, and not an answer to this call alone.
-fn finds_the_server_away(error: &StoreError) -> bool {
-    let StoreError::Unavailable(source) = error else { return false };
-    let Some(Unreachable { fault, .. }) = source.downcast_ref() else { return false };
-    match fault {
-        Fault::Broken(_) | Fault::Silent(_) => true,
-        // It shuts down, it crashed, or it is not up yet.
-        Fault::Refused { code, .. } => matches!(code.as_str(), "57P01" | "57P02" | "57P03"),
-        Fault::Crowded(_) | Fault::Away | Fault::Driver(_) => false,
     }
 }
 
