@@ -50,6 +50,20 @@ impl Broker {
         text.lines().filter_map(value).sum()
     }
 
+    /// How long processors have worked for the process since its start. The system counts in hundredths of a second.
+    ///
+    /// # Panics
+    /// When it has ended, or the system is no Linux.
+    pub fn worked(&self) -> Duration {
+        let path = format!("/proc/{}/stat", self.pid());
+        let stat = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        // The name stands in parentheses and may hold any character; the third field follows it.
+        let (_, fields) = stat.rsplit_once(')').expect("a process has a name");
+        let ticks = |at: usize| fields.split_whitespace().nth(at - 3)?.parse::<u64>().ok();
+        let both = ticks(14).zip(ticks(15)).expect("the 14th and 15th field are times");
+        Duration::from_millis((both.0 + both.1) * 10)
+    }
+
     /// How many bytes of memory the process has in use.
     ///
     /// # Panics

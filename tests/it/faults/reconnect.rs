@@ -124,7 +124,8 @@ async fn come_back_at_once(rooms: usize) {
         .enumerate()
         .map(|(n, member)| Client::join(&doors, member.token.clone(), &channels[n / (CLIENTS / rooms)]));
     let mut clients: Vec<Client> = stream::iter(joining).buffer_unordered(AT_ONCE).collect().await;
-    println!("{CLIENTS} clients in {rooms} channels: joined within {:.1?}", began.elapsed());
+    let (took, worked) = (began.elapsed(), cluster.a.broker().worked());
+    println!("{CLIENTS} clients in {rooms} channels: joined within {took:.1?}, {worked:.1?} of the node's work");
 
     // Only now, since nobody reads these sockets, and so answers pings, while the others join.
     let mut said: Vec<Socket> = Vec::new();
@@ -136,13 +137,14 @@ async fn come_back_at_once(rooms: usize) {
         join_all(said.iter_mut().map(|socket| socket.say(if n % 2 == 0 { "while you were away" } else { "again" })))
             .await;
     }
-    let before = cluster.b.broker().memory();
+    let (before, idle) = (cluster.b.broker().memory(), cluster.b.broker().worked());
     let began = Instant::now();
     let door = cluster.b.door();
     let back = join_all(clients.iter_mut().map(|client| client.come_back(door))).await;
     let took = began.elapsed();
     let each: Latencies = back.iter().map(|back| back.took).collect();
-    println!("all came back within {took:.1?}; {each}");
+    let worked = cluster.b.broker().worked() - idle;
+    println!("all came back within {took:.1?}, {worked:.1?} of the node's work; {each}");
     let sent_away: Vec<u16> = back.iter().flat_map(|back| back.sent_away.clone()).collect();
     println!("sent away for a moment: {} times {:?}", sent_away.len(), sent_away.iter().collect::<BTreeSet<_>>());
     println!("memory of the node: {} before, {} after", mib(before), mib(cluster.b.broker().memory()));
