@@ -95,6 +95,21 @@ impl Outbox {
         self.changed.notify_one();
     }
 
+    /// Queues a frame that another one follows at once, so that both go out in one write. Should none follow, the session
+    /// sends it on. Bounded as [`Outbox::push`] is.
+    pub fn push_before(&self, frame: WireFrame, class: Class) {
+        let mut state = locked(&self.state);
+        if state.queue.is_empty() && state.closing.is_none() && !state.broken {
+            state.bytes += frame.len();
+            state.queue.push_back((frame, class));
+            drop(state);
+            self.changed.notify_one();
+        } else {
+            drop(state);
+            self.push(frame, class);
+        }
+    }
+
     /// Returns once a frame of this size would leave at least half of the limit free, once nothing waits at all, or once
     /// the socket is closing: for a sender that can wait, so that it never makes a slow consumer of its client.
     pub async fn has_room(&self, size: usize) {

@@ -120,11 +120,13 @@ impl Subscriber {
         if delivery.seq.is_some_and(|seq| seq <= self.after.load(Ordering::Acquire)) {
             return;
         }
-        let frame = match &delivery.echo {
-            Some((session, frame)) if *session == self.session => frame,
-            _ => &delivery.frame,
-        };
-        self.outbox.push(frame.clone(), class(delivery));
+        match &delivery.echo {
+            // Whoever said it gets its ack next.
+            Some((session, frame)) if *session == self.session => {
+                self.outbox.push_before(frame.clone(), class(delivery));
+            }
+            _ => self.outbox.push(delivery.frame.clone(), class(delivery)),
+        }
     }
 }
 

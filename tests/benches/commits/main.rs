@@ -5,6 +5,7 @@
 //! disk. What is acknowledged is compared with what is stored. It changes nothing outside its own folders, and it asserts
 //! no speed: it prints.
 
+mod committer;
 mod costs;
 mod floor;
 mod publishers;
@@ -94,6 +95,8 @@ async fn measure(name: &str, settings: &Settings, store: Arc<dyn Store>, server:
          publishers {publishers_used:.0} µs"
     );
     broker.stop(Signal::Terminate).await;
+    let alone = committer::commit(store, &tenant, &rooms, SPAN / 2).await;
+    println!("{name:<9} without sockets         {alone:>8.0} commits/s, each answered to a caller who waits for it");
     tally
 }
 
