@@ -319,6 +319,10 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Unavailable`] none of it is done, or all of it; asking again under the same keys tells.
     async fn commit(&self, tenant: &TenantSlug, batch: &[Commit]) -> Result<Vec<Outcome>, StoreError>;
 
+    /// How many batches of a tenant it can work on at once, from 1. More of them would wait within the store, where
+    /// nothing can join them any more.
+    fn batches_at_once(&self) -> usize;
+
     /// Uses up a refresh token, named by its `jti`. `false`: it was used before or its family is revoked; the family is
     /// then revoked for good, so a stolen token ends with the honest one. Rows past their `expires_at` may be forgotten.
     async fn spend_refresh(

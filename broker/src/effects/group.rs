@@ -35,9 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// 0.3, 1, 2 and 25 milliseconds, with 64 publishers, this one stored the most.
 const HELD_UP: Duration = Duration::from_millis(2);
 
-/// How many batches of a tenant are under way at most: the one that is waited for, and those that take longer.
-const UNDER_WAY: usize = 3;
-
 /// The one way of an event into the store.
 pub struct Committer {
     store: Arc<dyn Store>,
@@ -122,7 +119,7 @@ impl Committer {
     /// A free turn, if there is none and a batch for it.
     fn turn(self: &Arc<Self>, tenant: &TenantSlug, lane: &mut Lane) -> Option<Turn> {
         let has_work = || lane.waiting.iter().any(|next| !lane.busy.contains(&next.commit.channel));
-        if lane.has_free_turn || lane.turns >= UNDER_WAY || !has_work() {
+        if lane.has_free_turn || lane.turns >= self.store.batches_at_once() || !has_work() {
             return None;
         }
         lane.turns += 1;

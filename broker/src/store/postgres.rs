@@ -206,6 +206,11 @@ impl Store for Postgres {
         commit::commit(&self.database, tenant, batch).await
     }
 
+    /// While the server waits for its disk with one batch, or for a lock, it works on another.
+    fn batches_at_once(&self) -> usize {
+        3
+    }
+
     async fn spend_refresh(
         &self,
         tenant: &TenantSlug,

@@ -277,6 +277,11 @@ impl Store for Sqlite {
         self.write(tenant, move |db| commit::commit(db, &batch)).await
     }
 
+    /// A file has one writer.
+    fn batches_at_once(&self) -> usize {
+        1
+    }
+
     async fn spend_refresh(
         &self,
         tenant: &TenantSlug,
