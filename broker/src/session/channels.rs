@@ -61,7 +61,7 @@ impl Member<'_> {
         let first = match services.presence.enter(&key, &self.principal.user, session.id).await {
             Ok(first) => first,
             Err(error) => {
-                tracing::warn!(%error, "a member's arrival is not noted");
+                tracing::debug!(%error, "a member's arrival is not noted");
                 false
             }
         };
@@ -94,7 +94,7 @@ impl Member<'_> {
         match services.presence.leave(&seat.key, user, self.session.id).await {
             Ok(true) => services.router.notify(&seat.key, &services.left, user, self.session.id).await,
             Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "a member's leaving is not noted"),
+            Err(error) => tracing::debug!(%error, "a member's leaving is not noted"),
         }
     }
 
@@ -187,7 +187,7 @@ impl Member<'_> {
         let online: HashSet<UserId> = match online {
             Ok(users) => users.into_iter().map(|user| user.id).collect(),
             Err(error) => {
-                tracing::warn!(%error, "a channel's state is sent without who is online");
+                tracing::debug!(%error, "a channel's state is sent without who is online");
                 HashSet::new()
             }
         };
