@@ -118,8 +118,8 @@ pub fn unknown_message() -> Refusal {
 pub fn refusal(error: &StoreError) -> Refusal {
     match error {
         StoreError::Away => Refusal::unavailable(),
-        StoreError::Unavailable(_) => {
-            tracing::warn!(%error, "the store is away");
+        StoreError::Unavailable(_) | StoreError::Contended => {
+            tracing::warn!(%error, "the store did not do it");
             Refusal::unavailable()
         }
         _ => {

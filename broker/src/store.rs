@@ -31,6 +31,10 @@ pub enum StoreError {
     /// The database was found away a moment ago and was not asked; that was said when it was found.
     #[error("failed to reach the database: it was away a moment ago")]
     Away,
+    /// Somebody else held a lock for too long on what the call was to change. For a batch: on what one of its commits was
+    /// to; the others may be done without it.
+    #[error("failed to use the database: a row stayed locked")]
+    Contended,
     /// The database refused a statement, or a row does not read as what was written.
     #[error("failed to use the database: {0}")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -51,7 +55,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the database is not there, now or for a moment: trying later may help.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Away)
+        matches!(self, Self::Unavailable(_) | Self::Away | Self::Contended)
     }
 }
 
@@ -315,7 +319,7 @@ pub trait Store: Send + Sync + 'static {
     /// No two commits of a batch may have the same sender and key.
     ///
     /// # Errors
-    /// None of the batch is done after [`StoreError::NoTenant`] and [`StoreError::Failed`]. After
+    /// None of the batch is done after [`StoreError::NoTenant`], [`StoreError::Contended`] and [`StoreError::Failed`]. After
     /// [`StoreError::Unavailable`] none of it is done, or all of it; asking again under the same keys tells.
     async fn commit(&self, tenant: &TenantSlug, batch: &[Commit]) -> Result<Vec<Outcome>, StoreError>;
 

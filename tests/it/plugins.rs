@@ -175,3 +175,28 @@ async fn what_is_no_plugin_ends_the_start_with_one_line() {
         assert!(!exit.stderr.contains("panicked"), "{exit:?}");
     }
 }
+
+/// Each of the slow calls is stopped after its 50 ms, and they come one after the other: a second of work in one channel.
+#[tokio::test]
+async fn a_slow_handler_in_one_channel_delays_neither_pings_nor_other_channels() {
+    const SLOW: usize = 20;
+    let app = App::start(Settings::embedded().with("SWITCHBOARD_PLUGIN", hostile())).await;
+    let acme = app.tenant("acme").await;
+    let alice = acme.member("alice").await;
+    let (slow, quick) = (acme.channel("slow", &[&alice]).await, acme.channel("quick", &[&alice]).await);
+    let mut socket = alice.connect().await;
+    socket.subscribe(&slow).await;
+    socket.subscribe(&quick).await;
+    for n in 0..SLOW {
+        let frame = json!({"type": "hostile.loop", "channel": slow.id, "id": format!("slow {n}")});
+        socket.send_json(frame).await;
+    }
+    assert_eq!(socket.say_in(&quick, "on we go").await["seq"], 1);
+    socket.acked(json!({"type": "ping"})).await;
+    let last = format!("slow {}", SLOW - 1);
+    socket.expect_none("the last answer of the slow channel", |frame| frame["id"] == last.as_str()).await;
+    for n in 0..SLOW {
+        let error = socket.next_of("error").await;
+        assert_eq!((&error["id"], &error["code"]), (&json!(format!("slow {n}")), &json!(201)), "in order");
+    }
+}

@@ -165,15 +165,19 @@ async fn a_channel_that_the_database_holds_up_delays_neither_pings_nor_other_cha
     holding.batch_execute(&lock).await.unwrap();
 
     let held_up = json!({"type": "chat.message", "channel": stuck.id, "id": "held up", "message": "first"});
-    socket.send_json(held_up).await;
+    socket.send_json(held_up.clone()).await;
     for n in 1..=20 {
         assert_eq!(socket.say_in(&free, "on we go").await["seq"], n);
     }
     socket.acked(json!({"type": "ping"})).await;
-    socket.expect_none("an answer from the channel that is held up", |frame| frame["id"] == "held up").await;
+    socket.expect_none("an ack from the channel that is held up", |f| f["id"] == "held up" && f["type"] == "ack").await;
     holding.rollback().await.unwrap();
-    let ack = socket.next_where("the ack of what was held up", |frame| frame["id"] == "held up").await;
-    assert_eq!((&ack["type"], &ack["seq"]), (&json!("ack"), &json!(1)));
+    let answer = socket.next_where("the answer to what was held up", |frame| frame["id"] == "held up").await;
+    if answer["type"] == "error" {
+        // On a machine so busy that the lock outlasted the broker's patience.
+        assert_eq!((&answer["code"], &answer["retryable"]), (&json!(108), &json!(true)));
+    }
+    assert_eq!(socket.acked(held_up).await["seq"], 1, "stored once");
 }
 
 #[tokio::test]

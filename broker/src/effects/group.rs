@@ -10,6 +10,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
@@ -34,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// How long a batch may take before the next one does not wait for it any longer. Long enough for batches to fill; of
 /// 0.3, 1, 2 and 25 milliseconds, with 64 publishers, this one stored the most.
 const HELD_UP: Duration = Duration::from_millis(2);
+
+/// How many channels of a batch that the store refused are tried side by side.
+const ALONE: usize = 4;
 
 /// The one way of an event into the store.
 pub struct Committer {
@@ -252,12 +256,22 @@ async fn settle(store: &Arc<dyn Store>, tenant: &TenantSlug, batch: Vec<Waiting>
                 let _ = answer.send(Ok(outcome));
             }
         }
-        // The store refused the batch for what is in it. Whose it is shows when each goes alone.
-        Err(StoreError::Failed(_)) if commits.len() > 1 => {
-            for (answer, one) in answers.into_iter().zip(commits) {
-                let alone = commit(store, tenant, &[one]).await.map(|mut outcomes| outcomes.remove(0));
-                let _ = answer.send(alone.map_err(|error| refusal(&error)));
+        // The store refused the batch for what is in it, or for a lock on part of it. Whose it is shows when each goes alone:
+        // those of a channel in their order, and no channel waits for another.
+        Err(StoreError::Failed(_) | StoreError::Contended) if commits.len() > 1 => {
+            let mut channels: HashMap<ChannelId, Vec<_>> = HashMap::new();
+            for (answer, commit) in answers.into_iter().zip(commits) {
+                channels.entry(commit.channel).or_default().push((answer, commit));
             }
+            futures_util::stream::iter(channels.into_values())
+                .for_each_concurrent(ALONE, |channel| async move {
+                    // Not those whose callers have given up while others of the channel were waited for.
+                    for (answer, one) in channel.into_iter().filter(|(answer, _)| !answer.is_closed()) {
+                        let alone = commit(store, tenant, &[one]).await.map(|mut outcomes| outcomes.remove(0));
+                        let _ = answer.send(alone.map_err(|error| refusal(&error)));
+                    }
+                })
+                .await;
         }
         Err(error) => {
             let refusal = refusal(&error);

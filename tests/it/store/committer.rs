@@ -171,6 +171,27 @@ async fn an_answer_comes_in_time_also_behind_a_batch_that_stalls() {
     .await;
 }
 
+#[tokio::test]
+async fn a_channel_that_stays_locked_fails_alone() {
+    on_postgres(async |backing: Backing| {
+        let (scene, committer, say) = stalled(&backing, PATIENCE).await;
+        let alice = scene.scene.member("free").await;
+        let free = scene.scene.channel(&[&alice]).await;
+        let others = (1..=3).map(|place| scene.scene.saying(free, &alice, &place.to_string()));
+        // Asked for at once, they are one batch.
+        let commits: Vec<_> = std::iter::once(say("stuck")).chain(others).collect();
+        let mut answers = commit_all(&scene.scene, &committer, commits).await.into_iter();
+        assert_eq!(answers.next().unwrap().unwrap_err().code, ErrorCode::Unavailable);
+        for answer in answers {
+            done(answer.unwrap());
+        }
+        assert_eq!((scene.scene.seq(free).await, scene.scene.history(free).await.len()), (3, 3));
+        scene.release().await;
+        assert_eq!(done(committer.commit(&scene.scene.tenant, say("again")).await.unwrap()).receipt.seq, 1);
+    })
+    .await;
+}
+
 /// A channel whose row another transaction holds.
 struct Stalled {
     scene: Scene,

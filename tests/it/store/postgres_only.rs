@@ -71,7 +71,7 @@ async fn a_crowd_of_calls_is_no_sign_that_the_server_is_away() {
         });
         let refused = futures_util::future::join_all(waiting).await;
         let crowded = refused.iter().filter(|answer| format!("{answer:?}").contains("Crowded")).count();
-        assert!(refused.iter().all(|answer| matches!(answer, Err(StoreError::Unavailable(_)))), "{refused:?}");
+        assert!(refused.iter().all(|answer| answer.as_ref().is_err_and(StoreError::is_unavailable)), "{refused:?}");
         assert!(crowded > 0, "{refused:?}");
         // A server that was held to be away would be asked by one call at a time, and refuse the others unasked.
         admin.batch_execute("ROLLBACK").await.unwrap();
@@ -126,7 +126,7 @@ async fn a_call_that_waits_too_long_fails_and_the_next_one_works() {
         admin.batch_execute("BEGIN; SELECT FROM tenant_acme.chat_channel FOR UPDATE").await.unwrap();
         let commit = [scene.saying(channel, &alice, "late")];
         let late = timeout(PATIENCE, scene.store.commit(&scene.tenant, &commit)).await.expect("a call ends");
-        assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
+        assert!(matches!(late, Err(StoreError::Contended)), "{late:?}");
         eventually(&admin, &BLOCKED.replacen("SELECT", "SELECT NOT", 1)).await;
         admin.batch_execute("ROLLBACK").await.unwrap();
         assert_eq!(scene.say(channel, &alice, "in time").await.seq, 1);
@@ -220,7 +220,10 @@ async fn while_the_server_is_away_calls_fail_at_once_and_it_is_found_again() {
         };
         timeout(PATIENCE, back).await.expect("it is found again without a restart");
         scene.say(channel, &alice, "after").await;
-        assert_eq!(texts(&scene.history(channel).await), ["before", "after"]);
+        // Whether the first one got through before the wire was cut is open.
+        let mut said = texts(&scene.history(channel).await);
+        said.retain(|text| text != "meanwhile");
+        assert_eq!(said, ["before", "after"]);
     })
     .await;
 }

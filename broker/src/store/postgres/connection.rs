@@ -57,8 +57,10 @@ impl Database {
         let bound = options.bound;
         // The server gives up first: a statement that waits for a lock is no sign that the server is away.
         let millis = (bound * 7 / 8).as_millis();
+        // Twice, so that what waited with a locked row can still be done without it.
+        let locked = (bound / 2).as_millis();
         let given = config.get_options().unwrap_or_default();
-        config.options(format!("{given} -c statement_timeout={millis} -c lock_timeout={millis} {PLANS}"));
+        config.options(format!("{given} -c statement_timeout={millis} -c lock_timeout={locked} {PLANS}"));
         config.connect_timeout(bound).tcp_user_timeout(bound);
         if config.get_application_name().is_none() {
             config.application_name("switchboard");
@@ -163,7 +165,9 @@ impl Database {
 
     /// What to say of a fault.
     pub(super) fn error(&self, fault: Fault) -> StoreError {
-        if fault.is_passing() {
+        if fault.code() == Some("55P03") {
+            StoreError::Contended
+        } else if fault.is_passing() {
             StoreError::Unavailable(Box::new(Unreachable { address: self.address.clone(), fault }))
         } else {
             StoreError::Failed(Box::new(fault))
@@ -277,10 +281,9 @@ impl Fault {
             Fault::Broken(_) | Fault::Silent(_) | Fault::Crowded(_) => true,
             Fault::Driver(_) => false,
             // Connection exceptions, rollbacks on a deadlock, a lack of resources, an operator's doing (which a
-            // statement's time limit counts as), a lock not granted in time, a server that has become a standby.
+            // statement's time limit counts as), a server that has become a standby.
             Fault::Refused { code, .. } => {
-                ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
-                    || matches!(code.as_str(), "55P03" | "25006")
+                ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "25006"
             }
         }
     }
