@@ -181,7 +181,7 @@ impl Broker {
 /// for the last ones to finish what they are at.
 fn spread(sockets: usize, window: Duration) -> Duration {
     let sockets = u32::try_from(sockets).unwrap_or(u32::MAX);
-    (Duration::from_secs(1) * sockets / CLOSES_A_SECOND).min(window * 3 / 5)
+    (Duration::from_secs(1).saturating_mul(sockets) / CLOSES_A_SECOND).min(window * 3 / 5)
 }
 
 /// The claim of an embedded broker on its data folder: a second one would not hear what the first one's clients say.
@@ -251,4 +251,18 @@ fn make_folder(data: &Data) -> Result<(), StartError> {
         .mode(0o700)
         .create(&data.folder)
         .map_err(|source| StartError::Data { path: data.folder.clone(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_sockets_close_at_once_and_many_over_the_first_part_of_the_window() {
+        let window = Duration::from_secs(10);
+        for (sockets, over) in [(0, 0), (2, 10), (400, 2_000), (1_200, 6_000), (100_000, 6_000), (usize::MAX, 6_000)] {
+            assert_eq!(spread(sockets, window), Duration::from_millis(over), "{sockets} sockets");
+        }
+        assert_eq!(spread(100_000, Duration::ZERO), Duration::ZERO);
+    }
 }

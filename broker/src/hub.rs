@@ -76,12 +76,6 @@ impl Hub {
         self.shard(channel).get(channel).cloned()
     }
 
-    /// Gives a frame to the channel's sessions here, or holds it until those before it have come. A channel without
-    /// sessions takes nothing. Returns what is missing, when this frame shows a hole.
-    pub fn deliver(&self, channel: &ChannelKey, delivery: Delivery) -> Option<Gap> {
-        self.feed(channel)?.deliver(delivery)
-    }
-
     /// Cuts a member's sessions off from a channel at once; each session is told and cleans up after itself.
     pub fn revoke(&self, channel: &ChannelKey, user: &UserId) {
         if let Some(feed) = self.feed(channel) {

@@ -76,6 +76,8 @@ fn describe() {
     describe_counter!("switchboard_commits_given_up_total", "commits that were not answered in time");
     describe_gauge!("switchboard_database_away", "1 while calls of the database fail at once");
     describe_counter!("switchboard_deliveries_total", "frames handed to the hub, by class");
+    describe_counter!("switchboard_frames_refused_total", "frames of clients that were not taken in, by reason");
+    describe_counter!("switchboard_resumes_total", "clients that came back with a position, and whether it led here");
     describe_counter!("switchboard_frames_shed_total", "ephemeral frames not sent to a slow or joining client");
     describe_counter!("switchboard_frames_held_dropped_total", "durable frames to be read from the store instead");
     describe_counter!("switchboard_gap_repairs_total", "holes in a channel's sequence that were filled from the store");

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, interval, timeout};
 
 use crate::{Channel, Door, Member, unique};
 
@@ -239,10 +239,10 @@ impl Journal {
     }
 
     async fn until(&self, what: impl Fn() -> String, holds: impl Fn(&Record) -> bool) {
-        let begun = Instant::now();
+        let (begun, mut look) = (Instant::now(), interval(LOOK_EVERY));
         while !holds(&self.shared.record()) {
             assert!(begun.elapsed() < LAST_ANSWERS, "{}", what());
-            tokio::time::sleep(LOOK_EVERY).await;
+            look.tick().await;
         }
     }
 
@@ -261,12 +261,13 @@ impl Journal {
             let record = self.shared.record();
             record.heard.iter().map(|heard| heard.last().map_or(0, |(said, _)| said.seq)).collect()
         };
+        let mut look = interval(LOOK_EVERY);
         while places().iter().any(|place| *place < seq) {
             let broken = &self.shared.record().broken.clone();
             assert!(broken.is_empty(), "{broken:#?}");
             let late = healed.elapsed();
             assert!(late < HEALS_WITHIN, "{late:?} after healing the readers are at {:?}, not all at {seq}", places());
-            tokio::time::sleep(LOOK_EVERY).await;
+            look.tick().await;
         }
         healed.elapsed()
     }

@@ -122,7 +122,8 @@ impl Feed {
         self.repairing.store(false, Ordering::Release);
     }
 
-    /// Hands a frame to the sessions, or holds it; see [`super::Hub::deliver`].
+    /// Gives a frame to the channel's sessions here, or holds it until those before it have come. Returns what is missing,
+    /// when this frame shows a hole.
     pub fn deliver(&self, delivery: Delivery) -> Option<Gap> {
         let mut state = locked(&self.state);
         match (delivery.seq, state.position) {

@@ -26,6 +26,11 @@ impl Listener {
     }
 }
 
+/// As frames come in: a channel without sessions here takes nothing.
+fn deliver(hub: &Hub, delivery: Delivery) -> Option<Gap> {
+    hub.feed(&lobby())?.deliver(delivery)
+}
+
 fn lobby() -> ChannelKey {
     ChannelKey { tenant: "acme".parse().unwrap(), channel: ChannelId(Uuid::nil()) }
 }
@@ -58,11 +63,11 @@ fn joined(hub: &Hub, listener: &Listener, position: u64) {
 fn frames_are_delivered_in_the_order_of_seq_once_each() {
     let (hub, alice) = (Hub::default(), Listener::new("alice", 1));
     joined(&hub, &alice, 4);
-    assert_eq!(hub.deliver(&lobby(), durable(7)), Some(Gap { after: 4 }));
-    assert_eq!(hub.deliver(&lobby(), durable(6)), Some(Gap { after: 4 }));
+    assert_eq!(deliver(&hub, durable(7)), Some(Gap { after: 4 }));
+    assert_eq!(deliver(&hub, durable(6)), Some(Gap { after: 4 }));
     assert!(alice.heard().is_empty());
-    assert_eq!(hub.deliver(&lobby(), durable(5)), None);
-    assert_eq!(hub.deliver(&lobby(), durable(6)), None);
+    assert_eq!(deliver(&hub, durable(5)), None);
+    assert_eq!(deliver(&hub, durable(6)), None);
     assert_eq!(alice.heard(), ["5", "6", "7"]);
 }
 
@@ -70,10 +75,10 @@ fn frames_are_delivered_in_the_order_of_seq_once_each() {
 fn a_hole_that_is_given_up_leaves_the_sequence_where_it_was() {
     let (hub, alice) = (Hub::default(), Listener::new("alice", 1));
     joined(&hub, &alice, 0);
-    hub.deliver(&lobby(), durable(1_000_000));
+    deliver(&hub, durable(1_000_000));
     let feed = hub.feed(&lobby()).unwrap();
     assert_eq!((feed.give_up(), feed.gap(), feed.position()), (1, None, Some(0)));
-    hub.deliver(&lobby(), durable(1));
+    deliver(&hub, durable(1));
     assert_eq!(alice.heard(), ["1"]);
 }
 
@@ -84,9 +89,9 @@ fn a_frame_that_the_store_has_and_that_has_not_come_is_a_hole() {
     let feed = hub.feed(&lobby()).unwrap();
     assert_eq!((feed.expect(4), feed.gap()), (None, None));
     assert_eq!(feed.expect(6), Some(Gap { after: 4 }));
-    hub.deliver(&lobby(), durable(5));
+    deliver(&hub, durable(5));
     assert_eq!(feed.gap(), Some(Gap { after: 5 }));
-    hub.deliver(&lobby(), durable(6));
+    deliver(&hub, durable(6));
     assert_eq!((feed.gap(), feed.expect(5)), (None, None), "what has come is not missed");
 }
 
@@ -95,9 +100,9 @@ fn frames_that_found_no_room_behind_a_hole_are_missed_once_it_is_filled() {
     let (hub, alice) = (Hub::default(), Listener::new("alice", 1));
     joined(&hub, &alice, 0);
     for seq in 2..=2_000 {
-        hub.deliver(&lobby(), durable(seq));
+        deliver(&hub, durable(seq));
     }
-    hub.deliver(&lobby(), durable(1));
+    deliver(&hub, durable(1));
     let feed = hub.feed(&lobby()).unwrap();
     assert_eq!((feed.position(), feed.gap()), (Some(1_025), Some(Gap { after: 1_025 })));
 }
@@ -115,7 +120,7 @@ fn a_feed_that_cannot_go_on_closes_its_sockets_and_who_comes_next_begins_anew() 
 
     joined(&hub, &bob, 3);
     assert_eq!(hub.end(&lobby(), &lost), None, "the new feed is another one");
-    hub.deliver(&lobby(), durable(4));
+    deliver(&hub, durable(4));
     assert_eq!(bob.heard(), ["4"]);
     assert!(!hub.leave(&lobby(), alice.subscriber.session), "who was cut off leaves nothing");
     assert!(hub.leave(&lobby(), bob.subscriber.session));
@@ -127,7 +132,7 @@ fn every_recipient_shares_the_same_bytes() {
     let (alice, bob) = (Listener::new("alice", 1), Listener::new("bob", 2));
     joined(&hub, &alice, 0);
     joined(&hub, &bob, 0);
-    hub.deliver(&lobby(), durable(1));
+    deliver(&hub, durable(1));
     let (a, b) = (alice.outbox.take(), bob.outbox.take());
     assert_eq!(a[0].as_bytes().as_ptr(), b[0].as_bytes().as_ptr());
 }
@@ -137,12 +142,12 @@ fn what_comes_during_a_join_follows_the_snapshot_without_hole_or_repeat() {
     let (hub, alice) = (Hub::default(), Listener::new("alice", 1));
     let (feed, first) = hub.join(&lobby(), Arc::clone(&alice.subscriber));
     assert!(first);
-    hub.deliver(&lobby(), durable(3));
+    deliver(&hub, durable(3));
     feed.open_at(Some(epoch()), 2);
-    hub.deliver(&lobby(), durable(4));
+    deliver(&hub, durable(4));
     assert!(alice.heard().is_empty());
     alice.subscriber.go_live(3);
-    hub.deliver(&lobby(), durable(5));
+    deliver(&hub, durable(5));
     assert_eq!(alice.heard(), ["4", "5"]);
 }
 
@@ -152,12 +157,12 @@ fn a_crowd_that_is_announced_during_a_join_costs_announcements_and_not_the_socke
     let (feed, _) = hub.join(&lobby(), Arc::clone(&alice.subscriber));
     feed.open_at(Some(epoch()), 0);
     for _ in 0..1_500 {
-        hub.deliver(&lobby(), signal("bob is here", Audience::Channel));
+        deliver(&hub, signal("bob is here", Audience::Channel));
     }
-    hub.deliver(&lobby(), durable(1));
+    deliver(&hub, durable(1));
     assert!(!alice.outbox.is_closing());
     alice.subscriber.go_live(0);
-    hub.deliver(&lobby(), durable(2));
+    deliver(&hub, durable(2));
     assert_eq!(alice.heard(), ["1", "2"], "what is ephemeral made room");
 }
 
@@ -167,10 +172,10 @@ fn a_join_that_more_messages_overtake_than_may_wait_ends_with_position_lost() {
     let (feed, _) = hub.join(&lobby(), Arc::clone(&alice.subscriber));
     feed.open_at(Some(epoch()), 0);
     for seq in 1..=1_024 {
-        hub.deliver(&lobby(), durable(seq));
+        deliver(&hub, durable(seq));
     }
     assert!(!alice.outbox.is_closing());
-    hub.deliver(&lobby(), durable(1_025));
+    deliver(&hub, durable(1_025));
     assert_eq!(alice.outbox.take()[0].payload()[..2], 4203_u16.to_be_bytes());
 }
 
@@ -181,9 +186,9 @@ fn an_audience_reaches_its_members_alone() {
     joined(&hub, &alice, 0);
     joined(&hub, &bob, 0);
     let id = |name: &str| name.parse::<UserId>().unwrap();
-    hub.deliver(&lobby(), signal("all", Audience::Channel));
-    hub.deliver(&lobby(), signal("not alice", Audience::Except(id("alice"))));
-    hub.deliver(&lobby(), signal("alice", Audience::Users(vec![id("alice"), id("carol")])));
+    deliver(&hub, signal("all", Audience::Channel));
+    deliver(&hub, signal("not alice", Audience::Except(id("alice"))));
+    deliver(&hub, signal("alice", Audience::Users(vec![id("alice"), id("carol")])));
     assert_eq!(alice.heard(), ["all", "alice"]);
     assert_eq!(bob.heard(), ["all", "not alice"]);
 }
@@ -195,7 +200,7 @@ fn the_socket_that_spoke_hears_its_own_copy() {
     joined(&hub, &alice, 0);
     joined(&hub, &bob, 0);
     let echo = Some((alice.subscriber.session, WireFrame::text(b"mine")));
-    hub.deliver(&lobby(), Delivery { echo, ..durable(1) });
+    deliver(&hub, Delivery { echo, ..durable(1) });
     assert_eq!((alice.heard(), bob.heard()), (vec!["mine".to_owned()], vec!["1".to_owned()]));
 }
 
@@ -206,7 +211,7 @@ fn a_revoked_member_hears_nothing_more() {
     joined(&hub, &alice, 0);
     joined(&hub, &bob, 0);
     hub.revoke(&lobby(), &alice.subscriber.user);
-    hub.deliver(&lobby(), durable(1));
+    deliver(&hub, durable(1));
     assert!(alice.heard().is_empty() && alice.subscriber.is_gone());
     assert_eq!(bob.heard(), ["1"]);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -164,7 +165,7 @@ impl Member<'_> {
         if timeout(ROOM_WITHIN, outbox.has_room(frame.len())).await.is_err() {
             outbox.close(Close::SlowConsumer);
         }
-        if outbox.is_closing() {
+        if outbox.is_closing() || self.session.out_of_time.load(Ordering::Relaxed) {
             return Err(Refusal::unavailable());
         }
         outbox.push(frame, Class::Durable);

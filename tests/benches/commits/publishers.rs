@@ -3,8 +3,7 @@
 //! Frames are put together and taken apart by hand, all publishers on one thread. They understand acks and nothing else.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Range;
 use std::time::Duration;
 
 use switchboard::model::ChannelId;
@@ -61,18 +60,10 @@ async fn run(publishers: Vec<Publisher>, span: Duration) -> Tally {
     for publisher in publishers {
         sockets.push(Socket::open(publisher).await);
     }
-    let (measuring, ending) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let work = sockets
-        .into_iter()
-        .map(|socket| tokio::task::spawn_local(socket.publish(Arc::clone(&measuring), Arc::clone(&ending))));
+    let measured = Instant::now() + WARM_UP;
+    let measured = measured..measured + span;
+    let work = sockets.into_iter().map(|socket| tokio::task::spawn_local(socket.publish(measured.clone())));
     let work: Vec<_> = work.collect();
-    tokio::time::sleep(WARM_UP).await;
-    let began = Instant::now();
-    measuring.store(true, Ordering::Relaxed);
-    tokio::time::sleep(span).await;
-    measuring.store(false, Ordering::Relaxed);
-    let span = began.elapsed();
-    ending.store(true, Ordering::Relaxed);
     let (mut acknowledged_in_all, mut waits) = (0, Vec::new());
     for publisher in work {
         let (acknowledged, own) = publisher.await.expect("every message is acknowledged");
@@ -98,17 +89,19 @@ impl Socket {
         socket
     }
 
-    /// Says one thing after the other; returns how many were acknowledged, and how long those took that count.
-    async fn publish(mut self, measuring: Arc<AtomicBool>, ending: Arc<AtomicBool>) -> (u64, Vec<Duration>) {
+    /// Says one thing after the other to the end of the measured time; returns how many were acknowledged in all, and how
+    /// long those took whose ack came within it.
+    async fn publish(mut self, measured: Range<Instant>) -> (u64, Vec<Duration>) {
         let (mut acknowledged, mut waits, text) = (0, Vec::new(), "x".repeat(TEXT));
-        while !ending.load(Ordering::Relaxed) {
+        while Instant::now() < measured.end {
             let frame = frame(&format!(r#"{{"type":"chat.message","id":"{acknowledged}","message":"{text}"}}"#));
             let began = Instant::now();
             self.stream.write_all(&frame).await.expect("the broker reads");
             self.wait_for(b"{\"type\":\"ack\"").await;
             acknowledged += 1;
-            if measuring.load(Ordering::Relaxed) {
-                waits.push(began.elapsed());
+            let ended = Instant::now();
+            if measured.contains(&ended) {
+                waits.push(ended - began);
             }
         }
         (acknowledged, waits)

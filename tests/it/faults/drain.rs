@@ -1,10 +1,12 @@
 //! A node that is asked to end while everyone is talking.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use switchboard_tests::{Channel, Closed, Cluster, Door, Member, Signal, Socket, eventually, number, text};
+use switchboard_tests::{App, Channel, Closed, Cluster, Door, Member, Signal, Socket, eventually, number, text};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 const SPEAKERS: usize = 24;
@@ -134,4 +136,38 @@ async fn a_node_that_ends_under_load_keeps_what_it_acked_and_its_clients_go_on_e
         assert_eq!(number(&heard, "seq"), seq, "who was on the other node heard all of it in order");
     }
     assert_eq!(second.stop(Signal::Terminate).await.code(), Some(0));
+}
+
+/// Of 300 sockets, closed at 200 a second, each at a moment of its own.
+#[tokio::test]
+async fn sockets_close_one_after_the_other_while_the_rest_goes_on_and_nobody_new_comes_in() {
+    const SOCKETS: usize = 300;
+    /// Far less than the second and a half that it takes.
+    const APART: Duration = Duration::from_millis(500);
+
+    let app = App::embedded().await;
+    let acme = app.tenant("acme").await;
+    let alice = acme.member("alice").await;
+    let sockets = join_all((0..SOCKETS).map(|_| alice.connect())).await;
+    let (client_door, operator_door) = (app.door().clone(), Door::new(app.broker().admin_address()));
+
+    app.broker().ask_to_end(Signal::Terminate).await;
+    let draining = async || operator_door.get("/readyz", None).await.0 == 503;
+    eventually("the node says that it is not ready", draining).await;
+    assert!(TcpStream::connect(client_door.address()).await.is_err(), "nobody new comes in");
+    let ends = sockets.into_iter().map(async |mut socket| {
+        // Those whose moment has not come are served as ever.
+        socket.send_json(json!({"type": "ping"})).await;
+        let served = matches!(socket.next_or_closed().await, Ok(frame) if frame["type"] == "pong");
+        let closed = socket.expect_close().await;
+        (served, closed, Instant::now())
+    });
+    let ends = join_all(ends).await;
+    let served = ends.iter().filter(|(served, ..)| *served).count();
+    let (first, last) = (ends.iter().map(|end| end.2).min().unwrap(), ends.iter().map(|end| end.2).max().unwrap());
+    println!("{SOCKETS} sockets closed over {:.1?}; {served} were served after the node was not ready", last - first);
+    assert!(ends.iter().all(|(_, closed, _)| closed.code == 4200), "{ends:?}");
+    assert!(served > 0, "a socket works until its moment");
+    assert!(last - first > APART, "they close apart");
+    assert_eq!(app.ended().await.code(), Some(0));
 }

@@ -22,6 +22,9 @@ const BESIDE: usize = 200;
 /// Longer than all of it may take on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Within this time all are back, on a machine that does nothing else but test.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long a client waits at first that was sent away.
 const BACK_OFF: Duration = Duration::from_millis(200);
 
@@ -148,6 +151,7 @@ async fn come_back_at_once(rooms: usize) {
     let sent_away: Vec<u16> = back.iter().flat_map(|back| back.sent_away.clone()).collect();
     println!("sent away for a moment: {} times {:?}", sent_away.len(), sent_away.iter().collect::<BTreeSet<_>>());
     println!("memory of the node: {} before, {} after", mib(before), mib(cluster.b.broker().memory()));
+    assert!(took <= BACK_WITHIN, "{took:?}");
 
     for (client, back) in clients.iter().zip(&back) {
         let frames: Vec<Value> = back.texts.iter().map(|text| parsed(text)).filter(|frame| !is_notice(frame)).collect();

@@ -103,13 +103,14 @@ impl PrivatePostgres {
     pub async fn revive(&mut self) -> bool {
         let mut had_ended = false;
         let deadline = tokio::time::Instant::now() + DEADLINE;
+        let mut look = tokio::time::interval(Duration::from_millis(20));
         while self.connect().await.is_err() {
             assert!(tokio::time::Instant::now() < deadline, "the private Postgres does not come back:\n{}", self.log());
             if matches!(self.process.try_wait(), Ok(Some(_))) {
                 self.process = spawn(self.address, &self.data, self.folder.path());
                 had_ended = true;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            look.tick().await;
         }
         had_ended
     }
