@@ -56,13 +56,17 @@ impl Effects {
             request: event.client_id.clone().map(|id| (id, digest(event))),
             drafts: Vec::new(),
             reads: Vec::new(),
+            amendments: Vec::new(),
+            kv: None,
             at: self.clock.now(),
         };
-        let mut signals = Vec::new();
+        let (mut signals, mut kv) = (Vec::new(), Vec::new());
         for effect in effects {
             match effect {
                 Effect::Store(draft) => commit.drafts.push((MessageId(self.clock.uuid()), draft)),
+                Effect::Amend(amendment) => commit.amendments.push(amendment),
                 Effect::MarkRead(mark) => commit.reads.push(mark),
+                Effect::KvPut(write) => kv.push(write),
                 Effect::Broadcast(signal) => signals.push(signal),
             }
         }
@@ -79,6 +83,7 @@ impl Effects {
                     return Err(Refusal::new(ErrorCode::IdConflict, message));
                 }
                 Outcome::UnknownMessage => return Err(unknown_message()),
+                Outcome::KvConflict | Outcome::KvFull => return Err(Refusal::new(ErrorCode::Internal, "")),
                 Outcome::UnknownChannel => return Err(Refusal::unknown_channel()),
             }
         }

@@ -3,11 +3,14 @@
 //! Nothing here does I/O, asks for the time or knows a wire format of a dependency. A value that exists is valid:
 //! the constructors are the only way in, so no later layer has to check a slug or an id again.
 
+pub mod catalogue;
 mod clock;
 mod ids;
 
 pub use clock::{Clock, Timestamp};
-pub use ids::{ChannelId, ClientId, Epoch, InvalidId, Kind, MessageId, SessionId, TenantSlug, UserId, Username};
+pub use ids::{
+    ChannelId, ClientId, Digest, Epoch, InvalidId, Kind, MessageId, PluginName, SessionId, TenantSlug, UserId, Username,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -156,8 +159,12 @@ pub struct Event {
 pub enum Effect {
     /// Keep a message and give it the next `seq`.
     Store(Draft),
+    /// Change a message that is in the channel already.
+    Amend(Amendment),
     /// Note that the sender has read everything up to a message.
     MarkRead(ReadUpTo),
+    /// Change one of the plugin's own keys.
+    KvPut(KvWrite),
     /// Send a frame to sessions that are here now, and keep nothing.
     Broadcast(Signal),
 }
@@ -173,6 +180,52 @@ pub struct Draft {
     pub reply_to: Option<MessageId>,
     /// A JSON array of objects.
     pub attachments: Box<RawValue>,
+}
+
+/// A change of a message that was stored before. It has no frame of its own: who is to hear of it, also after a
+/// reconnect, hears of it by a message that is stored beside it.
+#[derive(Debug, Clone)]
+pub struct Amendment {
+    /// Must be a message of the same channel.
+    pub message: MessageId,
+    /// The new content, any JSON value; `None` deletes the message, which keeps its place and loses its content and
+    /// attachments for good.
+    pub content: Option<Box<RawValue>>,
+}
+
+/// A change of one of a plugin's keys in a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KvWrite {
+    /// 1 to [`KvWrite::MAX_KEY`] bytes.
+    pub key: String,
+    /// At most [`KvWrite::MAX_VALUE`] bytes; `None` removes the key.
+    pub value: Option<Vec<u8>>,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+    /// The version that the key must have for any of the event's effects to be applied; 0: it must not be there.
+    pub expected: Option<u64>,
+}
+
+impl KvWrite {
+    /// Bytes of a key.
+    pub const MAX_KEY: usize = 256;
+    /// Bytes of a value.
+    pub const MAX_VALUE: usize = 64 << 10;
+    /// Keys of a plugin in a tenant.
+    pub const MAX_KEYS: u64 = 100_000;
+    /// Bytes of all keys and values of a plugin in a tenant.
+    pub const MAX_BYTES: u64 = 64 << 20;
+}
+
+/// A key's value, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KvEntry {
+    /// The key.
+    pub key: String,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// Grows with each write of the key, from 1.
+    pub version: u64,
 }
 
 /// The sender has read up to and including a message.

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 pub use builtin::BUILTIN;
 pub use engine::{Engine, LoadError};
-pub use generation::{Durability, Generation, KindSpec, Origin};
+pub use generation::Generation;
 pub use registry::{Handler, Registry};
 pub use sources::{Sources, Unavailable};
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::effects::{Applied, Effects, unknown_message};
+use crate::model::catalogue::{Durability, Origin};
 use crate::model::{ChannelKey, Clock, Event, Kind, MessageId, SessionId, User};
-use crate::plugin::{CallError, Durability, Handler, Origin, Registry};
+use crate::plugin::{CallError, Handler, Registry};
 use crate::protocol::{ErrorCode, EventFrame, Refusal};
 
 /// Finds handlers and runs them.

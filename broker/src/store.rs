@@ -9,14 +9,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::model::{
-    Channel, ChannelId, ChannelMember, ClientId, Draft, Epoch, Kind, Message, MessageId, Position, ReadUpTo, Role,
-    Tenant, TenantSlug, Timestamp, User, UserId, Username,
+    Amendment, Channel, ChannelId, ChannelMember, ClientId, Draft, Epoch, Kind, KvWrite, Message, MessageId,
+    PluginName, Position, ReadUpTo, Role, Tenant, TenantSlug, Timestamp, User, UserId, Username,
 };
 
 pub mod postgres;
 pub mod sqlite;
 
 mod answer;
+mod plugins;
+
+pub use plugins::PluginStore;
 
 /// How long a revoked family of refresh tokens is remembered past the end of the token that gave it away. Tokens of
 /// the family that were issued later end later; none lives longer than this.
@@ -128,6 +131,10 @@ pub struct Commit {
     pub drafts: Vec<(MessageId, Draft)>,
     /// Read marks of the sender. They are one cursor, so of several the one that reaches furthest is applied.
     pub reads: Vec<ReadUpTo>,
+    /// Changes of messages of the channel, in order.
+    pub amendments: Vec<Amendment>,
+    /// Changes of keys of the plugin that asks, in order.
+    pub kv: Option<(PluginName, Vec<KvWrite>)>,
     /// The time of all of it.
     pub at: Timestamp,
 }
@@ -141,8 +148,12 @@ pub enum Outcome {
     Duplicate(Receipt),
     /// The sender used this key before for another request.
     IdConflict,
-    /// A draft answers, or a read mark names, a message that is not in the channel.
+    /// A draft answers, or a read mark or an amendment names, a message that is not in the channel.
     UnknownMessage,
+    /// A key does not have the version that was expected: somebody wrote it since it was read.
+    KvConflict,
+    /// The plugin's keys and values would take more room than they may.
+    KvFull,
     /// The channel is not there, or the sender is not in it (any more).
     UnknownChannel,
 }
@@ -187,7 +198,7 @@ pub struct AppliedRead {
 /// Durable state. Every call but the catalogue's names its tenant and touches nothing else; a tenant that is not in the
 /// catalogue is [`StoreError::NoTenant`]. A call answers or fails within the adapter's bound, it never hangs.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: PluginStore {
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 

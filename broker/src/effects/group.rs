@@ -328,7 +328,16 @@ mod tests {
         let draft =
             Draft { kind: "chat.message".parse().unwrap(), content: raw("1"), reply_to: None, attachments: raw("[]") };
         let (sender, drafts) = (alice, vec![(MessageId(clock.uuid()), draft)]);
-        let commit = Commit { channel: channel.id, sender, request: None, drafts, reads: Vec::new(), at: clock.now() };
+        let commit = Commit {
+            channel: channel.id,
+            sender,
+            request: None,
+            drafts,
+            reads: Vec::new(),
+            amendments: Vec::new(),
+            kv: None,
+            at: clock.now(),
+        };
         let committer = Committer::new(store);
         assert!(matches!(committer.commit(&tenant, commit.clone()).await, Ok(Outcome::Done(_))));
         // So is one that no store knows.

@@ -146,6 +146,23 @@ text_id! {
 }
 
 text_id! {
+    /// A plugin's name: 1 to 64 of `a-z 0-9 -`.
+    PluginName,
+    |text| {
+        (1..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    },
+    "must be 1 to 64 of a-z, 0-9 and -"
+}
+
+text_id! {
+    /// The SHA-256 of a component: 64 hexadecimal digits, in lower case.
+    Digest,
+    |text| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')),
+    "must be 64 hexadecimal digits in lower case"
+}
+
+text_id! {
     /// Names one unbroken numbering of a channel's messages.
     Epoch,
     |text| is_printable(text, 64),

@@ -11,6 +11,7 @@ use super::host::HostState;
 use super::instance::Instance;
 use super::pool::{GenerationId, Pool};
 use super::{CallError, Limits, Sources};
+use crate::model::catalogue::{Durability, KindSpec, Origin};
 use crate::model::{ChannelKey, Effect, Event, Kind};
 
 /// The broker's own frames; no plugin can take their names.
@@ -20,35 +21,6 @@ const RESERVED: &[&str] = &["auth", "auth.refresh", "subscribe", "unsubscribe", 
 const IMPORTS: &[&str] = &["history", "members", "presence", "log"];
 
 const MOST_KINDS: usize = 32;
-
-/// Who may cause events of a kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// Clients.
-    Client,
-    /// The broker.
-    Broker,
-}
-
-/// What a sender may count on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// A failing handler answers with an error.
-    Durable,
-    /// A failing handler drops the event.
-    Ephemeral,
-}
-
-/// A message type that a generation handles.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KindSpec {
-    /// The `type` of its frames.
-    pub kind: Kind,
-    /// Who may cause its events.
-    pub origin: Origin,
-    /// What the sender may count on.
-    pub durability: Durability,
-}
 
 /// A version of a plugin that is compiled, linked and known.
 pub struct Generation {

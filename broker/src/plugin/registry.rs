@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::{Generation, KindSpec};
+use super::Generation;
 use crate::model::Kind;
+use crate::model::catalogue::KindSpec;
 
 /// The handler of one message type. An event takes it once and keeps it to its end, whatever is activated meanwhile.
 #[derive(Debug, Clone)]

@@ -21,6 +21,7 @@ mod connection;
 mod members;
 mod messages;
 mod migrate;
+mod plugins;
 mod rows;
 
 /// How the broker uses the server.

@@ -24,6 +24,7 @@ mod file;
 mod members;
 mod messages;
 mod migrate;
+mod plugins;
 mod rows;
 
 /// How many tenants' files are open at once. Each takes up to seven descriptors, and 1,024 is a usual limit.

@@ -41,6 +41,8 @@ pub(super) async fn commit(
                     request: Some((id.to_string().parse().expect("an id"), [7; 32])),
                     drafts: vec![(MessageId(id), draft)],
                     reads: Vec::new(),
+                    amendments: Vec::new(),
+                    kv: None,
                     at: clock.now(),
                 };
                 let outcome = committer.commit(&tenant, commit).await;

@@ -70,7 +70,16 @@ impl Scene {
     /// A commit of nothing yet.
     pub(crate) fn nothing(&self, channel: ChannelId, sender: &User) -> Commit {
         let (drafts, reads) = (Vec::new(), Vec::new());
-        Commit { channel, sender: sender.clone(), request: None, drafts, reads, at: self.clock.now() }
+        Commit {
+            channel,
+            sender: sender.clone(),
+            request: None,
+            drafts,
+            reads,
+            amendments: Vec::new(),
+            kv: None,
+            at: self.clock.now(),
+        }
     }
 
     /// Commits.
