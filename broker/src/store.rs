@@ -17,6 +17,7 @@ pub mod postgres;
 pub mod sqlite;
 
 mod answer;
+mod entries;
 mod plugins;
 
 pub use plugins::PluginStore;
@@ -24,6 +25,9 @@ pub use plugins::PluginStore;
 /// How long a revoked family of refresh tokens is remembered past the end of the token that gave it away. Tokens of
 /// the family that were issued later end later; none lives longer than this.
 const REVOCATION_KEPT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// How long what a node said of itself is kept at least.
+const REPORTS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why the store gave no answer. Every variant is the operator's to mend; clients hear `unavailable` or `internal`.
 #[derive(Debug, thiserror::Error)]

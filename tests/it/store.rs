@@ -92,4 +92,16 @@ conformance! {
         readers_are_named_up_to_a_bound,
         history_comes_in_spans,
         a_message_is_found_in_its_own_channel_only;
+    catalogue:
+        a_new_catalogue_has_decided_nothing,
+        all_that_is_decided_comes_back_as_it_was,
+        a_route_is_replaced_and_dropped,
+        terms_policies_and_consents_are_given_and_taken_back,
+        a_change_of_a_revision_that_is_past_changes_nothing,
+        of_changes_at_one_revision_one_is_done,
+        what_is_added_cannot_take_the_place_of_what_is_there,
+        the_audit_is_written_whatever_the_revision_and_comes_in_pages,
+        a_component_of_megabytes_comes_back_whole_and_is_kept_once,
+        a_catalogue_of_a_thousand_routes_is_one_read,
+        a_nodes_last_word_counts_and_old_ones_are_forgotten;
 }

@@ -19,7 +19,11 @@ pub trait PluginStore: Send + Sync + 'static {
     async fn artefact(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Changes the catalogue if it still stands at a revision, and answers the new one. `None`: it does not, and nothing
-    /// was changed. A change of nothing but the audit is written down whatever the revision, and leaves it as it is.
+    /// was changed. A change of nothing but the audit is written down whatever the revision, and leaves it as it is. A
+    /// component that is kept already stays as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] when a version or a generation that is to be added is there already; nothing was changed.
     async fn change_catalogue(&self, at: u64, change: &Change) -> Result<Option<u64>, StoreError>;
 
     /// The audit, latest line first, those before a number first.

@@ -1,6 +1,7 @@
 //! The cases, a file a noun of the store.
 
 pub(crate) mod batches;
+pub(crate) mod catalogue;
 pub(crate) mod channels;
 pub(crate) mod commits;
 pub(crate) mod members;

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 
 use super::backing::{Backing, connect, on_postgres};
+use super::cases::catalogue::one_line;
 use super::scene::{Scene, duplicate, keyed, texts};
 
 /// How long a test waits for what must happen.
@@ -239,6 +240,22 @@ async fn a_schema_of_a_newer_broker_is_refused() {
         let refused = Postgres::open(url, Options::default()).await.map(drop);
         let text = format!("{:?}", refused.as_ref().unwrap_err());
         assert!(matches!(refused, Err(StoreError::Migrate { .. })) && text.contains("tenant_acme"), "{text}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_line_of_the_audit_is_changed_or_taken_out() {
+    on_postgres(async |backing: Backing| {
+        let (scene, admin) = single(&backing, Duration::from_secs(5)).await;
+        assert_eq!(scene.store.change_catalogue(0, &one_line()).await.unwrap(), Some(0));
+        for statement in ["UPDATE switchboard.plugin_audit SET document = '{}'", "DELETE FROM switchboard.plugin_audit"]
+        {
+            let refused = admin.batch_execute(statement).await.unwrap_err();
+            let reason = refused.as_db_error().expect("the server's own words").message();
+            assert!(reason.contains("only added to"), "{reason}");
+        }
+        assert_eq!(scene.store.audit(None, 10).await.unwrap().len(), 1);
     })
     .await;
 }

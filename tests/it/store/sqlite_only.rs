@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use switchboard::model::TenantSlug;
 
 use super::backing::{Backing, on_sqlite};
+use super::cases::catalogue::one_line;
 use super::scene::{START, Scene, seqs, user};
 
 fn mode(path: &Path) -> u32 {
@@ -64,6 +65,22 @@ async fn two_stores_that_write_at_once_take_turns() {
             said.unwrap();
         }
         assert_eq!(seqs(&other.history(channel).await), (1..=40).collect::<Vec<_>>());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_line_of_the_audit_is_changed_or_taken_out() {
+    on_sqlite(async |backing: Backing| {
+        let store = backing.open().await;
+        assert_eq!(store.change_catalogue(0, &one_line()).await.unwrap(), Some(0));
+        let Backing::Sqlite(folder) = &backing else { panic!("not SQLite") };
+        let file = rusqlite::Connection::open(folder.join("catalog.db")).unwrap();
+        for statement in ["UPDATE plugin_audit SET document = '{}'", "DELETE FROM plugin_audit"] {
+            let refused = file.execute(statement, []).unwrap_err().to_string();
+            assert!(refused.contains("only added to"), "{refused}");
+        }
+        assert_eq!(store.audit(None, 10).await.unwrap().len(), 1);
     })
     .await;
 }
