@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use criterion::{Criterion, criterion_group, criterion_main};
-use switchboard::model::{ChannelId, ChannelKey, Event, Message, MessageId, Timestamp, User, UserId};
+use switchboard::model::{
+    ChannelId, ChannelKey, Event, KvEntry, Message, MessageId, PluginName, TenantSlug, Timestamp, User, UserId,
+};
 use switchboard::plugin::{BUILTIN, Engine, Generation, Limits, Sources, Unavailable};
 use uuid::Uuid;
 
@@ -31,6 +33,21 @@ impl Sources for Nothing {
     }
 
     async fn online(&self, _: &ChannelKey, _: usize) -> Result<Vec<User>, Unavailable> {
+        Err(Unavailable)
+    }
+
+    async fn kv_get(&self, _: &TenantSlug, _: &PluginName, _: &str) -> Result<Option<KvEntry>, Unavailable> {
+        Err(Unavailable)
+    }
+
+    async fn kv_list(
+        &self,
+        _: &TenantSlug,
+        _: &PluginName,
+        _: &str,
+        _: Option<&str>,
+        _: u32,
+    ) -> Result<Vec<KvEntry>, Unavailable> {
         Err(Unavailable)
     }
 }

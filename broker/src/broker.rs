@@ -102,7 +102,7 @@ impl Broker {
         let hub = Arc::new(Hub::default());
         let relay = Relay::start(Arc::clone(&hub), Arc::clone(&bus), inbox, Arc::clone(&store), clock.clone());
 
-        let reads = Arc::new(Reads::new(Arc::clone(&store), Arc::clone(&presence)));
+        let reads = Arc::new(Reads::new(Arc::clone(&store), Arc::clone(&presence), clock.clone()));
         let engine = Arc::new(Engine::new(&config.data.folder.join("compiled"), Default::default(), reads)?);
         let registry = Arc::new(load_plugins(&engine, config).await?);
 

@@ -53,7 +53,7 @@ impl Effects {
         let mut commit = Commit {
             channel: channel.channel,
             sender: event.user.clone(),
-            request: event.client_id.clone().map(|id| (id, digest(event))),
+            request: event.client_id.clone().map(|id| (id.into(), digest(event))),
             drafts: Vec::new(),
             reads: Vec::new(),
             amendments: Vec::new(),

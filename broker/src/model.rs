@@ -9,7 +9,8 @@ mod ids;
 
 pub use clock::{Clock, Timestamp};
 pub use ids::{
-    ChannelId, ClientId, Digest, Epoch, InvalidId, Kind, MessageId, PluginName, SessionId, TenantSlug, UserId, Username,
+    ChannelId, ClientId, Digest, Epoch, InvalidId, Kind, MessageId, PluginName, RequestKey, SessionId, TenantSlug,
+    UserId, Username,
 };
 
 use serde::{Deserialize, Serialize};
@@ -196,7 +197,7 @@ pub struct Amendment {
 /// A change of one of a plugin's keys in a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KvWrite {
-    /// 1 to [`KvWrite::MAX_KEY`] bytes.
+    /// 1 to [`KvWrite::MAX_KEY`] bytes, without U+0000.
     pub key: String,
     /// At most [`KvWrite::MAX_VALUE`] bytes; `None` removes the key.
     pub value: Option<Vec<u8>>,
@@ -215,6 +216,11 @@ impl KvWrite {
     pub const MAX_KEYS: u64 = 100_000;
     /// Bytes of all keys and values of a plugin in a tenant.
     pub const MAX_BYTES: u64 = 64 << 20;
+
+    /// Whether a text can be a key. U+0000 is what Postgres keeps in no text.
+    pub fn is_key(text: &str) -> bool {
+        (1..=Self::MAX_KEY).contains(&text.len()) && !text.contains('\0')
+    }
 }
 
 /// A key's value, as it stands.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::model::{ChannelKey, Message, MessageId, User, UserId};
+use crate::model::{ChannelKey, Clock, KvEntry, Message, MessageId, PluginName, TenantSlug, User, UserId};
 use crate::plugin::{Sources, Unavailable};
 use crate::presence::Presence;
 use crate::store::{Span, Store, StoreError};
@@ -13,12 +13,13 @@ use crate::store::{Span, Store, StoreError};
 pub struct Reads {
     store: Arc<dyn Store>,
     presence: Arc<dyn Presence>,
+    clock: Clock,
 }
 
 impl Reads {
-    /// Reads of this store and this presence.
-    pub fn new(store: Arc<dyn Store>, presence: Arc<dyn Presence>) -> Self {
-        Self { store, presence }
+    /// Reads of this store and this presence. The clock says which keys have ended.
+    pub fn new(store: Arc<dyn Store>, presence: Arc<dyn Presence>, clock: Clock) -> Self {
+        Self { store, presence, clock }
     }
 }
 
@@ -59,6 +60,26 @@ impl Sources for Reads {
             tracing::warn!(%error, "a handler's read failed");
             Unavailable
         })
+    }
+
+    async fn kv_get(
+        &self,
+        tenant: &TenantSlug,
+        plugin: &PluginName,
+        key: &str,
+    ) -> Result<Option<KvEntry>, Unavailable> {
+        self.store.kv_get(tenant, plugin, key, self.clock.now()).await.map_err(away)
+    }
+
+    async fn kv_list(
+        &self,
+        tenant: &TenantSlug,
+        plugin: &PluginName,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<KvEntry>, Unavailable> {
+        self.store.kv_list(tenant, plugin, prefix, after, limit, self.clock.now()).await.map_err(away)
     }
 }
 

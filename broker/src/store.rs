@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::model::{
-    Amendment, Channel, ChannelId, ChannelMember, ClientId, Draft, Epoch, Kind, KvWrite, Message, MessageId,
-    PluginName, Position, ReadUpTo, Role, Tenant, TenantSlug, Timestamp, User, UserId, Username,
+    Amendment, Channel, ChannelId, ChannelMember, Draft, Epoch, Kind, KvWrite, Message, MessageId, PluginName,
+    Position, ReadUpTo, RequestKey, Role, Tenant, TenantSlug, Timestamp, User, UserId, Username,
 };
 
 pub mod postgres;
@@ -128,9 +128,9 @@ pub struct Commit {
     pub channel: ChannelId,
     /// Who.
     pub sender: User,
-    /// The sender's idempotency key, unique for (tenant, sender), and a digest of what was sent under it. It is kept
+    /// The idempotency key, unique for (tenant, sender), and a digest of what was sent under it. It is kept
     /// with the first draft; a commit without drafts keeps none, since a read mark set twice is the same mark.
-    pub request: Option<(ClientId, [u8; 32])>,
+    pub request: Option<(RequestKey, [u8; 32])>,
     /// Messages to keep, each with the id it shall have, in the order of their `seq`.
     pub drafts: Vec<(MessageId, Draft)>,
     /// Read marks of the sender. They are one cursor, so of several the one that reaches furthest is applied.

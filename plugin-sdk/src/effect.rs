@@ -2,9 +2,11 @@
 //!
 //! Nothing here acts: an effect is a value, and the broker applies all effects of an event or none.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
-use crate::Failure;
+use crate::{Failure, KvEntry};
 
 /// What a handler asks the broker to do. At most 64 an event, of 256 KiB together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +14,12 @@ use crate::Failure;
 pub enum Effect {
     /// Keep a message and send it to the channel.
     Store(Draft),
+    /// Change or delete a message of the channel that was stored before.
+    Amend(Amendment),
     /// Note that the sender of the event has read everything up to and including a message.
     MarkRead(ReadMark),
+    /// Change one of the plugin's own keys.
+    KvPut(KvWrite),
     /// Send a frame to the sessions that are here now, and keep nothing.
     Broadcast(Signal),
 }
@@ -22,6 +28,27 @@ impl Effect {
     /// Keeps a message and sends it to the channel.
     pub fn store(draft: Draft) -> Self {
         Self::Store(draft)
+    }
+
+    /// Gives a message of the channel a new content. It has no frame of its own: store a draft beside it, so that whoever
+    /// was away learns of it as well. Whether the sender may do that is for the handler to check.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Internal`] when the content has no JSON form.
+    pub fn amend(message_id: impl Into<String>, content: &(impl Serialize + ?Sized)) -> Result<Self, Failure> {
+        Ok(Self::Amend(Amendment { message_id: message_id.into(), content: Some(to_json(content)?) }))
+    }
+
+    /// Deletes a message of the channel: it keeps its place, and its content and attachments are gone for good. What
+    /// stands at [`Effect::amend`] about frames and about who may holds here, too.
+    pub fn delete(message_id: impl Into<String>) -> Self {
+        Self::Amend(Amendment { message_id: message_id.into(), content: None })
+    }
+
+    /// Changes one of the plugin's own keys.
+    pub fn kv_put(write: KvWrite) -> Self {
+        Self::KvPut(write)
     }
 
     /// Notes that the sender of the event has read everything up to and including a message of its channel. The
@@ -73,6 +100,64 @@ impl Draft {
     pub fn attachments(self, attachments: impl IntoIterator<Item: Serialize>) -> Result<Self, Failure> {
         let attachments = attachments.into_iter().map(|one| to_object(&one)).collect::<Result<_, _>>()?;
         Ok(Self { attachments, ..self })
+    }
+}
+
+/// A change of a message of the channel that was stored before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Amendment {
+    /// It must be in the channel of the event.
+    pub message_id: String,
+    /// The new content, any JSON value as text; `None` deletes the message.
+    pub content: Option<String>,
+}
+
+/// A change of one of the plugin's own keys in the tenant of the event. Needs the grant of [`Want::Kv`](crate::Want::Kv).
+///
+/// To change what stands under a key, read it, and write with [`KvWrite::if_unchanged`]: when another event was first,
+/// nothing of this one is applied, and the handler is called again and reads what stands there now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KvWrite {
+    /// 1 to 256 bytes, without U+0000.
+    pub key: String,
+    /// At most 64 KiB; `None` removes the key.
+    pub value: Option<Vec<u8>>,
+    /// The key ends by itself so many milliseconds after the event.
+    pub ttl_ms: Option<u64>,
+    /// The version that the key must have; 0: it must not be there.
+    pub expected: Option<u64>,
+}
+
+impl KvWrite {
+    /// Puts bytes under a key.
+    pub fn bytes(key: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        Self { key: key.into(), value: Some(value.into()), ttl_ms: None, expected: None }
+    }
+
+    /// Puts a value under a key, as JSON. [`KvEntry::json`] reads it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Internal`] when the value has no JSON form.
+    pub fn json(key: impl Into<String>, value: &(impl Serialize + ?Sized)) -> Result<Self, Failure> {
+        Ok(Self::bytes(key, to_json(value)?))
+    }
+
+    /// Removes a key.
+    pub fn remove(key: impl Into<String>) -> Self {
+        Self { key: key.into(), value: None, ttl_ms: None, expected: None }
+    }
+
+    /// Lets the key end by itself so long after the event; whole milliseconds count.
+    #[must_use]
+    pub fn ends_after(self, time: Duration) -> Self {
+        Self { ttl_ms: Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)), ..self }
+    }
+
+    /// Only if the key still stands as it was read: with this entry's version, or, for `None`, not there.
+    #[must_use]
+    pub fn if_unchanged(self, read: Option<&KvEntry>) -> Self {
+        Self { expected: Some(read.map_or(0, |entry| entry.version)), ..self }
     }
 }
 
@@ -171,6 +256,17 @@ mod tests {
         assert_eq!(draft.reply_to.as_deref(), Some("m1"));
         assert_eq!(draft.attachments, [r#"{"url":"a"}"#, "{}"]);
         assert_eq!(draft.reply_to(None).reply_to, None);
+    }
+
+    #[test]
+    fn a_write_holds_its_condition() {
+        let write = KvWrite::json("votes", &json!([1])).unwrap().ends_after(Duration::from_secs(2));
+        assert_eq!((write.value.as_deref(), write.ttl_ms), (Some(b"[1]".as_slice()), Some(2_000)));
+        assert_eq!(write.expected, None, "whatever stands there");
+        let entry = KvEntry { key: "votes".to_owned(), value: vec![], version: 7 };
+        assert_eq!(write.clone().if_unchanged(Some(&entry)).expected, Some(7));
+        assert_eq!(write.if_unchanged(None).expected, Some(0), "it was not there");
+        assert_eq!(KvWrite::remove("votes").value, None);
     }
 
     #[test]

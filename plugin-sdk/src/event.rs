@@ -39,11 +39,12 @@ pub struct Context {
     pub channel: String,
     /// Who caused the event. The broker has found this member to be in the channel.
     pub user: User,
-    /// The socket it came in on; none when it came over HTTP.
+    /// The socket it came in on; none when it came over HTTP, and none for [`Handler::stored`](crate::Handler::stored).
     pub session: Option<String>,
-    /// Unique for each event.
+    /// Unique for each event, and the same when the event is tried again. For a stored message it is the message's id.
     pub event_id: String,
-    /// When the broker took the event in: milliseconds since 1970-01-01T00:00:00Z.
+    /// When the broker took the event in: milliseconds since 1970-01-01T00:00:00Z. It is the same when the event is tried
+    /// again. For a stored message it is when it was stored.
     pub now_ms: u64,
 }
 
@@ -56,7 +57,7 @@ pub struct User {
     pub username: String,
 }
 
-/// A message of the channel's history.
+/// A message that is stored in the channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// Unique in the tenant.
@@ -67,10 +68,46 @@ pub struct Message {
     pub kind: String,
     /// Who said it.
     pub sender: User,
-    /// Any JSON value, as text.
+    /// Any JSON value, as text; `null` when it was deleted. [`Message::content`] reads it.
     pub content: String,
     /// The message of the same channel that this one answers.
     pub reply_to: Option<String>,
-    /// When it was stored: milliseconds since 1970-01-01T00:00:00Z.
+    /// JSON objects as text, one an attachment.
+    pub attachments: Vec<String>,
+    /// When it was stored: milliseconds since 1970-01-01T00:00:00Z, as the following.
     pub created_at_ms: u64,
+    /// When its content was last changed.
+    pub edited_at_ms: Option<u64>,
+    /// When it was deleted.
+    pub deleted_at_ms: Option<u64>,
+}
+
+impl Message {
+    /// Reads the content as a type of the plugin; `None` when it does not fit.
+    pub fn content<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_str(&self.content).ok()
+    }
+}
+
+/// A key of the plugin's own with its value, as it was last committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KvEntry {
+    /// The key.
+    pub key: String,
+    /// Its value. [`KvEntry::json`] reads it.
+    pub value: Vec<u8>,
+    /// Grows with each write of the key, from 1.
+    pub version: u64,
+}
+
+impl KvEntry {
+    /// Reads the value as a type of the plugin.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Internal`] when it does not fit: another version of the plugin wrote it.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        let read = serde_json::from_slice(&self.value);
+        read.map_err(|error| Failure::internal(format!("failed to read the key `{}`: {error}", self.key)))
+    }
 }

@@ -47,6 +47,10 @@ macro_rules! export {
                 fn handle(event: $crate::guest::Event) -> $crate::guest::Outcome {
                     INSTANCE.with_borrow_mut(|handler| $crate::guest::handle(handler, event))
                 }
+
+                fn stored(message: $crate::guest::Message, context: $crate::guest::Context) -> $crate::guest::Outcome {
+                    INSTANCE.with_borrow_mut(|handler| $crate::guest::stored(handler, message, context))
+                }
             }
 
     $crate::guest::bindings::export!(Exported with_types_in $crate::guest::bindings);
@@ -59,5 +63,11 @@ macro_rules! export {
 pub const fn check<H: Handler>() {
     assert!(is_name(H::NAME, b"-"), "the name of a plugin is 1 to 64 of a-z, 0-9 and '-'");
     assert!(!H::VERSION.is_empty(), "a plugin has a version");
-    assert!(!H::KINDS.is_empty() && H::KINDS.len() <= 32, "a plugin handles 1 to 32 kinds");
+    assert!(!H::KINDS.is_empty() || !H::WATCHES.is_empty(), "a plugin handles or watches at least one kind");
+    assert!(H::KINDS.len() <= 32 && H::WATCHES.len() <= 32, "a plugin handles and watches at most 32 kinds");
+    let mut at = 0;
+    while at < H::WATCHES.len() {
+        assert!(is_name(H::WATCHES[at], b"._-"), "the name of a kind is 1 to 64 of a-z, 0-9, '.', '_' and '-'");
+        at += 1;
+    }
 }

@@ -24,9 +24,9 @@ pub mod bindings {
 }
 
 use bindings::exports::switchboard::plugin::handler as wit_handler;
-use bindings::switchboard::plugin::{history, log, members, presence, types as wit};
+use bindings::switchboard::plugin::{history, kv, log, members, presence, types as wit};
 
-pub use bindings::switchboard::plugin::types::Event;
+pub use bindings::switchboard::plugin::types::{Context, Event, Message};
 pub use wit_handler::{Descriptor, Guest};
 
 /// What the exported function answers.
@@ -38,6 +38,7 @@ pub fn describe<H: crate::Handler>() -> Descriptor {
         name: H::NAME.to_owned(),
         version: H::VERSION.to_owned(),
         kinds: H::KINDS.iter().map(Into::into).collect(),
+        watches: H::WATCHES.iter().map(|&kind| kind.to_owned()).collect(),
         wants: H::WANTS.iter().map(|want| interface(*want).to_owned()).collect(),
     }
 }
@@ -58,7 +59,20 @@ pub fn init<H: crate::Handler>(handler: &mut H, config: &str) -> Result<(), Stri
 ///
 /// Why the handler refuses it.
 pub fn handle<H: crate::Handler>(handler: &mut H, event: Event) -> Outcome {
-    match handler.handle(event.into(), &Broker) {
+    answer(handler.handle(event.into(), &Broker))
+}
+
+/// Gives the handler a message that was stored.
+///
+/// # Errors
+///
+/// Why the handler refuses it.
+pub fn stored<H: crate::Handler>(handler: &mut H, message: Message, context: Context) -> Outcome {
+    answer(handler.stored(message.into(), context.into(), &Broker))
+}
+
+fn answer(outcome: crate::Outcome) -> Outcome {
+    match outcome {
         Ok(effects) => Ok(effects.into_iter().map(Into::into).collect()),
         Err(failure) => Err(failure.into()),
     }
@@ -88,6 +102,14 @@ impl Host for Broker {
         Ok(presence::online().map_err(HostError)?.into_iter().map(Into::into).collect())
     }
 
+    fn kv_get(&self, key: &str) -> Result<Option<crate::KvEntry>, HostError> {
+        Ok(kv::get(key).map_err(HostError)?.map(Into::into))
+    }
+
+    fn kv_page(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<crate::KvEntry>, HostError> {
+        Ok(kv::page(prefix, after, limit).map_err(HostError)?.into_iter().map(Into::into).collect())
+    }
+
     fn log(&self, level: Level, line: &str) {
         let level = match level {
             Level::Debug => log::Level::Debug,
@@ -104,6 +126,7 @@ fn interface(want: crate::Want) -> &'static str {
         crate::Want::History => "history",
         crate::Want::Members => "members",
         crate::Want::Presence => "presence",
+        crate::Want::Kv => "kv",
         crate::Want::Log => "log",
     }
 }
@@ -124,9 +147,14 @@ impl From<&crate::Kind> for wit_handler::KindSpec {
 
 impl From<wit::Event> for crate::Event {
     fn from(event: wit::Event) -> Self {
-        let wit::Context { tenant, channel, user, session, event_id, now_ms } = event.context;
-        let context = crate::Context { tenant, channel, user: user.into(), session, event_id, now_ms };
-        Self { kind: event.kind, json: event.payload, context }
+        Self { kind: event.kind, json: event.payload, context: event.context.into() }
+    }
+}
+
+impl From<wit::Context> for crate::Context {
+    fn from(context: wit::Context) -> Self {
+        let wit::Context { tenant, channel, user, session, event_id, now_ms } = context;
+        Self { tenant, channel, user: user.into(), session, event_id, now_ms }
     }
 }
 
@@ -138,8 +166,27 @@ impl From<wit::User> for crate::User {
 
 impl From<wit::Message> for crate::Message {
     fn from(message: wit::Message) -> Self {
-        let wit::Message { id, seq, kind, sender, content, reply_to, created_at_ms } = message;
-        Self { id, seq, kind, sender: sender.into(), content, reply_to, created_at_ms }
+        let wit::Message {
+            id,
+            seq,
+            kind,
+            sender,
+            content,
+            reply_to,
+            attachments,
+            created_at_ms,
+            edited_at_ms,
+            deleted_at_ms,
+        } = message;
+        let sender = sender.into();
+        Self { id, seq, kind, sender, content, reply_to, attachments, created_at_ms, edited_at_ms, deleted_at_ms }
+    }
+}
+
+impl From<kv::Entry> for crate::KvEntry {
+    fn from(entry: kv::Entry) -> Self {
+        let kv::Entry { key, value, version } = entry;
+        Self { key, value, version }
     }
 }
 
@@ -148,6 +195,12 @@ impl From<crate::Effect> for wit::Effect {
         match effect {
             crate::Effect::Store(crate::Draft { kind, content, reply_to, attachments }) => {
                 Self::Store(wit::Draft { kind, content, reply_to, attachments })
+            }
+            crate::Effect::Amend(crate::Amendment { message_id, content }) => {
+                Self::Amend(wit::Amendment { message_id, content })
+            }
+            crate::Effect::KvPut(crate::KvWrite { key, value, ttl_ms, expected }) => {
+                Self::KvPut(wit::KvWrite { key, value, ttl_ms, expected })
             }
             crate::Effect::MarkRead(crate::ReadMark { kind, message_id }) => {
                 Self::MarkRead(wit::ReadMark { kind, message_id })

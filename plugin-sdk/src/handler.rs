@@ -1,6 +1,6 @@
 //! What a plugin author implements, and what a plugin says of itself.
 
-use crate::{Effect, Event, Failure, Host};
+use crate::{Context, Effect, Event, Failure, Host, Message};
 
 /// What a handler answers: effects that are applied all or none, or the reason why it refuses the event.
 pub type Outcome = Result<Vec<Effect>, Failure>;
@@ -16,8 +16,12 @@ pub trait Handler: Default + 'static {
     /// A semantic version. Usually `env!("CARGO_PKG_VERSION")`.
     const VERSION: &'static str;
 
-    /// The kinds of events that this plugin handles: 1 to 32. It is called for no other.
+    /// The kinds of events that this plugin handles: at most 32, and at least one, unless it watches. It is called for no
+    /// other.
     const KINDS: &'static [Kind];
+
+    /// The kinds of messages after which [`Handler::stored`] is called, whichever plugin stores them: at most 32.
+    const WATCHES: &'static [&'static str] = &[];
 
     /// The host interfaces that this plugin cannot do without. A broker that lacks one of them refuses the plugin,
     /// instead of failing its events later.
@@ -35,12 +39,28 @@ pub trait Handler: Default + 'static {
         Ok(())
     }
 
-    /// Called for each event of [`Handler::KINDS`].
+    /// Called for each event of [`Handler::KINDS`]. It may be called again with the same event, when a write of a key came
+    /// too late; what it answers follows from the event and from what it reads, and from nothing else.
     ///
     /// # Errors
     ///
     /// Why the event is refused. Nothing is stored or sent then, and each [`Failure`] tells the sender something else.
     fn handle(&mut self, event: Event, host: &impl Host) -> Outcome;
+
+    /// Called after a message of [`Handler::WATCHES`] was stored, after its sender's ack and with nothing to refuse any
+    /// more. Its effects are applied in the name of the message's sender, who is `context.user`.
+    ///
+    /// It is called once to its end, and not at all when a node dies first: what must never be missing belongs in
+    /// [`Handler::handle`]. After a trap, a timeout or [`Failure::Retry`] it is called again, three times in all; what it
+    /// stores is stored once. What it stores is watched in turn, also by itself, at most three deep.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing follows from the message. The operator reads it; no client does.
+    fn stored(&mut self, message: Message, context: Context, host: &impl Host) -> Outcome {
+        let _ = (message, context, host);
+        Ok(Vec::new())
+    }
 }
 
 /// A message type that a plugin handles.
@@ -102,6 +122,8 @@ pub enum Want {
     Members,
     /// [`Host::online`].
     Presence,
+    /// [`Host::kv_get`] and [`Host::kv_page`], and [`Effect::KvPut`].
+    Kv,
     /// [`Host::log`].
     Log,
 }

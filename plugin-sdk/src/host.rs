@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use crate::{Failure, Message, User};
+use crate::{Failure, KvEntry, Message, User};
 
 /// The broker, as the handler of one event sees it.
 ///
-/// Every answer is about the channel of that event: no argument reaches another channel or tenant. The reads together
-/// may be called 32 times an event. The trait has two implementations: the broker's own in a component, and
+/// Every answer is about the channel of that event, or, for keys, about the plugin's own in its tenant: no argument
+/// reaches another channel, plugin or tenant. The reads together may be called 32 times an event. The trait has two implementations: the broker's own in a component, and
 /// [`MockHost`](crate::MockHost) in tests.
 pub trait Host {
     /// The newest messages before a `seq`, or the newest of all; oldest first; at most `limit` and at most 100.
@@ -44,6 +44,21 @@ pub trait Host {
     ///
     /// As [`Host::recent`].
     fn online(&self) -> Result<Vec<User>, HostError>;
+
+    /// One of the plugin's own keys, as it was last committed; none when it is not there or has ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::recent`].
+    fn kv_get(&self, key: &str) -> Result<Option<KvEntry>, HostError>;
+
+    /// The plugin's own keys that begin with a prefix, in the order of their bytes, those after a given key first; at most
+    /// `limit`, at most 100 and, but for the first, at most 1 MiB. The last page is the empty one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::recent`].
+    fn kv_page(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<KvEntry>, HostError>;
 
     /// Writes a line to the plugin's log, which its author and its operator read. At most 20 lines an event are kept,
     /// each cut at 1 KiB.

@@ -60,7 +60,7 @@
 //!
 //! What a plugin holds in `self` is a cache: the broker runs several instances of it side by side and ends any of them
 //! when it likes. In the example a member may therefore wave more often than the text says; what has to be exact
-//! belongs in the channel's history.
+//! belongs in the channel's history or under a key of the plugin's own ([`Host::kv_get`], [`Effect::kv_put`]).
 //!
 //! Nothing here does I/O or knows the time: both come from the broker, with the event and through [`Host`].
 
@@ -77,8 +77,8 @@ mod payload;
 #[doc(hidden)]
 pub mod guest;
 
-pub use effect::{Audience, Draft, Effect, ReadMark, Signal};
-pub use event::{Context, Event, Message, User};
+pub use effect::{Amendment, Audience, Draft, Effect, KvWrite, ReadMark, Signal};
+pub use event::{Context, Event, KvEntry, Message, User};
 #[doc(hidden)]
 pub use export::check;
 pub use failure::Failure;
@@ -91,7 +91,7 @@ pub use serde_json::json;
 /// Everything a handler's source needs.
 pub mod prelude {
     pub use crate::{
-        Audience, Context, Draft, Effect, Event, Failure, Handler, Host, HostError, Kind, Level, Message, Outcome,
-        ReadMark, Signal, User, Want, export, json,
+        Amendment, Audience, Context, Draft, Effect, Event, Failure, Handler, Host, HostError, Kind, KvEntry, KvWrite,
+        Level, Message, Outcome, ReadMark, Signal, User, Want, export, json,
     };
 }

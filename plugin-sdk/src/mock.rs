@@ -1,14 +1,15 @@
 //! Events and a host for native tests of a handler.
 //!
-//! The mock keeps the bounds that the broker keeps, so that a handler which asks too much fails here already. It knows
-//! nothing of effects: what a handler returned is a list that the test looks at.
+//! The mock keeps the bounds that the broker keeps, so that a handler which asks too much fails here already. What a
+//! handler returned is a list that the test looks at; of the effects the mock only applies those on keys, when it is told
+//! to ([`MockHost::apply`]).
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::{Context, Event, Host, HostError, Level, Message, User};
+use crate::{Context, Effect, Event, Host, HostError, KvEntry, Level, Message, User};
 
 /// How many reads a handler may make of the host for one event.
 pub const MAX_READS: u32 = 32;
@@ -47,7 +48,21 @@ pub fn message(seq: u64, sender: &str, content: &Value) -> Message {
         sender: user(sender),
         content: content.to_string(),
         reply_to: None,
+        attachments: Vec::new(),
         created_at_ms: NOW_MS - 60_000 + seq,
+        edited_at_ms: None,
+        deleted_at_ms: None,
+    }
+}
+
+/// The context in which [`Handler::stored`](crate::Handler::stored) is given a message.
+pub fn context_of(message: &Message) -> Context {
+    Context {
+        user: message.sender.clone(),
+        session: None,
+        event_id: message.id.clone(),
+        now_ms: message.created_at_ms,
+        ..context()
     }
 }
 
@@ -64,9 +79,16 @@ fn context() -> Context {
     }
 }
 
-/// A host that answers from values given beforehand. It stands for the host of one event: make a new one for the next.
+/// A key did not have the version that a write expected. The broker applies nothing of the event then, and calls the
+/// handler again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conflict;
+
+/// A host that answers from values given beforehand. It stands for the host of one event; [`MockHost::apply`] makes it the
+/// host of the next one.
 #[derive(Debug, Default)]
 pub struct MockHost {
+    kv: BTreeMap<String, KvEntry>,
     messages: BTreeMap<u64, Message>,
     members: BTreeMap<String, User>,
     online: BTreeMap<String, User>,
@@ -103,6 +125,41 @@ impl MockHost {
         self.with_members(online)
     }
 
+    /// Puts a value under a key of the plugin.
+    #[must_use]
+    pub fn with_kv(mut self, key: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.put(key, value.into());
+        self
+    }
+
+    /// Applies the writes of keys among an event's effects, all or none, and begins the next event: the bounds are whole
+    /// again. No key ends by its time here.
+    ///
+    /// # Errors
+    ///
+    /// When a key does not have the version that a write expects.
+    pub fn apply(&mut self, effects: &[Effect]) -> Result<(), Conflict> {
+        let version = |key: &str| self.kv.get(key).map_or(0, |entry| entry.version);
+        let writes = || {
+            effects.iter().filter_map(|effect| match effect {
+                Effect::KvPut(write) => Some(write),
+                _ => None,
+            })
+        };
+        if writes().any(|write| write.expected.is_some_and(|expected| expected != version(&write.key))) {
+            return Err(Conflict);
+        }
+        for write in writes() {
+            match &write.value {
+                Some(value) => self.put(&write.key, value.clone()),
+                None => drop(self.kv.remove(&write.key)),
+            }
+        }
+        self.reads.set(0);
+        self.log.borrow_mut().clear();
+        Ok(())
+    }
+
     /// Makes every read fail with this text.
     #[must_use]
     pub fn that_fails(mut self, text: impl Into<String>) -> Self {
@@ -113,6 +170,11 @@ impl MockHost {
     /// What the handler wrote to its log, as far as the broker would keep it.
     pub fn log_lines(&self) -> Vec<(Level, String)> {
         self.log.borrow().clone()
+    }
+
+    fn put(&mut self, key: &str, value: Vec<u8>) {
+        let version = self.kv.get(key).map_or(1, |entry| entry.version + 1);
+        self.kv.insert(key.to_owned(), KvEntry { key: key.to_owned(), value, version });
     }
 
     fn count_read(&self) -> Result<(), HostError> {
@@ -158,6 +220,18 @@ impl Host for MockHost {
         Ok(self.online.values().take(MAX_PAGE).cloned().collect())
     }
 
+    fn kv_get(&self, key: &str) -> Result<Option<KvEntry>, HostError> {
+        self.count_read()?;
+        Ok(self.kv.get(key).cloned())
+    }
+
+    fn kv_page(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<KvEntry>, HostError> {
+        self.count_read()?;
+        let matching = self.kv.values().filter(|entry| entry.key.starts_with(prefix));
+        let later = matching.filter(|entry| after.is_none_or(|after| entry.key.as_str() > after));
+        Ok(later.take(page_size(limit)).cloned().collect())
+    }
+
     fn log(&self, level: Level, line: &str) {
         let mut log = self.log.borrow_mut();
         if log.len() < MAX_LOG_LINES {
@@ -195,6 +269,25 @@ mod tests {
         assert!(host.is_member("user-bob").unwrap());
         assert!(!host.is_member("user-dave").unwrap());
         assert_eq!(host.online().unwrap(), [user("bob")]);
+    }
+
+    #[test]
+    fn keys_change_between_events_and_all_or_none() {
+        use crate::KvWrite;
+
+        let mut host = MockHost::new().with_kv("a", "1");
+        let read = host.kv_get("a").unwrap();
+        let put = |key: &str, read: Option<&KvEntry>| Effect::kv_put(KvWrite::bytes(key, "2").if_unchanged(read));
+        assert_eq!(host.apply(&[put("a", read.as_ref()), put("b", None)]), Ok(()));
+        assert_eq!(host.apply(&[put("c", None), put("a", read.as_ref())]), Err(Conflict), "it was written since");
+        assert_eq!(host.kv_get("c").unwrap(), None, "nothing of it");
+        let keys = |after| -> Vec<(String, u64)> {
+            host.kv_page("", after, 9).unwrap().into_iter().map(|entry| (entry.key, entry.version)).collect()
+        };
+        assert_eq!(keys(None), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+        assert_eq!(keys(Some("a")), [("b".to_owned(), 1)]);
+        assert_eq!(host.apply(&[Effect::kv_put(KvWrite::remove("a"))]), Ok(()));
+        assert_eq!(host.kv_get("a").unwrap(), None);
     }
 
     #[test]

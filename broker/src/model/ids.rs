@@ -135,6 +135,38 @@ text_id! {
     "must be 1 to 64 characters without control characters"
 }
 
+/// What a commit is known by, so that it is done once however often it is asked for. Unique for (tenant, sender).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestKey(Arc<str>);
+
+impl RequestKey {
+    /// For what a plugin asks for after a message was stored: the same however often the plugin is asked. It begins with
+    /// a control character, which no client's id can have.
+    pub fn stored(message: MessageId, plugin: &PluginName) -> Self {
+        Self(format!("\u{1}stored:{message}:{plugin}").into())
+    }
+
+    /// As it stands in the store.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<ClientId> for RequestKey {
+    fn from(id: ClientId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl FromStr for RequestKey {
+    type Err = InvalidId;
+
+    /// A client's key.
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        text.parse::<ClientId>().map(Self::from)
+    }
+}
+
 text_id! {
     /// The type of a frame or a message, such as `chat.message`: 1 to 64 of `a-z 0-9 . _ -`.
     Kind,
@@ -204,5 +236,14 @@ mod tests {
         assert!("ü".repeat(65).parse::<ClientId>().is_err());
         assert!("a\u{0}".parse::<UserId>().is_err());
         assert!("".parse::<UserId>().is_err());
+    }
+
+    #[test]
+    fn no_client_can_send_a_key_of_the_broker() {
+        let message = MessageId(Uuid::nil());
+        let of = |plugin: &str| RequestKey::stored(message, &plugin.parse().unwrap());
+        assert!(of("bot").as_str().parse::<ClientId>().is_err());
+        assert!(of("bot").as_str().parse::<RequestKey>().is_err());
+        assert_ne!(of("bot"), of("bot-2"));
     }
 }

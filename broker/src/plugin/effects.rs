@@ -2,9 +2,11 @@
 
 use serde_json::value::RawValue;
 
-use super::bindings::switchboard::plugin::types::{Audience as GuestAudience, Effect as GuestEffect};
+use super::bindings::switchboard::plugin::types::{
+    Audience as GuestAudience, Effect as GuestEffect, KvWrite as GuestWrite,
+};
 use super::{CallError, Limits};
-use crate::model::{Audience, Draft, Effect, Event, Kind, MessageId, ReadUpTo, Signal};
+use crate::model::{Amendment, Audience, Draft, Effect, Event, Kind, KvWrite, MessageId, ReadUpTo, Signal, Timestamp};
 
 /// The longest text of a handler that reaches a client, in bytes.
 const CLIENT_TEXT: usize = 512;
@@ -35,6 +37,11 @@ fn one(effect: GuestEffect, event: &Event) -> Result<Effect, CallError> {
             reply_to: draft.reply_to.map(|id| message(&id)).transpose()?,
             attachments: array(&draft.attachments)?,
         }),
+        GuestEffect::Amend(amendment) => Effect::Amend(Amendment {
+            message: message(&amendment.message_id)?,
+            content: amendment.content.map(|content| json(content, "an amendment's content")).transpose()?,
+        }),
+        GuestEffect::KvPut(asked) => Effect::KvPut(write(asked, event)?),
         GuestEffect::MarkRead(mark) => {
             Effect::MarkRead(ReadUpTo { kind: kind(&mark.kind)?, message: message(&mark.message_id)? })
         }
@@ -56,6 +63,8 @@ fn size(effect: &GuestEffect) -> usize {
         GuestEffect::Store(draft) => {
             draft.kind.len() + draft.content.len() + draft.attachments.iter().map(String::len).sum::<usize>()
         }
+        GuestEffect::Amend(amendment) => amendment.message_id.len() + amendment.content.as_ref().map_or(0, String::len),
+        GuestEffect::KvPut(write) => write.key.len() + write.value.as_ref().map_or(0, Vec::len),
         GuestEffect::MarkRead(mark) => mark.kind.len() + mark.message_id.len(),
         GuestEffect::Broadcast(signal) => {
             let named = match &signal.audience {
@@ -65,6 +74,20 @@ fn size(effect: &GuestEffect) -> usize {
             signal.kind.len() + signal.payload.len() + named
         }
     }
+}
+
+fn write(asked: GuestWrite, event: &Event) -> Result<KvWrite, CallError> {
+    let GuestWrite { key, value, ttl_ms, expected } = asked;
+    if !KvWrite::is_key(&key) {
+        return Err(failed(format!("a key has 1 to {} bytes, without U+0000", KvWrite::MAX_KEY)));
+    }
+    let bytes = value.as_ref().map_or(0, Vec::len);
+    if bytes > KvWrite::MAX_VALUE {
+        return Err(failed(format!("a value has {bytes} bytes, and {} are the most", KvWrite::MAX_VALUE)));
+    }
+    // What ends later than times can say does not end.
+    let ends = |ttl: u64| event.at.0.checked_add(i64::try_from(ttl).ok()?).map(Timestamp);
+    Ok(KvWrite { key, value, expires_at: ttl_ms.and_then(ends), expected })
 }
 
 fn kind(text: &str) -> Result<Kind, CallError> {
@@ -99,10 +122,10 @@ fn failed(reason: String) -> CallError {
 #[cfg(test)]
 mod tests {
     use super::super::bindings::switchboard::plugin::types::{
-        Draft as GuestDraft, ReadMark as GuestMark, Signal as GuestSignal,
+        Amendment as GuestAmendment, Draft as GuestDraft, ReadMark as GuestMark, Signal as GuestSignal,
     };
     use super::*;
-    use crate::model::{ChannelId, Timestamp, User};
+    use crate::model::{ChannelId, User};
 
     fn event() -> Event {
         let nil = uuid::Uuid::nil();
@@ -154,6 +177,47 @@ mod tests {
         assert!(read(vec![draft("5", &[]); 2], &event(), &limits).is_ok());
         assert!(read(vec![draft("5", &[]); 3], &event(), &limits).is_err());
         assert!(read(vec![draft(&format!("\"{}\"", "x".repeat(40)), &[])], &event(), &limits).is_err());
+    }
+
+    fn put(key: &str, value: usize, ttl_ms: Option<u64>) -> GuestEffect {
+        GuestEffect::KvPut(GuestWrite { key: key.to_owned(), value: Some(vec![b'x'; value]), ttl_ms, expected: None })
+    }
+
+    #[test]
+    fn a_write_of_a_key_has_its_bounds() {
+        let limits = Limits::default();
+        let ends = |ttl_ms| match read(vec![put("k", 1, ttl_ms)], &event(), &limits).unwrap().remove(0) {
+            Effect::KvPut(write) => write.expires_at,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((ends(None), ends(Some(5)), ends(Some(u64::MAX))), (None, Some(Timestamp(5)), None));
+        for good in [put(&"k".repeat(KvWrite::MAX_KEY), 0, None), put("k", KvWrite::MAX_VALUE, None)] {
+            assert!(read(vec![good], &event(), &limits).is_ok());
+        }
+        for bad in [
+            put("", 0, None),
+            put(&"k".repeat(KvWrite::MAX_KEY + 1), 0, None),
+            put("a\0", 0, None),
+            put("k", KvWrite::MAX_VALUE + 1, None),
+        ] {
+            assert!(matches!(read(vec![bad], &event(), &limits), Err(CallError::Failed(_))));
+        }
+        let tight = Limits { effect_bytes: 10, ..Limits::default() };
+        assert!(read(vec![put("key", 7, None)], &event(), &tight).is_ok());
+        assert!(read(vec![put("key", 8, None)], &event(), &tight).is_err(), "its bytes count");
+    }
+
+    #[test]
+    fn an_amendment_names_a_message_and_holds_json() {
+        let id = uuid::Uuid::nil().to_string();
+        let amend = |id: &str, content: Option<&str>| {
+            let (message_id, content) = (id.to_owned(), content.map(str::to_owned));
+            let asked = GuestEffect::Amend(GuestAmendment { message_id, content });
+            read(vec![asked], &event(), &Limits::default())
+        };
+        assert!(amend(&id, Some("\"hi\"")).is_ok() && amend(&id, None).is_ok());
+        assert!(matches!(amend(&id, Some("hi")), Err(CallError::Failed(_))));
+        assert_eq!(amend("7", None).unwrap_err(), CallError::UnknownMessage);
     }
 
     #[test]

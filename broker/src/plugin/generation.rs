@@ -11,24 +11,23 @@ use super::host::HostState;
 use super::instance::Instance;
 use super::pool::{GenerationId, Pool};
 use super::{CallError, Limits, Sources};
-use crate::model::catalogue::{Durability, KindSpec, Origin};
-use crate::model::{ChannelKey, Effect, Event, Kind};
+use crate::model::catalogue::{Durability, Import, KindSpec, Origin};
+use crate::model::{ChannelKey, Effect, Event, Kind, Message, PluginName};
 
 /// The broker's own frames; no plugin can take their names.
 const RESERVED: &[&str] = &["auth", "auth.refresh", "subscribe", "unsubscribe", "ping"];
 
-/// What a plugin may want to read.
-const IMPORTS: &[&str] = &["history", "members", "presence", "log"];
-
+/// How many kinds a plugin handles at most, and how many it watches.
 const MOST_KINDS: usize = 32;
 
 /// A version of a plugin that is compiled, linked and known.
 pub struct Generation {
     id: GenerationId,
-    name: Arc<str>,
+    name: PluginName,
     version: String,
     digest: String,
     kinds: Vec<KindSpec>,
+    watches: Vec<Kind>,
     linked: PluginPre<HostState>,
     pool: Arc<Pool>,
     limits: Arc<Limits>,
@@ -53,16 +52,19 @@ impl Generation {
         static NEXT: AtomicU64 = AtomicU64::new(1);
 
         let place = pool.place().map_err(|error| error.to_string())?;
-        let unnamed: Arc<str> = digest[..12].into();
+        let unnamed: PluginName = digest[..12].parse().expect("hexadecimal digits are a name");
         let mut instance = Instance::start(&linked, &unnamed, &limits, &sources, place).await.map_err(first_line)?;
         let described = instance.describe(&limits).await.map_err(first_line)?;
+        let name = described.name.parse().map_err(|error| format!("its name {error}"))?;
         let kinds = kinds(&described)?;
+        let watches = watches(&described, !kinds.is_empty())?;
         Ok(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            name: described.name.into(),
+            name,
             version: described.version,
             digest,
             kinds,
+            watches,
             linked,
             pool,
             limits,
@@ -71,8 +73,13 @@ impl Generation {
     }
 
     /// The plugin's name, as it says itself.
-    pub fn name(&self) -> &str {
+    pub fn plugin(&self) -> &PluginName {
         &self.name
+    }
+
+    /// The plugin's name as text.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
     }
 
     /// The plugin's version, as it says itself.
@@ -90,9 +97,34 @@ impl Generation {
         &self.kinds
     }
 
+    /// After the commit of which kinds of messages it is to be called.
+    pub fn watches(&self) -> &[Kind] {
+        &self.watches
+    }
+
     /// Calls the handler with an event, in an instance that belongs to the channel's tenant. Waits for the tenant's turn;
     /// takes at most the time of [`Limits::wall`] after that.
     pub async fn handle(&self, channel: &ChannelKey, event: &Event) -> Result<Vec<Effect>, CallError> {
+        self.call(channel, event, None).await
+    }
+
+    /// Calls the handler with a message that was stored. `event` is the context in which its effects are read and
+    /// applied. Otherwise as [`Generation::handle`].
+    pub async fn stored(
+        &self,
+        channel: &ChannelKey,
+        event: &Event,
+        message: &Message,
+    ) -> Result<Vec<Effect>, CallError> {
+        self.call(channel, event, Some(message)).await
+    }
+
+    async fn call(
+        &self,
+        channel: &ChannelKey,
+        event: &Event,
+        message: Option<&Message>,
+    ) -> Result<Vec<Effect>, CallError> {
         let turn = self.pool.turn(self.id, &channel.tenant).await?;
         let mut instance = match turn.take() {
             Some(instance) => instance,
@@ -101,7 +133,10 @@ impl Generation {
                 Instance::start(&self.linked, &self.name, &self.limits, &self.sources, place).await?
             }
         };
-        let answer = instance.handle(channel, event, &self.limits).await;
+        let answer = match message {
+            None => instance.handle(channel, event, &self.limits).await,
+            Some(message) => instance.stored(channel, event, message, &self.limits).await,
+        };
         // A guest that trapped or was interrupted may have left anything in its memory.
         let sound = !matches!(answer, Err(CallError::Failed(_) | CallError::TimedOut));
         if sound && instance.is_fresh(&self.limits) {
@@ -118,20 +153,15 @@ impl Drop for Generation {
 }
 
 fn kinds(described: &Descriptor) -> Result<Vec<KindSpec>, String> {
-    let name = &described.name;
-    if !(1..=64).contains(&name.len())
-        || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    {
-        return Err("its name must be 1 to 64 of a-z, 0-9 and -".to_owned());
-    }
     if described.version.is_empty() || described.version.len() > 64 || !described.version.is_ascii() {
         return Err("its version must be 1 to 64 ASCII characters".to_owned());
     }
-    if let Some(unknown) = described.wants.iter().find(|want| !IMPORTS.contains(&want.as_str())) {
-        return Err(format!("it wants `{unknown}`, and there is only {}", IMPORTS.join(", ")));
+    if let Some(unknown) = described.wants.iter().find(|want| Import::from_name(want).is_none()) {
+        let known = Import::ALL.map(Import::as_str).join(", ");
+        return Err(format!("it wants `{unknown}`, and there is only {known}"));
     }
-    if !(1..=MOST_KINDS).contains(&described.kinds.len()) {
-        return Err(format!("it describes {} kinds; 1 to {MOST_KINDS} are expected", described.kinds.len()));
+    if described.kinds.len() > MOST_KINDS {
+        return Err(format!("it describes {} kinds, and {MOST_KINDS} are the most", described.kinds.len()));
     }
     let mut kinds: Vec<KindSpec> = Vec::with_capacity(described.kinds.len());
     for spec in &described.kinds {
@@ -152,6 +182,16 @@ fn kinds(described: &Descriptor) -> Result<Vec<KindSpec>, String> {
         });
     }
     Ok(kinds)
+}
+
+fn watches(described: &Descriptor, handles: bool) -> Result<Vec<Kind>, String> {
+    match described.watches.len() {
+        0 if !handles => return Err("it neither handles nor watches a kind".to_owned()),
+        n if n > MOST_KINDS => return Err(format!("it watches {n} kinds, and {MOST_KINDS} are the most")),
+        _ => {}
+    }
+    let watched = described.watches.iter();
+    watched.map(|kind| kind.parse().map_err(|error| format!("the kind `{kind}` that it watches {error}"))).collect()
 }
 
 fn first_line(error: CallError) -> String {

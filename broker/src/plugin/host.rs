@@ -1,7 +1,7 @@
 //! What a guest finds behind its imports.
 //!
-//! Every answer is about the channel of the event at hand. Which one that is stands in [`HostState`], set by the broker
-//! before the call; a guest has no argument to name another with.
+//! Every answer is about the channel of the event at hand, or about the plugin's own keys in its tenant. Which these are
+//! stands in [`HostState`], set by the broker; a guest has no argument to name another with.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,18 +9,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
-use super::bindings::switchboard::plugin::{history, log, members, presence, types};
+use super::bindings::switchboard::plugin::{history, kv, log, members, presence, types};
 use super::{Limits, Sources};
-use crate::model::{ChannelKey, Message, User};
+use crate::model::{ChannelKey, KvEntry, KvWrite, Message, PluginName, Timestamp, User};
 
 mod stdout;
 
 /// How many messages or members one host read answers at most.
 const PAGE: u32 = 100;
 
+/// How many bytes of keys and values one host read answers at most, unless the first entry has more.
+const PAGE_BYTES: usize = 1 << 20;
+
 /// The state of one instance: whose it is, which event it is at, and what is left of its bounds.
 pub(super) struct HostState {
-    plugin: Arc<str>,
+    plugin: PluginName,
     channel: Option<ChannelKey>,
     sources: Arc<dyn Sources>,
     limits: Arc<Limits>,
@@ -39,9 +42,9 @@ pub(super) struct MemoryLimit {
 }
 
 impl HostState {
-    pub(super) fn new(plugin: Arc<str>, limits: Arc<Limits>, sources: Arc<dyn Sources>) -> Self {
+    pub(super) fn new(plugin: PluginName, limits: Arc<Limits>, sources: Arc<dyn Sources>) -> Self {
         let log_left = Arc::new(AtomicU32::new(limits.log_lines));
-        let printed = stdout::Printed::new(Arc::clone(&plugin), Arc::clone(&log_left));
+        let printed = stdout::Printed::new(plugin.clone(), Arc::clone(&log_left));
         let wasi = WasiCtx::builder().stdout(printed.clone()).stderr(printed).build();
         let memory = MemoryLimit {
             limits: StoreLimitsBuilder::new()
@@ -185,12 +188,44 @@ impl presence::Host for HostState {
     }
 }
 
+impl kv::Host for HostState {
+    async fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<kv::Entry>, String>> {
+        let channel = match self.read() {
+            Ok(channel) => channel,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        if !KvWrite::is_key(&key) {
+            return Ok(Ok(None));
+        }
+        let found = self.sources.kv_get(&channel.tenant, &self.plugin, &key).await;
+        Ok(found.map(|entry| entry.map(Into::into)).map_err(|error| error.to_string()))
+    }
+
+    async fn page(
+        &mut self,
+        prefix: String,
+        after: Option<String>,
+        limit: u32,
+    ) -> wasmtime::Result<Result<Vec<kv::Entry>, String>> {
+        let channel = match self.read() {
+            Ok(channel) => channel,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        if !(prefix.is_empty() || KvWrite::is_key(&prefix)) || !after.as_deref().is_none_or(KvWrite::is_key) {
+            return Ok(Err("`prefix` or `after` is no key".to_owned()));
+        }
+        let (tenant, after) = (&channel.tenant, after.as_deref());
+        let found = self.sources.kv_list(tenant, &self.plugin, &prefix, after, limit.min(PAGE)).await;
+        Ok(found.map(page).map_err(|error| error.to_string()))
+    }
+}
+
 impl log::Host for HostState {
     fn write(&mut self, level: log::Level, line: String) -> wasmtime::Result<()> {
         if !take_line(&self.log_left) {
             return Ok(());
         }
-        let (plugin, line) = (&*self.plugin, cut(&line));
+        let (plugin, line) = (self.plugin.as_str(), cut(&line));
         let tenant = self.channel.as_ref().map(|channel| channel.tenant.as_str());
         match level {
             log::Level::Debug => tracing::debug!(target: "plugin", plugin, tenant, "{line}"),
@@ -221,6 +256,29 @@ fn users(users: Vec<User>) -> Vec<types::User> {
     users.into_iter().map(Into::into).collect()
 }
 
+/// As many entries from the first one on as a guest can be given at once.
+fn page(entries: Vec<KvEntry>) -> Vec<kv::Entry> {
+    let mut bytes = 0;
+    let fits = |entry: &KvEntry| {
+        let is_first = bytes == 0;
+        bytes += entry.key.len() + entry.value.len();
+        is_first || bytes <= PAGE_BYTES
+    };
+    entries.into_iter().take_while(fits).map(Into::into).collect()
+}
+
+/// The objects of a JSON array, each as text.
+fn objects(array: &serde_json::value::RawValue) -> Vec<String> {
+    let objects: Vec<&serde_json::value::RawValue> = serde_json::from_str(array.get()).unwrap_or_default();
+    objects.into_iter().map(|object| object.get().to_owned()).collect()
+}
+
+impl From<KvEntry> for kv::Entry {
+    fn from(KvEntry { key, value, version }: KvEntry) -> Self {
+        Self { key, value, version }
+    }
+}
+
 impl From<User> for types::User {
     fn from(user: User) -> Self {
         Self { id: user.id.to_string(), username: user.username.to_string() }
@@ -236,7 +294,36 @@ impl From<Message> for types::Message {
             sender: message.sender.into(),
             content: message.content.get().to_owned(),
             reply_to: message.reply_to.map(|id| id.to_string()),
-            created_at_ms: u64::try_from(message.created_at.0).unwrap_or(0),
+            attachments: objects(&message.attachments),
+            created_at_ms: milliseconds(message.created_at),
+            edited_at_ms: message.edited_at.map(milliseconds),
+            deleted_at_ms: message.deleted_at.map(milliseconds),
         }
+    }
+}
+
+pub(super) fn milliseconds(at: Timestamp) -> u64 {
+    u64::try_from(at.0).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_keys_is_bounded_in_bytes_and_never_empty_for_a_large_one() {
+        let of = |sizes: &[usize]| {
+            let entry = |&size| KvEntry { key: "k".to_owned(), value: vec![0; size], version: 1 };
+            page(sizes.iter().map(entry).collect()).len()
+        };
+        assert_eq!(of(&[PAGE_BYTES + 1, 0]), 1);
+        assert_eq!(of(&[PAGE_BYTES / 2, PAGE_BYTES / 2 - 2, 0]), 2);
+        assert_eq!(of(&[1; 100]), 100);
+    }
+
+    #[test]
+    fn attachments_come_apart_as_they_were_written() {
+        let array = serde_json::value::RawValue::from_string(r#"[{"a":1e400}, {"b":[{}]}]"#.to_owned()).unwrap();
+        assert_eq!(objects(&array), [r#"{"a":1e400}"#, r#"{"b":[{}]}"#]);
     }
 }

@@ -6,11 +6,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::bindings::exports::switchboard::plugin::handler::{Descriptor, Event as GuestEvent};
-use super::bindings::switchboard::plugin::types::{Context, Failure, User as GuestUser};
+use super::bindings::switchboard::plugin::types::{Context, Effect as GuestEffect, Failure, User as GuestUser};
 use super::bindings::{Plugin, PluginPre};
-use super::host::HostState;
+use super::host::{HostState, milliseconds};
 use super::{CallError, Limits, Sources, effects};
-use crate::model::{ChannelKey, Effect, Event};
+use crate::model::{ChannelKey, Effect, Event, Message, PluginName};
 
 /// A warm instance. It runs one call at a time; whoever has it owns it.
 pub(super) struct Instance {
@@ -26,12 +26,12 @@ impl Instance {
     /// Instantiates a component and calls its `init`.
     pub(super) async fn start(
         linked: &PluginPre<HostState>,
-        name: &Arc<str>,
+        name: &PluginName,
         limits: &Arc<Limits>,
         sources: &Arc<dyn Sources>,
         place: OwnedSemaphorePermit,
     ) -> Result<Self, CallError> {
-        let state = HostState::new(Arc::clone(name), Arc::clone(limits), Arc::clone(sources));
+        let state = HostState::new(name.clone(), Arc::clone(limits), Arc::clone(sources));
         let mut store = Store::new(linked.engine(), state);
         store.limiter(|state| state.limiter());
         let most = u32::try_from(limits.cpu.as_millis() / Limits::TICK.as_millis()).unwrap_or(u32::MAX);
@@ -75,19 +75,28 @@ impl Instance {
         self.store.data_mut().begin(Some(channel.clone()));
         self.store.set_epoch_deadline(1);
         self.calls += 1;
-        let given = for_guest(channel, event);
+        let context = context(channel, event);
+        let given = GuestEvent { kind: event.kind.to_string(), payload: event.payload.clone(), context };
         let handler = self.plugin.switchboard_plugin_handler();
-        let answer = tokio::time::timeout(limits.wall, handler.call_handle(&mut self.store, &given))
-            .await
-            .map_err(|_| CallError::TimedOut)?
-            .map_err(broken)?;
-        match answer {
-            Ok(asked) => effects::read(asked, event, limits),
-            Err(Failure::Invalid(text)) => Err(CallError::Invalid(effects::for_client(&text))),
-            Err(Failure::Denied(text)) => Err(CallError::Denied(effects::for_client(&text))),
-            Err(Failure::Retry(after)) => Err(CallError::Retry(after)),
-            Err(Failure::Internal(text)) => Err(CallError::Failed(text)),
-        }
+        let answer = tokio::time::timeout(limits.wall, handler.call_handle(&mut self.store, &given)).await;
+        read(answer, event, limits)
+    }
+
+    /// Gives it a message that was stored, in the context of an event. What holds for [`Instance::handle`] holds here.
+    pub(super) async fn stored(
+        &mut self,
+        channel: &ChannelKey,
+        event: &Event,
+        message: &Message,
+        limits: &Limits,
+    ) -> Result<Vec<Effect>, CallError> {
+        self.store.data_mut().begin(Some(channel.clone()));
+        self.store.set_epoch_deadline(1);
+        self.calls += 1;
+        let (given, context) = (message.clone().into(), context(channel, event));
+        let handler = self.plugin.switchboard_plugin_handler();
+        let answer = tokio::time::timeout(limits.wall, handler.call_stored(&mut self.store, &given, &context)).await;
+        read(answer, event, limits)
     }
 
     /// Whether it is still as good as a new one.
@@ -97,18 +106,27 @@ impl Instance {
     }
 }
 
-fn for_guest(channel: &ChannelKey, event: &Event) -> GuestEvent {
-    GuestEvent {
-        kind: event.kind.to_string(),
-        payload: event.payload.clone(),
-        context: Context {
-            tenant: channel.tenant.to_string(),
-            channel: channel.channel.to_string(),
-            user: GuestUser { id: event.user.id.to_string(), username: event.user.username.to_string() },
-            session: event.session.map(|session| session.to_string()),
-            event_id: event.id.to_string(),
-            now_ms: u64::try_from(event.at.0).unwrap_or(0),
-        },
+/// What came of a call, within its time or not.
+type Answer<E> = Result<wasmtime::Result<Result<Vec<GuestEffect>, Failure>>, E>;
+
+fn read<E>(answer: Answer<E>, event: &Event, limits: &Limits) -> Result<Vec<Effect>, CallError> {
+    match answer.map_err(|_| CallError::TimedOut)?.map_err(broken)? {
+        Ok(asked) => effects::read(asked, event, limits),
+        Err(Failure::Invalid(text)) => Err(CallError::Invalid(effects::for_client(&text))),
+        Err(Failure::Denied(text)) => Err(CallError::Denied(effects::for_client(&text))),
+        Err(Failure::Retry(after)) => Err(CallError::Retry(after)),
+        Err(Failure::Internal(text)) => Err(CallError::Failed(text)),
+    }
+}
+
+fn context(channel: &ChannelKey, event: &Event) -> Context {
+    Context {
+        tenant: channel.tenant.to_string(),
+        channel: channel.channel.to_string(),
+        user: GuestUser { id: event.user.id.to_string(), username: event.user.username.to_string() },
+        session: event.session.map(|session| session.to_string()),
+        event_id: event.id.to_string(),
+        now_ms: milliseconds(event.at),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use async_trait::async_trait;
 
-use crate::model::{ChannelKey, Message, MessageId, User, UserId};
+use crate::model::{ChannelKey, KvEntry, Message, MessageId, PluginName, TenantSlug, User, UserId};
 
-/// Reads about one channel. The key comes from the broker, never from a guest. An error means: not now.
+/// Reads about one channel, or of one plugin's keys. Channel, tenant and plugin come from the broker, never from a guest.
+/// An error means: not now.
 #[async_trait]
 pub trait Sources: Send + Sync + 'static {
     /// The newest messages before a `seq`, or of all, in ascending order.
@@ -22,6 +23,20 @@ pub trait Sources: Send + Sync + 'static {
 
     /// Members with a live session in the channel.
     async fn online(&self, channel: &ChannelKey, limit: usize) -> Result<Vec<User>, Unavailable>;
+
+    /// A plugin's key in a tenant.
+    async fn kv_get(&self, tenant: &TenantSlug, plugin: &PluginName, key: &str)
+    -> Result<Option<KvEntry>, Unavailable>;
+
+    /// A plugin's keys with a prefix in the order of their bytes, those after a given one first.
+    async fn kv_list(
+        &self,
+        tenant: &TenantSlug,
+        plugin: &PluginName,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<KvEntry>, Unavailable>;
 }
 
 /// The source does not answer now.

@@ -8,18 +8,19 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use super::{cut, take_line};
+use crate::model::PluginName;
 
 /// The largest piece a guest may write at once, in bytes.
 const PIECE: usize = 4_096;
 
 #[derive(Clone)]
 pub(super) struct Printed {
-    plugin: Arc<str>,
+    plugin: PluginName,
     left: Arc<AtomicU32>,
 }
 
 impl Printed {
-    pub(super) fn new(plugin: Arc<str>, left: Arc<AtomicU32>) -> Self {
+    pub(super) fn new(plugin: PluginName, left: Arc<AtomicU32>) -> Self {
         Self { plugin, left }
     }
 }
@@ -49,7 +50,7 @@ impl OutputStream for Printed {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         for line in String::from_utf8_lossy(&bytes).lines().filter(|line| !line.is_empty()) {
             if take_line(&self.left) {
-                tracing::info!(target: "plugin", plugin = &*self.plugin, "{}", cut(line));
+                tracing::info!(target: "plugin", plugin = self.plugin.as_str(), "{}", cut(line));
             }
         }
         Ok(())

@@ -18,7 +18,7 @@ use tokio_postgres::{Error, Row};
 
 use super::connection::{Database, Fault, Param, unreadable, within};
 use super::rows::Number;
-use crate::model::{ChannelId, ClientId, Kind, MessageId, TenantSlug, Timestamp, UserId};
+use crate::model::{ChannelId, Kind, MessageId, TenantSlug, Timestamp, UserId};
 use crate::store::answer::{self, Applied, Earlier};
 use crate::store::{Commit, Outcome, Receipt, StoreError};
 
@@ -168,7 +168,7 @@ fn lost_to_another(fault: &Fault) -> bool {
 struct Columns<'b> {
     channels: Vec<ChannelId>,
     senders: Vec<&'b UserId>,
-    keys: Vec<Option<&'b ClientId>>,
+    keys: Vec<Option<&'b str>>,
     digests: Vec<Option<&'b [u8]>>,
     times: Vec<Timestamp>,
     names: Vec<Number>,
@@ -193,7 +193,7 @@ impl<'b> Columns<'b> {
             let named = answer::named(commit);
             columns.channels.push(commit.channel);
             columns.senders.push(&commit.sender.id);
-            let (key, digest) = commit.request.as_ref().map(|(key, digest)| (key, digest.as_slice())).unzip();
+            let (key, digest) = commit.request.as_ref().map(|(key, digest)| (key.as_str(), digest.as_slice())).unzip();
             columns.keys.push(key);
             columns.digests.push(digest);
             columns.times.push(commit.at);

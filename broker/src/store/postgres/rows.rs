@@ -11,8 +11,8 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use crate::model::{
-    Channel, ChannelId, ClientId, Digest, Epoch, Kind, Message, MessageId, PluginName, Position, Role, Tenant,
-    TenantSlug, Timestamp, User, UserId, Username,
+    Channel, ChannelId, Digest, Epoch, Kind, Message, MessageId, PluginName, Position, Role, Tenant, TenantSlug,
+    Timestamp, User, UserId, Username,
 };
 
 type Refused = Box<dyn StdError + Sync + Send>;
@@ -64,7 +64,7 @@ macro_rules! as_uuid {
     )*};
 }
 
-as_text!(TenantSlug, UserId, Username, ClientId, Kind, PluginName, Digest, Epoch);
+as_text!(TenantSlug, UserId, Username, Kind, PluginName, Digest, Epoch);
 as_uuid!(ChannelId, MessageId);
 
 impl ToSql for Role {

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::rows::Number;
-use crate::model::{ClientId, Epoch, MessageId};
+use crate::model::{Epoch, MessageId};
 use crate::store::answer::{self, Applied, Earlier};
 use crate::store::{Commit, Outcome, Receipt};
 
@@ -36,7 +36,7 @@ fn judge(db: &Connection, commit: &Commit) -> Result<Verdict> {
         .optional()?;
     let Some(epoch) = epoch else { return Ok(Verdict::Refused(Outcome::UnknownChannel)) };
     if let Some((key, _)) = &commit.request
-        && let Some(earlier) = earlier(db, commit, key)?
+        && let Some(earlier) = earlier(db, commit, key.as_str())?
     {
         return Ok(Verdict::Refused(earlier.outcome(commit)));
     }
@@ -54,7 +54,7 @@ fn apply(db: &Connection, commit: &Commit, epoch: Epoch) -> Result<Outcome> {
     Ok(Outcome::Done(Applied { epoch, last, cursor }.committed(commit)))
 }
 
-fn earlier(db: &Connection, commit: &Commit, key: &ClientId) -> Result<Option<Earlier>> {
+fn earlier(db: &Connection, commit: &Commit, key: &str) -> Result<Option<Earlier>> {
     let sql = "SELECT m.id, m.seq, m.created_at, m.request_digest, c.epoch \
                FROM chat_message m JOIN chat_channel c ON c.id = m.channel_id \
                WHERE m.sender_id = ?1 AND m.client_id = ?2";
@@ -94,7 +94,7 @@ fn store_drafts(db: &Connection, commit: &Commit) -> Result<u64> {
     )?;
     let mut request = commit.request.as_ref();
     for (seq, (id, draft)) in (last + 1 - commit.drafts.len() as u64..).zip(&commit.drafts) {
-        let (key, digest) = request.take().map(|(key, digest)| (key, digest.as_slice())).unzip();
+        let (key, digest) = request.take().map(|(key, digest)| (key.as_str(), digest.as_slice())).unzip();
         insert.execute(params![
             id,
             commit.channel,

@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::model::{
-    Channel, ChannelId, ClientId, Digest, Epoch, Kind, Message, MessageId, PluginName, Position, Role, Tenant,
-    TenantSlug, Timestamp, User, UserId, Username,
+    Channel, ChannelId, Digest, Epoch, Kind, Message, MessageId, PluginName, Position, Role, Tenant, TenantSlug,
+    Timestamp, User, UserId, Username,
 };
 
 macro_rules! as_text {
@@ -44,7 +44,7 @@ macro_rules! as_bytes {
     )*};
 }
 
-as_text!(TenantSlug, UserId, Username, ClientId, Kind, PluginName, Digest, Epoch);
+as_text!(TenantSlug, UserId, Username, Kind, PluginName, Digest, Epoch);
 as_bytes!(ChannelId, MessageId);
 
 impl ToSql for Role {
