@@ -39,7 +39,9 @@ pub enum BusError {
 pub enum Incoming {
     /// A message of a channel that this node is subscribed to.
     Message(ChannelKey, Bytes),
-    /// The bus was away and is back: anything may have been missed.
+    /// Another node has changed the catalogue of plugins.
+    Announced,
+    /// The bus was away and is back: anything may have been missed, also an announcement.
     Reconnected,
 }
 
@@ -52,6 +54,10 @@ pub trait Bus: Send + Sync + 'static {
     /// Queues a message for the other nodes that are subscribed to the channel. Never waits; a full queue or a broken
     /// connection drops it and counts it in `switchboard_bus_dropped_total`.
     fn publish(&self, channel: &ChannelKey, message: Bytes);
+
+    /// Tells all other nodes, whatever they are subscribed to, that the catalogue of plugins was changed. Never waits. Several
+    /// announcements may arrive as one; while the connection is broken, they go out when it is back.
+    fn announce(&self);
 
     /// From the return on, messages of the channel come in. Subscribing twice is once. While the connection is
     /// broken this returns at once, and the subscription takes effect when the connection is back. So it does when this

@@ -31,6 +31,8 @@ pub struct Relay {
     checks: Semaphore,
     /// Changes when the bus may have lost anything of any channel.
     suspect: watch::Sender<()>,
+    /// Counts when the catalogue of plugins may have changed.
+    announced: watch::Sender<u64>,
     /// Orders joining and leaving of one channel, so that the bus subscription of a channel always matches the hub. A
     /// turn is held across a call to the bus and one to the store; other channels do not wait for it.
     joins: Turns,
@@ -53,6 +55,7 @@ impl Relay {
             repairs: Semaphore::new(REPAIRS),
             checks: Semaphore::new(check::AT_ONCE),
             suspect,
+            announced: watch::Sender::new(0),
             joins: Turns::default(),
         });
         tokio::spawn(receive(Arc::downgrade(&relay), inbox));
@@ -72,6 +75,19 @@ impl Relay {
     pub fn revoke(&self, channel: &ChannelKey, user: &UserId) {
         self.bus.publish(channel, envelope::revoke(user));
         self.hub.revoke(channel, user);
+    }
+
+    /// Tells all nodes, this one too, that the catalogue of plugins was changed. Never waits. A hint, as all that goes over
+    /// the bus: it may be lost, and nothing may depend on it but how soon nodes look.
+    pub fn announce(&self) {
+        self.bus.announce();
+        self.announced.send_modify(|count| *count += 1);
+    }
+
+    /// Changes when a node, this one or another, has announced that it changed the catalogue of plugins, and when that may
+    /// have been missed.
+    pub fn announced(&self) -> watch::Receiver<u64> {
+        self.announced.subscribe()
     }
 
     /// Adds a session to a channel: when this returns, nothing committed from now on passes it by. The first session of
@@ -168,7 +184,9 @@ async fn receive(relay: std::sync::Weak<Relay>, mut inbox: Inbox) {
             // Elsewhere: the inbox must not fill up meanwhile, which would make everything suspect again.
             Incoming::Reconnected => {
                 relay.suspect.send_replace(());
+                relay.announced.send_modify(|count| *count += 1);
             }
+            Incoming::Announced => relay.announced.send_modify(|count| *count += 1),
         }
     }
 }

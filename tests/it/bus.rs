@@ -2,6 +2,7 @@
 //!
 //! That something does not arrive is shown by something later that does: each node's messages arrive in their order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,10 @@ use switchboard::bus::memory::Exchange;
 use switchboard::bus::redis::RedisBus;
 use switchboard::bus::{Bus, BusError, Inbox, Incoming, QUEUE};
 use switchboard::model::{ChannelId, ChannelKey, Clock};
+use switchboard::relay::Relay;
+use switchboard::store::Store;
+use switchboard::store::sqlite::Sqlite;
+use switchboard_tests::{Folder, Proxy, Traffic};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
@@ -20,7 +25,8 @@ use crate::redis_server::{DEADLINE, PrivateRedis, ask, free_port, shared_url, un
 /// What nodes meet on.
 enum Medium {
     Memory(Exchange),
-    Redis(String),
+    /// A server of the test's own: all nodes of a Redis hear of a change of the catalogue, also those of other tests.
+    Redis(PrivateRedis),
 }
 
 impl Medium {
@@ -30,7 +36,7 @@ impl Medium {
                 let (bus, inbox) = exchange.join();
                 Node { bus: Box::new(bus), inbox }
             }
-            Medium::Redis(url) => Node::connect(url).await,
+            Medium::Redis(server) => Node::connect(&server.url()).await,
         }
     }
 }
@@ -70,7 +76,7 @@ impl Node {
                 Incoming::Message(of, message) => {
                     assert_eq!((&of, str::from_utf8(&message)), (channel, Ok(text)), "at {place}");
                 }
-                Incoming::Reconnected => panic!("a notice instead of {text:?} at {place}"),
+                other => panic!("{other:?} instead of {text:?} at {place}"),
             }
         }
     }
@@ -78,6 +84,11 @@ impl Node {
     async fn gets_notice(&mut self) {
         let next = self.next().await;
         assert!(matches!(next, Incoming::Reconnected), "{next:?} instead of a notice");
+    }
+
+    async fn hears_of_a_change(&mut self) {
+        let next = self.next().await;
+        assert!(matches!(next, Incoming::Announced), "{next:?} instead of an announcement");
     }
 
     async fn is_connected(&self, connected: bool) {
@@ -114,7 +125,7 @@ macro_rules! on_both {
         }
         mod redis {
             $(#[tokio::test] async fn $case() {
-                super::$case(super::Medium::Redis(super::shared_url())).await;
+                super::$case(super::Medium::Redis(super::PrivateRedis::start().await)).await;
             })*
         }
     };
@@ -127,6 +138,8 @@ on_both! {
     unsubscribing_ends_delivery
     subscribing_twice_is_once
     a_full_inbox_drops_and_counts_and_gives_notice_later
+    an_announcement_reaches_all_other_nodes_whatever_they_are_subscribed_to
+    a_full_inbox_learns_of_an_announcement_later
     a_dropped_bus_leaves_no_task_behind
 }
 
@@ -226,6 +239,39 @@ async fn a_full_inbox_drops_and_counts_and_gives_notice_later(medium: Medium) {
     two.hears(&lobby, "after").await;
 }
 
+async fn an_announcement_reaches_all_other_nodes_whatever_they_are_subscribed_to(medium: Medium) {
+    let (mut one, mut two, mut three) = (medium.node().await, medium.node().await, medium.node().await);
+    let lobby = channel("acme");
+    two.subscribe(&lobby).await;
+    one.bus.announce();
+    two.hears_of_a_change().await;
+    three.hears_of_a_change().await;
+    three.bus.announce();
+    // It is the first that the one who announced before hears of at all.
+    one.hears_of_a_change().await;
+    two.hears_of_a_change().await;
+    one.says(&lobby, "and nothing else");
+    two.hears(&lobby, "and nothing else").await;
+}
+
+async fn a_full_inbox_learns_of_an_announcement_later(medium: Medium) {
+    let (one, mut two) = (medium.node().await, medium.node().await);
+    let lobby = channel("acme");
+    two.subscribe(&lobby).await;
+    for said in 1..=QUEUE {
+        one.says(&lobby, &said.to_string());
+        if said % 1_000 == 0 || said == QUEUE {
+            until("all has arrived", async || two.inbox.len() == said).await;
+        }
+    }
+    one.bus.announce();
+    let mut others = 0;
+    for _ in 0..=QUEUE {
+        others += usize::from(!matches!(two.next().await, Incoming::Message(..)));
+    }
+    assert_eq!(others, 1, "beside what came before there is the announcement, or a notice that stands for it");
+}
+
 async fn a_dropped_bus_leaves_no_task_behind(medium: Medium) {
     let lobby = channel("acme");
     let tasks = || Handle::current().metrics().num_alive_tasks();
@@ -296,15 +342,32 @@ async fn a_full_queue_drops_and_counts_instead_of_waiting() {
 #[tokio::test]
 async fn a_killed_connection_is_made_again_with_its_subscriptions() {
     let redis = PrivateRedis::start().await;
-    let (one, mut two) = (Node::connect(&redis.url()).await, Node::connect(&redis.url()).await);
+    let (mut one, mut two) = (Node::connect(&redis.url()).await, Node::connect(&redis.url()).await);
     let lobby = channel("acme");
     two.subscribe(&lobby).await;
     let killed: usize = ask(&redis.url(), &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
-    assert_eq!(killed, 1);
+    assert_eq!(killed, 2);
+    one.gets_notice().await;
     two.gets_notice().await;
     assert!(two.bus.is_connected());
     one.says(&lobby, "still there?");
     two.hears(&lobby, "still there?").await;
+    one.bus.announce();
+    two.hears_of_a_change().await;
+}
+
+#[tokio::test]
+async fn an_announcement_made_while_cut_off_goes_out_when_the_way_is_back() {
+    let redis = PrivateRedis::start().await;
+    let way = Proxy::to(redis.address()).await;
+    let one = Node::connect(&format!("redis://{}", way.address())).await;
+    let mut two = Node::connect(&redis.url()).await;
+    way.set(Traffic::Refuse).await;
+    one.is_connected(false).await;
+    one.bus.announce();
+    one.bus.announce();
+    way.set(Traffic::Pass).await;
+    two.hears_of_a_change().await;
 }
 
 #[tokio::test]
@@ -387,6 +450,7 @@ async fn a_silent_redis_holds_no_subscriber_up_and_gets_the_subscription_later()
         match two.next().await {
             Incoming::Message(of, text) => break assert_eq!((of, &text[..]), (lobby, &b"awake"[..])),
             Incoming::Reconnected => {}
+            Incoming::Announced => panic!("nobody has announced anything"),
         }
     }
 }
@@ -402,7 +466,7 @@ async fn a_subscription_takes_effect_when_nobody_waits_for_it() {
     }
     redis.thaw();
     until("Redis has all of them", async || {
-        ask::<Vec<String>>(&redis.url(), &["PUBSUB", "CHANNELS"]).await.len() == 1_500
+        ask::<Vec<String>>(&redis.url(), &["PUBSUB", "CHANNELS", "switchboard:ch:*"]).await.len() == 1_500
     })
     .await;
 }
@@ -441,4 +505,23 @@ async fn a_node_of_one_process_knows_when_it_is_alone() {
     assert!(!first.is_alone() && !second.is_alone());
     drop(second);
     assert!(first.is_alone());
+}
+
+#[tokio::test]
+async fn a_relay_passes_announcements_on_and_that_one_may_have_been_missed() {
+    let folder = Folder::create();
+    let store: Arc<dyn Store> = Arc::new(Sqlite::open(folder.path()).await.expect("a folder"));
+    let mut redis = PrivateRedis::start().await;
+    let relay = async || {
+        let (bus, inbox) = RedisBus::connect(&redis.url(), &Clock::system()).await.expect("Redis answers");
+        Relay::start(Arc::default(), Arc::new(bus), inbox, Arc::clone(&store), Clock::system())
+    };
+    let (here, there) = (relay().await, relay().await);
+    let (mut near, mut far) = (here.announced(), there.announced());
+    here.announce();
+    timeout(DEADLINE, near.changed()).await.expect("in time").expect("the relay is there");
+    timeout(DEADLINE, far.changed()).await.expect("in time").expect("the relay is there");
+    redis.kill();
+    redis.start_again().await;
+    timeout(DEADLINE, far.changed()).await.expect("in time").expect("the relay is there");
 }

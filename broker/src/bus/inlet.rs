@@ -39,6 +39,13 @@ impl Inlet {
         }
     }
 
+    /// Says that the catalogue of plugins was changed; a full inbox gets [`Incoming::Reconnected`] instead, later.
+    pub(super) fn announced(&self) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.inbox.try_send(Incoming::Announced) {
+            self.missed();
+        }
+    }
+
     /// Something was missed: the inbox gets [`Incoming::Reconnected`] as soon as it has room.
     pub(super) fn missed(&self) {
         self.missed.notify_one();

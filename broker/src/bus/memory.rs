@@ -19,8 +19,15 @@ pub struct Exchange(Arc<Switchboard>);
 
 #[derive(Default)]
 struct Switchboard {
+    /// As many as there are inlets, to be asked without the lock.
     nodes: AtomicUsize,
-    subscribers: RwLock<HashMap<ChannelKey, Vec<Arc<Inlet>>>>,
+    inlets: RwLock<Inlets>,
+}
+
+#[derive(Default)]
+struct Inlets {
+    all: Vec<Arc<Inlet>>,
+    subscribers: HashMap<ChannelKey, Vec<Arc<Inlet>>>,
 }
 
 impl Exchange {
@@ -36,8 +43,10 @@ impl Exchange {
     /// Outside of a Tokio runtime.
     pub fn join(&self) -> (MemoryBus, Inbox) {
         let (inlet, inbox) = Inlet::new();
+        let inlet = Arc::new(inlet);
         self.0.nodes.fetch_add(1, Ordering::Relaxed);
-        (MemoryBus { exchange: Arc::clone(&self.0), inlet: Arc::new(inlet) }, inbox)
+        self.0.write().all.push(Arc::clone(&inlet));
+        (MemoryBus { exchange: Arc::clone(&self.0), inlet }, inbox)
     }
 }
 
@@ -53,16 +62,19 @@ impl Bus for MemoryBus {
         if self.is_alone() {
             return;
         }
-        let subscribers = self.exchange.read();
-        let Some(inlets) = subscribers.get(channel) else { return };
-        for inlet in inlets.iter().filter(|inlet| !Arc::ptr_eq(inlet, &self.inlet)) {
+        let inlets = self.exchange.read();
+        for inlet in self.others(inlets.subscribers.get(channel).into_iter().flatten()) {
             inlet.message(channel.clone(), message.clone());
         }
     }
 
+    fn announce(&self) {
+        self.others(&self.exchange.read().all).for_each(|inlet| inlet.announced());
+    }
+
     async fn subscribe(&self, channel: &ChannelKey) -> Result<(), BusError> {
-        let mut subscribers = self.exchange.write();
-        let inlets = subscribers.entry(channel.clone()).or_default();
+        let mut inlets = self.exchange.write();
+        let inlets = inlets.subscribers.entry(channel.clone()).or_default();
         if !inlets.iter().any(|inlet| Arc::ptr_eq(inlet, &self.inlet)) {
             inlets.push(Arc::clone(&self.inlet));
         }
@@ -70,7 +82,7 @@ impl Bus for MemoryBus {
     }
 
     async fn unsubscribe(&self, channel: &ChannelKey) -> Result<(), BusError> {
-        let mut subscribers = self.exchange.write();
+        let subscribers = &mut self.exchange.write().subscribers;
         if let Some(inlets) = subscribers.get_mut(channel) {
             inlets.retain(|inlet| !Arc::ptr_eq(inlet, &self.inlet));
             if inlets.is_empty() {
@@ -89,10 +101,18 @@ impl Bus for MemoryBus {
     }
 }
 
+impl MemoryBus {
+    fn others<'i>(&self, inlets: impl IntoIterator<Item = &'i Arc<Inlet>>) -> impl Iterator<Item = &'i Arc<Inlet>> {
+        inlets.into_iter().filter(|inlet| !Arc::ptr_eq(inlet, &self.inlet))
+    }
+}
+
 impl Drop for MemoryBus {
     fn drop(&mut self) {
         self.exchange.nodes.fetch_sub(1, Ordering::Relaxed);
-        self.exchange.write().retain(|_, inlets| {
+        let mut inlets = self.exchange.write();
+        inlets.all.retain(|inlet| !Arc::ptr_eq(inlet, &self.inlet));
+        inlets.subscribers.retain(|_, inlets| {
             inlets.retain(|inlet| !Arc::ptr_eq(inlet, &self.inlet));
             !inlets.is_empty()
         });
@@ -100,11 +120,11 @@ impl Drop for MemoryBus {
 }
 
 impl Switchboard {
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<ChannelKey, Vec<Arc<Inlet>>>> {
-        self.subscribers.read().expect("nothing panics while it holds this lock")
+    fn read(&self) -> RwLockReadGuard<'_, Inlets> {
+        self.inlets.read().expect("nothing panics while it holds this lock")
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<ChannelKey, Vec<Arc<Inlet>>>> {
-        self.subscribers.write().expect("nothing panics while it holds this lock")
+    fn write(&self) -> RwLockWriteGuard<'_, Inlets> {
+        self.inlets.write().expect("nothing panics while it holds this lock")
     }
 }

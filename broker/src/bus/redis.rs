@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use redis::io::tcp::TcpSettings;
 use redis::{Client, IntoConnectionInfo, ProtocolVersion};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -38,6 +38,8 @@ pub struct RedisBus {
     connected: Arc<AtomicBool>,
     changes: mpsc::Sender<Change>,
     outgoing: mpsc::Sender<(ChannelKey, Bytes)>,
+    /// Holds one announcement until the link has a connection for it; further ones would say the same.
+    announcement: Arc<Notify>,
     link: AbortHandle,
 }
 
@@ -62,10 +64,18 @@ impl RedisBus {
         let connection = link::dial(client.clone(), Arc::clone(&receiver))
             .await
             .map_err(|error| BusError::Unreachable { address: address.clone(), source: error.into() })?;
-        let link =
-            Link::new(client, address.clone(), Arc::clone(&receiver), Arc::clone(&connected), changes_in, outgoing_in);
+        let announcement = Arc::new(Notify::new());
+        let link = Link::new(
+            client,
+            address.clone(),
+            Arc::clone(&receiver),
+            Arc::clone(&connected),
+            changes_in,
+            outgoing_in,
+            Arc::clone(&announcement),
+        );
         let link = tokio::spawn(link.run(connection)).abort_handle();
-        Ok((Self { address, receiver, connected, changes, outgoing, link }, inbox))
+        Ok((Self { address, receiver, connected, changes, outgoing, announcement, link }, inbox))
     }
 
     async fn change(&self, channel: &ChannelKey, wanted: bool) -> Result<(), BusError> {
@@ -96,6 +106,10 @@ impl Bus for RedisBus {
             Err(mpsc::error::TrySendError::Full(_)) => dropped("queue_full", 1),
             Err(mpsc::error::TrySendError::Closed(_)) => dropped("disconnected", 1),
         }
+    }
+
+    fn announce(&self) {
+        self.announcement.notify_one();
     }
 
     async fn subscribe(&self, channel: &ChannelKey) -> Result<(), BusError> {

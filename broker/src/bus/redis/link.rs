@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::super::inlet::dropped;
-use super::receiver::{Receiver, redis_channel};
+use super::receiver::{CATALOGUE, Receiver, redis_channel};
 use crate::model::ChannelKey;
 
 /// How long making a connection may take, name look-up and log-in included.
@@ -42,7 +42,7 @@ pub(super) struct Connection {
     lost: Arc<Notify>,
 }
 
-/// Makes a connection whose pushes go to the receiver.
+/// Makes a connection whose pushes go to the receiver, and on which announcements of other nodes come in.
 pub(super) async fn dial(client: Client, receiver: Arc<Receiver>) -> RedisResult<Connection> {
     let lost = Arc::new(Notify::new());
     let hang_up = Arc::clone(&lost);
@@ -56,8 +56,13 @@ pub(super) async fn dial(client: Client, receiver: Arc<Receiver>) -> RedisResult
             }
             Ok(())
         });
-    match timeout(DIAL, client.get_multiplexed_async_connection_with_config(&config)).await {
-        Ok(dialled) => dialled.map(|redis| Connection { redis, lost }),
+    let dialling = async {
+        let mut redis = client.get_multiplexed_async_connection_with_config(&config).await?;
+        redis.subscribe(CATALOGUE).await?;
+        Ok(Connection { redis, lost })
+    };
+    match timeout(DIAL, dialling).await {
+        Ok(dialled) => dialled,
         Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
     }
 }
@@ -70,6 +75,7 @@ pub(super) struct Link {
     connected: Arc<AtomicBool>,
     changes: mpsc::Receiver<Change>,
     outgoing: mpsc::Receiver<(ChannelKey, Bytes)>,
+    announcement: Arc<Notify>,
     /// The Redis channels that this connection is subscribed to.
     confirmed: HashSet<String>,
     back_off: Duration,
@@ -84,9 +90,10 @@ impl Link {
         connected: Arc<AtomicBool>,
         changes: mpsc::Receiver<Change>,
         outgoing: mpsc::Receiver<(ChannelKey, Bytes)>,
+        announcement: Arc<Notify>,
     ) -> Self {
         let confirmed = HashSet::new();
-        Self { client, address, receiver, connected, changes, outgoing, confirmed, back_off: BACK_OFF.0 }
+        Self { client, address, receiver, connected, changes, outgoing, announcement, confirmed, back_off: BACK_OFF.0 }
     }
 
     /// Serves the connection, and each one after it, until the task is aborted.
@@ -119,6 +126,14 @@ impl Link {
                 1.. = self.outgoing.recv_many(&mut messages, BATCH) => {
                     self.publish(&mut connection.redis, &mut messages).await?;
                 }
+                () = self.announcement.notified() => {
+                    let announced = self.announce(&mut connection.redis).await;
+                    if announced.is_err() {
+                        // It goes out with the next connection.
+                        self.announcement.notify_one();
+                    }
+                    announced?;
+                }
                 _ = ping.tick() => {
                     redis::cmd("PING").exec_async(&mut connection.redis).await?;
                     // Of those who told nobody, because they did not wait for room.
@@ -146,6 +161,10 @@ impl Link {
         }
         messages.clear();
         published
+    }
+
+    async fn announce(&self, redis: &mut MultiplexedConnection) -> RedisResult<()> {
+        redis::cmd("PUBLISH").arg(CATALOGUE).arg(self.receiver.mark(&[])).exec_async(redis).await
     }
 
     async fn change(&mut self, redis: &mut MultiplexedConnection, changes: &mut Vec<Change>) -> RedisResult<()> {

@@ -15,7 +15,10 @@ use crate::model::ChannelKey;
 /// Stands before each message and says which node sent it.
 type NodeId = [u8; 16];
 
-/// What a Redis channel is called.
+/// The Redis channel on which nodes say that the catalogue of plugins was changed. Every connection is subscribed to it.
+pub(super) const CATALOGUE: &str = "switchboard:catalogue";
+
+/// What the Redis channel of a channel is called.
 pub(super) fn redis_channel(channel: &ChannelKey) -> String {
     format!("switchboard:ch:{channel}")
 }
@@ -92,6 +95,9 @@ impl Receiver {
             return;
         }
         let Ok(name) = str::from_utf8(&name) else { return };
+        if name == CATALOGUE {
+            return self.inlet.announced();
+        }
         let Some(channel) = self.subscriptions().wanted.get(name).cloned() else { return };
         self.inlet.message(channel, Bytes::from(message).slice(size_of::<NodeId>()..));
     }
