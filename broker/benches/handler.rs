@@ -1,14 +1,19 @@
 //! What a handler costs: one event through a built-in handler, in a warm instance and in a new one.
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use criterion::{Criterion, criterion_group, criterion_main};
+use switchboard::model::catalogue::{Scope, Terms};
 use switchboard::model::{
-    ChannelId, ChannelKey, Event, KvEntry, Message, MessageId, PluginName, TenantSlug, Timestamp, User, UserId,
+    ChannelId, ChannelKey, Clock, Event, Kind, KvEntry, Message, MessageId, PluginName, TenantSlug, Timestamp, User,
+    UserId,
 };
-use switchboard::plugin::{BUILTIN, Engine, Generation, Limits, Sources, Unavailable};
+use switchboard::plugin::{
+    BUILTIN, Bounds, Compiler, Engine, Generation, Handler, Options, Order, Plan, Registry, Sources, Table, Unavailable,
+};
 use uuid::Uuid;
 
 /// Nothing to read: the built-in handlers ask for nothing.
@@ -68,13 +73,35 @@ fn event(kind: &str, payload: &str) -> (ChannelKey, Event) {
     (key, event)
 }
 
+/// What the registry finds for a kind when these limits are set.
+fn handler(generation: &Arc<Generation>, key: &ChannelKey, kind: &Kind, limits: &[(&str, u64)]) -> Arc<Handler> {
+    let terms = Terms {
+        scope: Scope::All,
+        plugin: generation.plugin().clone(),
+        grants: None,
+        limits: limits.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+    };
+    let builtin = [Arc::clone(generation)];
+    let none = HashMap::new();
+    let plan = Plan { revision: 1, builtin: &builtin, generations: &none, routes: &[], terms: &[terms], policies: &[] };
+    let registry = Registry::default();
+    registry.replace(Table::new(&plan).expect("it names no other generation"));
+    registry.handler(key, kind).expect("a handler")
+}
+
 fn handlers(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let folder = std::env::temp_dir().join(format!("switchboard-bench-{}", std::process::id()));
-    let load = |limits: Limits, name: &str| -> Arc<Generation> {
+    let options = Options {
+        folder: folder.clone(),
+        compiler: Compiler::InProcess,
+        bounds: Bounds::default(),
+        clock: Clock::system(),
+    };
+    let (engine, _incidents) = Engine::new(options, Arc::new(Nothing)).expect("an engine");
+    let load = |name: &str| -> Arc<Generation> {
         let (_, component) = BUILTIN.iter().find(|(built_in, _)| *built_in == name).expect("a built-in plugin");
-        let engine = Arc::new(Engine::new(&folder, limits, Arc::new(Nothing)).expect("an engine"));
-        runtime.block_on(engine.load(name, component)).expect("it loads")
+        runtime.block_on(engine.prepare(Order::builtin(name, component))).expect("it loads")
     };
     let message = format!(r#"{{"type":"chat.message","id":"c1","message":"{}"}}"#, "x".repeat(100));
     for (plugin, kind, payload) in [
@@ -82,14 +109,15 @@ fn handlers(criterion: &mut Criterion) {
         ("typing", "typing", r#"{"type":"typing","is_typing":true}"#),
     ] {
         let (key, event) = event(kind, payload);
-        let warm = load(Limits::default(), plugin);
-        let cold = load(Limits { calls: 1, ..Limits::default() }, plugin);
-        criterion.bench_function(&format!("handler/{kind}/warm"), |bencher| {
-            bencher.to_async(&runtime).iter(async || black_box(warm.handle(&key, &event).await.expect("it answers")));
-        });
-        criterion.bench_function(&format!("handler/{kind}/new instance"), |bencher| {
-            bencher.to_async(&runtime).iter(async || black_box(cold.handle(&key, &event).await.expect("it answers")));
-        });
+        let generation = load(plugin);
+        for (name, fresh) in [("warm", 0), ("new instance", 1)] {
+            let handler = handler(&generation, &key, &event.kind, &[("fresh", fresh)]);
+            criterion.bench_function(&format!("handler/{kind}/{name}"), |bencher| {
+                bencher
+                    .to_async(&runtime)
+                    .iter(async || black_box(handler.handle(&key, &event).await.expect("it answers")));
+            });
+        }
     }
     let _ = std::fs::remove_dir_all(folder);
 }

@@ -22,7 +22,7 @@ use crate::http::{ListenError, Listeners, State, Stop};
 use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::model::Clock;
-use crate::plugin::{BUILTIN, Engine, LoadError, Registry};
+use crate::plugin::{BUILTIN, Bounds, Compiler, Engine, Generation, LoadError, Options, Order, Registry, Table};
 use crate::presence::memory::MemoryPresence;
 use crate::presence::redis::RedisPresence;
 use crate::presence::{LEASE, Presence, PresenceError};
@@ -103,8 +103,16 @@ impl Broker {
         let relay = Relay::start(Arc::clone(&hub), Arc::clone(&bus), inbox, Arc::clone(&store), clock.clone());
 
         let reads = Arc::new(Reads::new(Arc::clone(&store), Arc::clone(&presence), clock.clone()));
-        let engine = Arc::new(Engine::new(&config.data.folder.join("compiled"), Default::default(), reads)?);
-        let registry = Arc::new(load_plugins(&engine, config).await?);
+        let options = Options {
+            folder: config.data.folder.join("compiled"),
+            compiler: Compiler::Child,
+            bounds: Bounds::default(),
+            clock: clock.clone(),
+        };
+        let (engine, _incidents) = Engine::new(options, reads)?;
+        let registry = Arc::new(Registry::default());
+        let builtin = load_plugins(&engine, config).await?;
+        registry.replace(Table::builtin(&builtin));
 
         let tokens = Tokens::new(keys, &config.auth, clock.clone());
         let passwords = Passwords::new(clock.clone()).await?;
@@ -228,18 +236,19 @@ async fn open_cluster(data: &Data, clock: &Clock) -> Result<(Arc<dyn Bus>, Inbox
     }
 }
 
-async fn load_plugins(engine: &Arc<Engine>, config: &Config) -> Result<Registry, StartError> {
-    let registry = Registry::default();
+/// The built-in plugins and those of the settings, each after those that it takes kinds from.
+async fn load_plugins(engine: &Engine, config: &Config) -> Result<Vec<Arc<Generation>>, StartError> {
+    let mut loaded = Vec::new();
     if config.plugins.builtin {
         for (name, component) in BUILTIN {
-            registry.activate(&engine.load(name, component).await?);
+            loaded.push(engine.prepare(Order::builtin(name, component)).await?);
         }
     }
     for path in &config.plugins.files {
         let component = tokio::fs::read(path).await.map_err(|source| LoadError::File { path: path.clone(), source })?;
-        registry.activate(&engine.load(&path.display().to_string(), &component).await?);
+        loaded.push(engine.prepare(Order::builtin(&path.display().to_string(), &component)).await?);
     }
-    Ok(registry)
+    Ok(loaded)
 }
 
 /// The data folder is private: it holds secrets, compiled code and, in embedded mode, everyone's messages.

@@ -5,6 +5,7 @@
 
 mod channel;
 mod check;
+mod compile;
 mod embedded;
 mod serve;
 mod tenant;
@@ -20,6 +21,7 @@ use clap::{Parser, Subcommand};
 use crate::broker::open_store;
 use crate::config::{Config, Secret, Settings};
 use crate::model::{Tenant, TenantSlug, User, Username};
+use crate::plugin::COMPILE_VERB;
 use crate::store::Store;
 
 /// A multi-tenant chat message broker whose message types are WebAssembly plugins.
@@ -53,11 +55,18 @@ enum Command {
     /// Look at the settings
     #[command(subcommand)]
     Config(check::Command),
+    /// Compile a component from standard input: what a broker starts for itself
+    #[command(name = COMPILE_VERB, hide = true)]
+    CompilePlugin(compile::Command),
 }
 
 /// Runs the program. The exit code is 0, 1 for what went wrong, or 2 for a command line that does not read.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // It bounds itself first of all, needs no settings, and has no time for threads.
+    if let Some(Command::CompilePlugin(command)) = &cli.command {
+        return compile::run(command);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
@@ -78,6 +87,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Token(command) => token::run(command, &config).await,
         Command::Channel(command) => channel::run(command, &config).await,
         Command::Config(command) => check::run(&command, &config),
+        Command::CompilePlugin(_) => bail!("this is run without settings"),
     }
 }
 

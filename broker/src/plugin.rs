@@ -9,81 +9,35 @@ mod builtin {
     include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
 }
 mod cache;
+mod compile;
+mod descriptor;
 mod effects;
 mod engine;
 mod generation;
+mod handler;
 mod host;
+mod incident;
 mod instance;
+mod limits;
+mod linker;
+mod log;
 mod pool;
 mod registry;
 mod sources;
-
-use std::time::Duration;
+mod table;
 
 pub use builtin::BUILTIN;
-pub use engine::{Engine, LoadError};
+pub use compile::{Compiler, VERB as COMPILE_VERB, child as compile_child};
+pub use descriptor::Descriptor;
+pub use engine::{Engine, LoadError, Options, Order};
 pub use generation::Generation;
-pub use registry::{Handler, Registry};
+pub use handler::{Handler, Role};
+pub use incident::{Incident, Incidents};
+pub use limits::{Allowance, Bounds, LimitError, LimitSpec, Limits};
+pub use log::{Level, LogLine, Logs};
+pub use registry::Registry;
 pub use sources::{Sources, Unavailable};
-
-/// What one call of a handler, and all instances together, may use.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Time on a processor for one call, counted in ticks of [`Limits::TICK`]. Default 50 ms.
-    pub cpu: Duration,
-    /// Time from the call to its answer, host reads included. Default 250 ms.
-    pub wall: Duration,
-    /// Linear memory of one instance in bytes. Default 16 MiB.
-    pub memory: usize,
-    /// Effects of one event. Default 64.
-    pub effects: usize,
-    /// Bytes of text in the effects of one event. Default 256 KiB.
-    pub effect_bytes: usize,
-    /// Host reads of one event. Default 32.
-    pub reads: u32,
-    /// Log lines of one event, each cut at [`Limits::LOG_LINE`]. Default 20.
-    pub log_lines: u32,
-    /// The size of a component in bytes. Default 32 MiB, since those of interpreted languages carry their interpreter.
-    pub component: usize,
-    /// Calls that one tenant may have under way in one generation. Default 8.
-    pub running: usize,
-    /// Calls that may wait for one of those. Default 256; a further one is refused as overloaded.
-    pub waiting: usize,
-    /// Instances in all, running and warm. Default 1,024; beyond it the one unused longest makes room.
-    pub instances: usize,
-    /// Calls after which an instance is replaced, so that what leaks in it stays small. Default 10,000.
-    pub calls: u32,
-    /// How long an unused instance is kept warm. Default 60 s.
-    pub idle: Duration,
-}
-
-impl Limits {
-    /// How often running guests are interrupted to count their time and let others run.
-    pub const TICK: Duration = Duration::from_millis(5);
-
-    /// The longest line of a plugin's log, in bytes.
-    pub const LOG_LINE: usize = 1_024;
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            cpu: Duration::from_millis(50),
-            wall: Duration::from_millis(250),
-            memory: 16 << 20,
-            effects: 64,
-            effect_bytes: 256 << 10,
-            reads: 32,
-            log_lines: 20,
-            component: 32 << 20,
-            running: 8,
-            waiting: 256,
-            instances: 1_024,
-            calls: 10_000,
-            idle: Duration::from_secs(60),
-        }
-    }
-}
+pub use table::{Plan, Table, Unprepared};
 
 /// Why an event has no effects.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::effects::{Applied, Effects, unknown_message};
-use crate::model::catalogue::{Durability, Origin};
+use crate::model::catalogue::{FailurePolicy, Origin};
 use crate::model::{ChannelKey, Clock, Event, Kind, MessageId, SessionId, User};
 use crate::plugin::{CallError, Handler, Registry};
 use crate::protocol::{ErrorCode, EventFrame, Refusal};
@@ -47,7 +47,7 @@ impl Router {
         session: Option<SessionId>,
         frame: EventFrame,
     ) -> Routed {
-        let Some(handler) = self.registry.handler(&frame.kind) else {
+        let Some(handler) = self.registry.handler(channel, &frame.kind) else {
             metrics::counter!("switchboard_events_total", "kind" => "unknown", "result" => "unknown").increment(1);
             return Routed::Refused(Refusal::new(ErrorCode::UnknownType, "no handler takes this type"));
         };
@@ -66,14 +66,14 @@ impl Router {
         };
         match self.run(&handler, channel, &event).await {
             Ok(applied) => Routed::Applied(applied),
-            Err((refusal, true)) if handler.spec.durability == Durability::Ephemeral => Routed::Dropped(refusal),
+            Err((refusal, true)) if handler.policy == FailurePolicy::Open => Routed::Dropped(refusal),
             Err((refusal, _)) => Routed::Refused(refusal),
         }
     }
 
     /// Tells the handler of a kind that something happened to a session. Without a handler nothing follows.
     pub async fn notify(&self, channel: &ChannelKey, kind: &Kind, user: &User, session: SessionId) {
-        let handler = match self.registry.handler(kind) {
+        let handler = match self.registry.handler(channel, kind) {
             Some(handler) if handler.spec.origin == Origin::Broker => handler,
             _ => return,
         };
@@ -95,7 +95,7 @@ impl Router {
     async fn run(&self, handler: &Handler, channel: &ChannelKey, event: &Event) -> Result<Applied, (Refusal, bool)> {
         let generation = &handler.generation;
         let began = Instant::now();
-        let asked = generation.handle(channel, event).await;
+        let asked = handler.handle(channel, event).await;
         let word = asked.as_ref().err().map_or("ok", CallError::word);
         let plugin = generation.name().to_owned();
         metrics::histogram!("switchboard_handler_seconds", "plugin" => plugin, "result" => word)

@@ -1,16 +1,29 @@
-//! Compiles components and links them against what handlers may use.
+//! Makes generations of components: checked, compiled, linked against what is granted, asked what they are, started.
+//!
+//! All of it happens off the hot path. What goes wrong is one line for whoever brought the component, and changes nothing
+//! about what runs.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::Component;
 
-use super::bindings::{Plugin, PluginPre};
+use super::bindings::PluginPre;
+use super::cache::{self, Cache};
+use super::compile::Compiler;
+use super::descriptor::{self, Descriptor};
 use super::host::HostState;
+use super::incident::{Incidents, Reporter};
+use super::instance::Instance;
+use super::linker::linker;
+use super::log::{Author, Logs};
 use super::pool::Pool;
-use super::{Generation, Limits, Sources, cache};
+use super::{Allowance, Bounds, CallError, Generation, Sources};
+use crate::model::catalogue::{GenerationId, Import, Scope};
+use crate::model::{Clock, Digest};
 
 /// Why a component cannot become a generation: one line for whoever brought it.
 #[derive(Debug, thiserror::Error)]
@@ -39,79 +52,166 @@ pub enum LoadError {
     /// It is no component, or one that does not fit the contract.
     #[error("failed to load the plugin {name}: {reason}")]
     Refused {
-        /// The plugin's file or folder.
+        /// The plugin's file or name.
         name: String,
         /// What to correct.
         reason: String,
     },
+    /// It needs an interface that it may not use.
+    #[error("failed to load the plugin {name}: it wants {import}, which is not granted for {scope}")]
+    NotGranted {
+        /// The plugin's file or name.
+        name: String,
+        /// What it needs.
+        import: Import,
+        /// For whom it was to run.
+        scope: Scope,
+    },
 }
 
-/// The engine, its linker and its bounds. There is one a process.
+/// How an engine works.
+#[derive(Debug)]
+pub struct Options {
+    /// Where compiled components are kept: a folder that is this user's alone.
+    pub folder: PathBuf,
+    /// Where components are compiled.
+    pub compiler: Compiler,
+    /// What all plugins share.
+    pub bounds: Bounds,
+    /// For the times of log lines and the age of what is kept.
+    pub clock: Clock,
+}
+
+/// A component that is to run.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// What people call it in errors: a file, or a plugin and its version.
+    pub name: &'a str,
+    /// Its bytes.
+    pub component: &'a [u8],
+    /// Its number in the catalogue; none for one that is built in or named at the start.
+    pub id: Option<GenerationId>,
+    /// The operator's text for `init`.
+    pub config: &'a str,
+    /// What it may do and use: linked is what is granted here. Where it runs for several, all that is granted somewhere;
+    /// the allowance of the handler then decides in each call.
+    pub allowance: Arc<Allowance>,
+    /// For whom it is to run, as errors say it.
+    pub scope: &'a Scope,
+}
+
+impl<'a> Order<'a> {
+    /// For a component that is built in or named at the start: it is trusted with everything.
+    pub fn builtin(name: &'a str, component: &'a [u8]) -> Self {
+        let allowance = Arc::new(Allowance::trusted());
+        Self { name, component, id: None, config: "", allowance, scope: &Scope::All }
+    }
+}
+
+/// The engine and its bounds. There is one a process.
 pub struct Engine {
     engine: wasmtime::Engine,
-    linker: Linker<HostState>,
-    cache: cache::Cache,
+    cache: Arc<Cache>,
+    compiler: Compiler,
     compiling: Semaphore,
+    bounds: Bounds,
     pool: Arc<Pool>,
-    limits: Arc<Limits>,
+    logs: Arc<Logs>,
+    reporter: Reporter,
     sources: Arc<dyn Sources>,
 }
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Engine").field("bounds", &self.bounds).finish_non_exhaustive()
     }
 }
 
 impl Engine {
-    /// An engine that keeps compiled components below `folder`.
-    pub fn new(folder: &Path, limits: Limits, sources: Arc<dyn Sources>) -> Result<Self, LoadError> {
-        let engine = wasmtime::Engine::new(&settings()).map_err(|error| LoadError::Engine(error.to_string()))?;
-        tick(&engine).map_err(|error| LoadError::Engine(error.to_string()))?;
-        let cache = cache::Cache::open(folder, &engine)
-            .map_err(|source| LoadError::Cache { path: folder.to_owned(), source })?;
-        let linker = linker(&engine).map_err(|error| LoadError::Engine(error.to_string()))?;
-        let limits = Arc::new(limits);
-        let pool = Arc::new(Pool::new(Arc::clone(&limits)));
-        Ok(Self { engine, linker, cache, compiling: Semaphore::new(1), pool, limits, sources })
+    /// An engine, and what it will notice about plugins.
+    pub fn new(options: Options, sources: Arc<dyn Sources>) -> Result<(Arc<Self>, Incidents), LoadError> {
+        let Options { folder, compiler, bounds, clock } = options;
+        let broken = |error: String| LoadError::Engine(error);
+        let engine = self::compiler().map_err(|error| broken(error.to_string()))?;
+        tick(&engine).map_err(|error| broken(error.to_string()))?;
+        let cache = Cache::open(&folder, &engine, bounds.cache, clock.clone())
+            .map_err(|source| LoadError::Cache { path: folder, source })?;
+        let (reporter, incidents) = Reporter::new();
+        let made = Self {
+            engine,
+            cache: Arc::new(cache),
+            compiler,
+            compiling: Semaphore::new(1),
+            pool: Arc::new(Pool::new(bounds.clone())),
+            logs: Arc::new(Logs::new(clock)),
+            bounds,
+            reporter,
+            sources,
+        };
+        Ok((Arc::new(made), incidents))
     }
 
-    /// Makes a generation of a component: checks its size and form, compiles it off the event loop or takes it from the
-    /// cache, links it, and asks it to describe itself. One component is compiled at a time.
-    pub async fn load(self: &Arc<Self>, name: &str, component: &[u8]) -> Result<Arc<Generation>, LoadError> {
+    /// What a component says of itself and needs. It is compiled and asked; nothing is granted or started.
+    pub async fn describe(&self, name: &str, component: &[u8]) -> Result<Descriptor, LoadError> {
         let refused = |reason: String| LoadError::Refused { name: name.to_owned(), reason };
-        if component.len() > self.limits.component {
-            return Err(refused(format!(
-                "it has {} bytes, and a component has at most {}",
-                component.len(),
-                self.limits.component
-            )));
+        let compiled = self.compiled(component).await.map_err(refused)?;
+        let everything = Arc::new(Allowance::trusted());
+        let imports = self.imports(&compiled.code).map_err(refused)?;
+        let linked = self.link(&compiled.code, &everything.grants).map_err(refused)?;
+        let (descriptor, _) =
+            self.ask(&linked, compiled.digest, component.len(), imports, &everything).await.map_err(refused)?;
+        Ok(descriptor)
+    }
+
+    /// Makes a generation of a component: compiles it or takes it from the cache, links it against what it is granted,
+    /// asks it what it is and starts it with its configuration. One component is compiled at a time.
+    pub async fn prepare(&self, order: Order<'_>) -> Result<Arc<Generation>, LoadError> {
+        let Order { name, component, id, config, allowance, scope } = order;
+        let refused = |reason: String| LoadError::Refused { name: name.to_owned(), reason };
+        let ungranted = |import| LoadError::NotGranted { name: name.to_owned(), import, scope: scope.clone() };
+        let compiled = self.compiled(component).await.map_err(refused)?;
+        let imports = self.imports(&compiled.code).map_err(refused)?;
+        if let Some(import) = imports.iter().find(|import| !allowance.grants.contains(import)) {
+            return Err(ungranted(*import));
         }
-        check_form(component).map_err(&refused)?;
-        let _turn = self.compiling.acquire().await.map_err(|error| refused(error.to_string()))?;
-        let digest = cache::digest(component);
-        let (engine, bytes, key) = (Arc::clone(self), component.to_vec(), digest.clone());
-        let (linked, from_cache) = tokio::task::spawn_blocking(move || engine.prepare(&bytes, &key))
-            .await
-            .map_err(|error| refused(error.to_string()))?
-            .map_err(&refused)?;
+        let linked = self.link(&compiled.code, &allowance.grants).map_err(refused)?;
+        let (descriptor, mut first) =
+            self.ask(&linked, compiled.digest, component.len(), imports, &allowance).await.map_err(refused)?;
+        if let Some(import) = descriptor.ungranted(&allowance.grants) {
+            return Err(ungranted(import));
+        }
+        first.init(config).await.map_err(|error| refused(first_line(&error)))?;
+        drop(first);
+        let author = Author {
+            plugin: descriptor.plugin.clone(),
+            version: descriptor.version.as_str().into(),
+            generation: id,
+            logs: Arc::clone(&self.logs),
+        };
         let generation = Generation::new(
+            id,
+            descriptor,
+            config.to_owned(),
             linked,
-            digest,
+            author,
             Arc::clone(&self.pool),
-            Arc::clone(&self.limits),
+            self.reporter.clone(),
             Arc::clone(&self.sources),
-        )
-        .await
-        .map_err(&refused)?;
+        );
         tracing::info!(
             plugin = generation.name(),
             version = generation.version(),
             digest = &generation.digest()[..12],
-            from_cache,
-            "plugin loaded"
+            generation = id,
+            from_cache = compiled.from_cache,
+            "plugin prepared"
         );
         Ok(Arc::new(generation))
+    }
+
+    /// The logs of plugins on this node.
+    pub fn logs(&self) -> &Arc<Logs> {
+        &self.logs
     }
 
     /// Instances that exist now, running and warm.
@@ -119,32 +219,85 @@ impl Engine {
         self.pool.instances()
     }
 
-    fn prepare(&self, bytes: &[u8], digest: &str) -> Result<(PluginPre<HostState>, bool), String> {
-        let cached = self.cache.load(&self.engine, digest);
-        let from_cache = cached.is_some();
-        let component = match cached {
-            Some(component) => component,
-            None => {
-                let component = Component::new(&self.engine, bytes).map_err(first_line)?;
-                if let Err(error) = self.cache.save(&component, digest) {
-                    tracing::warn!(%error, "failed to keep a compiled plugin; the next start compiles it again");
-                }
-                component
-            }
+    async fn compiled(&self, component: &[u8]) -> Result<Compiled, String> {
+        if component.len() > self.bounds.component {
+            let (has, most) = (component.len(), self.bounds.component);
+            return Err(format!("it has {has} bytes, and a component has at most {most}"));
+        }
+        check_form(component)?;
+        let digest = cache::digest(component);
+        if let Some(code) = self.cached(&digest).await? {
+            return Ok(Compiled { code, digest, from_cache: true });
+        }
+        let _turn = self.compiling.acquire().await.map_err(|error| error.to_string())?;
+        // It may have been compiled while this one waited.
+        if let Some(code) = self.cached(&digest).await? {
+            return Ok(Compiled { code, digest, from_cache: true });
+        }
+        let code = self.compiler.compile(&self.engine, component, &self.bounds).await?;
+        let (cache, engine, key) = (Arc::clone(&self.cache), self.engine.clone(), digest.clone());
+        let code = tokio::task::spawn_blocking(move || cache.keep(&engine, &key, &code))
+            .await
+            .map_err(|error| error.to_string())?
+            .map_err(in_one_line)?;
+        Ok(Compiled { code, digest, from_cache: false })
+    }
+
+    async fn cached(&self, digest: &Digest) -> Result<Option<Component>, String> {
+        let (cache, engine, digest) = (Arc::clone(&self.cache), self.engine.clone(), digest.clone());
+        let loading = tokio::task::spawn_blocking(move || cache.load(&engine, &digest));
+        loading.await.map_err(|error| error.to_string())
+    }
+
+    fn imports(&self, code: &Component) -> Result<BTreeSet<Import>, String> {
+        let kind = code.component_type();
+        descriptor::imports(kind.imports(&self.engine).map(|(name, _)| name))
+    }
+
+    fn link(&self, code: &Component, grants: &BTreeSet<Import>) -> Result<PluginPre<HostState>, String> {
+        let linker = linker(&self.engine, grants).map_err(in_one_line)?;
+        let linked = linker.instantiate_pre(code).map_err(in_one_line)?;
+        PluginPre::new(linked).map_err(in_one_line)
+    }
+
+    /// Starts an instance that is not initialised, and asks it what it is.
+    async fn ask(
+        &self,
+        linked: &PluginPre<HostState>,
+        digest: Digest,
+        size: usize,
+        imports: BTreeSet<Import>,
+        allowance: &Arc<Allowance>,
+    ) -> Result<(Descriptor, Instance), String> {
+        let unnamed = Author {
+            plugin: digest.as_str()[..12].parse().expect("hexadecimal digits make a name"),
+            version: "".into(),
+            generation: None,
+            logs: Arc::clone(&self.logs),
         };
-        let linked = self.linker.instantiate_pre(&component).map_err(first_line)?;
-        PluginPre::new(linked).map_err(first_line).map(|linked| (linked, from_cache))
+        let place = self.pool.place().map_err(|error| first_line(&error))?;
+        let started = Instance::instantiate(linked, &Arc::new(unnamed), None, allowance, &self.sources, place).await;
+        let mut instance = started.map_err(|error| first_line(&error))?;
+        let said = instance.describe().await.map_err(|error| first_line(&error))?;
+        Ok((Descriptor::read(said, imports, digest, size)?, instance))
     }
 }
 
-fn settings() -> wasmtime::Config {
+struct Compiled {
+    code: Component,
+    digest: Digest,
+    from_cache: bool,
+}
+
+/// The compiler and its settings. What one process compiles another loads only if both have the same.
+pub(super) fn compiler() -> wasmtime::Result<wasmtime::Engine> {
     let mut config = wasmtime::Config::new();
     config.wasm_component_model(true);
     config.epoch_interruption(true);
     // A guest's frames and the host calls it makes share a fibre's stack; the rest is for the host.
     config.max_wasm_stack(512 << 10);
     config.async_stack_size(1 << 20);
-    config
+    wasmtime::Engine::new(&config)
 }
 
 /// Counts time for running guests from a thread of its own: a task would not run while guests hold every worker.
@@ -152,38 +305,12 @@ fn tick(engine: &wasmtime::Engine) -> io::Result<()> {
     let engine = engine.weak();
     std::thread::Builder::new().name("plugin-ticks".to_owned()).spawn(move || {
         loop {
-            std::thread::sleep(Limits::TICK);
+            std::thread::sleep(Bounds::TICK);
             let Some(engine) = engine.upgrade() else { return };
             engine.increment_epoch();
         }
     })?;
     Ok(())
-}
-
-/// The contract's imports, and of WASI what a language's standard library needs to start. There are no sockets, and a
-/// component that wants them is refused when it is loaded.
-fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
-    use wasmtime_wasi::cli::{WasiCli, WasiCliView};
-    use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
-    use wasmtime_wasi::p2::bindings::{cli, filesystem, random};
-    use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
-
-    let mut linker = Linker::new(engine);
-    let l = &mut linker;
-    Plugin::add_to_linker::<HostState, HasSelf<HostState>>(l, |state| state)?;
-    wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(l)?;
-    cli::environment::add_to_linker::<HostState, WasiCli>(l, HostState::cli)?;
-    cli::exit::add_to_linker::<HostState, WasiCli>(l, HostState::cli)?;
-    cli::terminal_input::add_to_linker::<HostState, WasiCli>(l, HostState::cli)?;
-    cli::terminal_output::add_to_linker::<HostState, WasiCli>(l, HostState::cli)?;
-    cli::terminal_stdin::add_to_linker::<HostState, WasiCli>(l, HostState::cli)?;
-    cli::terminal_stdout::add_to_linker::<HostState, WasiCli>(l, HostState::cli)?;
-    cli::terminal_stderr::add_to_linker::<HostState, WasiCli>(l, HostState::cli)?;
-    filesystem::types::add_to_linker::<HostState, WasiFilesystem>(l, HostState::filesystem)?;
-    filesystem::preopens::add_to_linker::<HostState, WasiFilesystem>(l, HostState::filesystem)?;
-    random::insecure::add_to_linker::<HostState, WasiRandom>(l, HostState::random)?;
-    random::insecure_seed::add_to_linker::<HostState, WasiRandom>(l, HostState::random)?;
-    Ok(linker)
 }
 
 /// Tells apart what people mistake for a component.
@@ -198,10 +325,14 @@ fn check_form(bytes: &[u8]) -> Result<(), String> {
 }
 
 /// The reason in one line: the engine explains in the chain of causes, outermost first.
-fn first_line(error: wasmtime::Error) -> String {
+pub(super) fn in_one_line(error: wasmtime::Error) -> String {
     let chain: Vec<String> =
         error.chain().map(|cause| cause.to_string().lines().next().unwrap_or_default().to_owned()).collect();
     chain.join(": ")
+}
+
+fn first_line(error: &CallError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

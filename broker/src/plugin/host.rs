@@ -10,8 +10,10 @@ use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
 use super::bindings::switchboard::plugin::{history, kv, log, members, presence, types};
-use super::{Limits, Sources};
-use crate::model::{ChannelKey, KvEntry, KvWrite, Message, PluginName, Timestamp, User};
+use super::log::{Author, Level};
+use super::{Allowance, Limits, Sources};
+use crate::model::catalogue::Import;
+use crate::model::{ChannelKey, KvEntry, KvWrite, Message, TenantSlug, Timestamp, User};
 
 mod stdout;
 
@@ -23,12 +25,11 @@ const PAGE_BYTES: usize = 1 << 20;
 
 /// The state of one instance: whose it is, which event it is at, and what is left of its bounds.
 pub(super) struct HostState {
-    plugin: PluginName,
     channel: Option<ChannelKey>,
     sources: Arc<dyn Sources>,
-    limits: Arc<Limits>,
+    allowance: Arc<Allowance>,
     reads_left: u32,
-    log_left: Arc<AtomicU32>,
+    voice: Arc<Voice>,
     pub(super) ticks: u32,
     memory: MemoryLimit,
     wasi: WasiCtx,
@@ -42,9 +43,15 @@ pub(super) struct MemoryLimit {
 }
 
 impl HostState {
-    pub(super) fn new(plugin: PluginName, limits: Arc<Limits>, sources: Arc<dyn Sources>) -> Self {
-        let log_left = Arc::new(AtomicU32::new(limits.log_lines));
-        let printed = stdout::Printed::new(plugin.clone(), Arc::clone(&log_left));
+    pub(super) fn new(
+        author: Arc<Author>,
+        tenant: Option<TenantSlug>,
+        allowance: Arc<Allowance>,
+        sources: Arc<dyn Sources>,
+    ) -> Self {
+        let limits = &allowance.limits;
+        let voice = Arc::new(Voice { author, tenant, left: AtomicU32::new(limits.log_lines) });
+        let printed = stdout::Printed::new(Arc::clone(&voice));
         let wasi = WasiCtx::builder().stdout(printed.clone()).stderr(printed).build();
         let memory = MemoryLimit {
             limits: StoreLimitsBuilder::new()
@@ -57,25 +64,32 @@ impl HostState {
             high_water: 0,
         };
         Self {
-            plugin,
             channel: None,
             sources,
             reads_left: 0,
-            log_left,
+            voice,
             ticks: 0,
             memory,
             wasi,
             table: ResourceTable::new(),
-            limits,
+            allowance,
         }
     }
 
     /// Sets the event at hand and gives the bounds of one call.
     pub(super) fn begin(&mut self, channel: Option<ChannelKey>) {
         self.channel = channel;
-        self.reads_left = self.limits.reads;
-        self.log_left.store(self.limits.log_lines, Ordering::Relaxed);
+        self.reads_left = self.allowance.limits.reads;
+        self.voice.left.store(self.allowance.limits.log_lines, Ordering::Relaxed);
         self.ticks = 0;
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.allowance.limits
+    }
+
+    pub(super) fn allowance(&self) -> &Arc<Allowance> {
+        &self.allowance
     }
 
     /// The most linear memory this instance ever had, in bytes.
@@ -88,9 +102,15 @@ impl HostState {
     }
 
     /// Takes one host read from what is left and says which channel it is about.
-    fn read(&mut self) -> Result<ChannelKey, String> {
+    fn read(&mut self, import: Import) -> Result<ChannelKey, String> {
+        self.granted(import)?;
         self.reads_left = self.reads_left.checked_sub(1).ok_or("this event has used up its host reads")?;
         self.channel.clone().ok_or_else(|| "there is no channel outside of an event".to_owned())
+    }
+
+    /// A component is linked against what is granted somewhere; whose event it is at decides what it may use.
+    fn granted(&self, import: Import) -> Result<(), String> {
+        if self.allowance.grants.contains(&import) { Ok(()) } else { Err(format!("{import} is not granted here")) }
     }
 }
 
@@ -134,7 +154,7 @@ impl history::Host for HostState {
         before: Option<u64>,
         limit: u32,
     ) -> wasmtime::Result<Result<Vec<types::Message>, String>> {
-        let channel = match self.read() {
+        let channel = match self.read(Import::History) {
             Ok(channel) => channel,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -143,7 +163,7 @@ impl history::Host for HostState {
     }
 
     async fn get(&mut self, message_id: String) -> wasmtime::Result<Result<Option<types::Message>, String>> {
-        let channel = match self.read() {
+        let channel = match self.read(Import::History) {
             Ok(channel) => channel,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -155,7 +175,7 @@ impl history::Host for HostState {
 
 impl members::Host for HostState {
     async fn page(&mut self, after: Option<String>, limit: u32) -> wasmtime::Result<Result<Vec<types::User>, String>> {
-        let channel = match self.read() {
+        let channel = match self.read(Import::Members) {
             Ok(channel) => channel,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -168,7 +188,7 @@ impl members::Host for HostState {
     }
 
     async fn contains(&mut self, user_id: String) -> wasmtime::Result<Result<bool, String>> {
-        let channel = match self.read() {
+        let channel = match self.read(Import::Members) {
             Ok(channel) => channel,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -179,7 +199,7 @@ impl members::Host for HostState {
 
 impl presence::Host for HostState {
     async fn online(&mut self) -> wasmtime::Result<Result<Vec<types::User>, String>> {
-        let channel = match self.read() {
+        let channel = match self.read(Import::Presence) {
             Ok(channel) => channel,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -190,14 +210,14 @@ impl presence::Host for HostState {
 
 impl kv::Host for HostState {
     async fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<kv::Entry>, String>> {
-        let channel = match self.read() {
+        let channel = match self.read(Import::Kv) {
             Ok(channel) => channel,
             Err(refused) => return Ok(Err(refused)),
         };
         if !KvWrite::is_key(&key) {
             return Ok(Ok(None));
         }
-        let found = self.sources.kv_get(&channel.tenant, &self.plugin, &key).await;
+        let found = self.sources.kv_get(&channel.tenant, &self.voice.author.plugin, &key).await;
         Ok(found.map(|entry| entry.map(Into::into)).map_err(|error| error.to_string()))
     }
 
@@ -207,7 +227,7 @@ impl kv::Host for HostState {
         after: Option<String>,
         limit: u32,
     ) -> wasmtime::Result<Result<Vec<kv::Entry>, String>> {
-        let channel = match self.read() {
+        let channel = match self.read(Import::Kv) {
             Ok(channel) => channel,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -215,35 +235,47 @@ impl kv::Host for HostState {
             return Ok(Err("`prefix` or `after` is no key".to_owned()));
         }
         let (tenant, after) = (&channel.tenant, after.as_deref());
-        let found = self.sources.kv_list(tenant, &self.plugin, &prefix, after, limit.min(PAGE)).await;
+        let found = self.sources.kv_list(tenant, &self.voice.author.plugin, &prefix, after, limit.min(PAGE)).await;
         Ok(found.map(page).map_err(|error| error.to_string()))
     }
 }
 
 impl log::Host for HostState {
     fn write(&mut self, level: log::Level, line: String) -> wasmtime::Result<()> {
-        if !take_line(&self.log_left) {
-            return Ok(());
-        }
-        let (plugin, line) = (self.plugin.as_str(), cut(&line));
-        let tenant = self.channel.as_ref().map(|channel| channel.tenant.as_str());
-        match level {
-            log::Level::Debug => tracing::debug!(target: "plugin", plugin, tenant, "{line}"),
-            log::Level::Info => tracing::info!(target: "plugin", plugin, tenant, "{line}"),
-            log::Level::Warn => tracing::warn!(target: "plugin", plugin, tenant, "{line}"),
-            log::Level::Error => tracing::error!(target: "plugin", plugin, tenant, "{line}"),
+        if self.granted(Import::Log).is_ok() {
+            self.voice.say(
+                match level {
+                    log::Level::Debug => Level::Debug,
+                    log::Level::Info => Level::Info,
+                    log::Level::Warn => Level::Warn,
+                    log::Level::Error => Level::Error,
+                },
+                &line,
+            );
         }
         Ok(())
     }
 }
 
-/// Takes one line from what is left of an event's log; what is beyond is counted.
-fn take_line(left: &AtomicU32) -> bool {
-    let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
-    if !taken {
-        metrics::counter!("switchboard_plugin_log_dropped_total", "reason" => "too_many_lines").increment(1);
+/// Where an instance's lines go, and how many more it may write at the event at hand.
+#[derive(Debug)]
+struct Voice {
+    author: Arc<Author>,
+    tenant: Option<TenantSlug>,
+    left: AtomicU32,
+}
+
+impl Voice {
+    /// Takes one line from what is left; what is beyond is counted.
+    fn say(&self, level: Level, line: &str) {
+        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        match taken {
+            Ok(_) => self.author.write(self.tenant.as_ref(), level, cut(line)),
+            Err(_) => {
+                metrics::counter!("switchboard_plugin_log_dropped_total", "reason" => "too_many_lines").increment(1);
+            }
+        }
     }
-    taken
 }
 
 /// At most [`Limits::LOG_LINE`] bytes, without control characters that would forge a line of the broker's own log.

@@ -9,8 +9,9 @@ use super::bindings::exports::switchboard::plugin::handler::{Descriptor, Event a
 use super::bindings::switchboard::plugin::types::{Context, Effect as GuestEffect, Failure, User as GuestUser};
 use super::bindings::{Plugin, PluginPre};
 use super::host::{HostState, milliseconds};
-use super::{CallError, Limits, Sources, effects};
-use crate::model::{ChannelKey, Effect, Event, Message, PluginName};
+use super::log::Author;
+use super::{Allowance, Bounds, CallError, Limits, Sources, effects};
+use crate::model::{ChannelKey, Effect, Event, Message, TenantSlug};
 
 /// A warm instance. It runs one call at a time; whoever has it owns it.
 pub(super) struct Instance {
@@ -26,15 +27,32 @@ impl Instance {
     /// Instantiates a component and calls its `init`.
     pub(super) async fn start(
         linked: &PluginPre<HostState>,
-        name: &PluginName,
-        limits: &Arc<Limits>,
+        author: &Arc<Author>,
+        tenant: &TenantSlug,
+        config: &str,
+        allowance: &Arc<Allowance>,
         sources: &Arc<dyn Sources>,
         place: OwnedSemaphorePermit,
     ) -> Result<Self, CallError> {
-        let state = HostState::new(name.clone(), Arc::clone(limits), Arc::clone(sources));
+        let mut instance = Self::instantiate(linked, author, Some(tenant), allowance, sources, place).await?;
+        instance.init(config).await?;
+        Ok(instance)
+    }
+
+    /// Instantiates a component, which can then be asked what it is.
+    pub(super) async fn instantiate(
+        linked: &PluginPre<HostState>,
+        author: &Arc<Author>,
+        tenant: Option<&TenantSlug>,
+        allowance: &Arc<Allowance>,
+        sources: &Arc<dyn Sources>,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Self, CallError> {
+        let limits = &allowance.limits;
+        let state = HostState::new(Arc::clone(author), tenant.cloned(), Arc::clone(allowance), Arc::clone(sources));
         let mut store = Store::new(linked.engine(), state);
         store.limiter(|state| state.limiter());
-        let most = u32::try_from(limits.cpu.as_millis() / Limits::TICK.as_millis()).unwrap_or(u32::MAX);
+        let most = u32::try_from(limits.cpu.as_millis() / Bounds::TICK.as_millis()).unwrap_or(u32::MAX);
         // An epoch passes on the wall clock, but this only runs when a guest is found running after one did: so it
         // counts the guest's own time, and a host read that takes long costs it one tick.
         store.epoch_deadline_callback(move |mut context| {
@@ -44,24 +62,31 @@ impl Instance {
         });
         store.data_mut().begin(None);
         store.set_epoch_deadline(1);
-        let starting = async {
-            let plugin = linked.instantiate_async(&mut store).await?;
-            let started = plugin.switchboard_plugin_handler().call_init(&mut store, "").await?;
-            wasmtime::Result::Ok((plugin, started))
-        };
-        let (plugin, started) =
-            tokio::time::timeout(limits.wall, starting).await.map_err(|_| CallError::TimedOut)?.map_err(broken)?;
-        started.map_err(|reason| CallError::Failed(format!("its init failed: {reason}")))?;
+        let starting = tokio::time::timeout(limits.wall, linked.instantiate_async(&mut store)).await;
+        let plugin = starting.map_err(|_| CallError::TimedOut)?.map_err(broken)?;
         let at_start = store.data().memory_high_water();
         Ok(Self { store, plugin, calls: 0, at_start, _place: place })
     }
 
-    /// Asks the component what it is.
-    pub(super) async fn describe(&mut self, limits: &Limits) -> Result<Descriptor, CallError> {
+    /// Gives it the operator's configuration. To be done once, before its first event.
+    pub(super) async fn init(&mut self, config: &str) -> Result<(), CallError> {
         self.store.data_mut().begin(None);
         self.store.set_epoch_deadline(1);
+        let wall = self.store.data().limits().wall;
         let handler = self.plugin.switchboard_plugin_handler();
-        let asked = tokio::time::timeout(limits.wall, handler.call_describe(&mut self.store)).await;
+        let started = tokio::time::timeout(wall, handler.call_init(&mut self.store, config)).await;
+        let started = started.map_err(|_| CallError::TimedOut)?.map_err(broken)?;
+        self.at_start = self.store.data().memory_high_water();
+        started.map_err(|reason| CallError::Failed(format!("its init failed: {reason}")))
+    }
+
+    /// Asks the component what it is.
+    pub(super) async fn describe(&mut self) -> Result<Descriptor, CallError> {
+        self.store.data_mut().begin(None);
+        self.store.set_epoch_deadline(1);
+        let wall = self.store.data().limits().wall;
+        let handler = self.plugin.switchboard_plugin_handler();
+        let asked = tokio::time::timeout(wall, handler.call_describe(&mut self.store)).await;
         asked.map_err(|_| CallError::TimedOut)?.map_err(broken)
     }
 
@@ -99,10 +124,16 @@ impl Instance {
         read(answer, event, limits)
     }
 
+    /// Whether it may be used under these terms. One that was started under others has another bound of memory.
+    pub(super) fn serves(&self, allowance: &Arc<Allowance>) -> bool {
+        let own = self.store.data().allowance();
+        Arc::ptr_eq(own, allowance) || own == allowance
+    }
+
     /// Whether it is still as good as a new one.
     pub(super) fn is_fresh(&self, limits: &Limits) -> bool {
         let grown = self.store.data().memory_high_water().saturating_sub(self.at_start);
-        self.calls < limits.calls && grown <= limits.memory / 4
+        !limits.fresh && self.calls < limits.calls && grown <= limits.memory / 4
     }
 }
 

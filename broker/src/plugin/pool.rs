@@ -11,21 +11,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::instance::Instance;
-use super::{CallError, Limits};
+use super::{Bounds, CallError, Limits};
 use crate::model::TenantSlug;
 
 /// Which generation: its number in this process.
-pub(super) type GenerationId = u64;
+pub(super) type Serial = u64;
 
 pub(super) struct Pool {
     slots: Mutex<Slots>,
     places: Arc<Semaphore>,
-    limits: Arc<Limits>,
+    bounds: Bounds,
 }
 
 #[derive(Default)]
 struct Slots {
-    by_owner: HashMap<(GenerationId, TenantSlug), Arc<Slot>>,
+    by_owner: HashMap<(Serial, TenantSlug), Arc<Slot>>,
     swept: Option<Instant>,
 }
 
@@ -42,17 +42,22 @@ pub(super) struct Turn {
 }
 
 impl Pool {
-    pub(super) fn new(limits: Arc<Limits>) -> Self {
-        Self { slots: Mutex::default(), places: Arc::new(Semaphore::new(limits.instances)), limits }
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self { slots: Mutex::default(), places: Arc::new(Semaphore::new(bounds.instances)), bounds }
     }
 
     /// Waits for the tenant's turn in a generation; refused when too many wait already.
-    pub(super) async fn turn(&self, generation: GenerationId, tenant: &TenantSlug) -> Result<Turn, CallError> {
-        let slot = self.slot(generation, tenant);
+    pub(super) async fn turn(
+        &self,
+        generation: Serial,
+        tenant: &TenantSlug,
+        limits: &Limits,
+    ) -> Result<Turn, CallError> {
+        let slot = self.slot(generation, tenant, limits);
         if let Ok(permit) = Arc::clone(&slot.turns).try_acquire_owned() {
             return Ok(Turn { slot, _permit: permit });
         }
-        let waiting = Waiting::enter(&slot.waiting, self.limits.waiting)?;
+        let waiting = Waiting::enter(&slot.waiting, limits.waiting)?;
         let permit = Arc::clone(&slot.turns).acquire_owned().await.map_err(|_| CallError::Busy)?;
         drop(waiting);
         Ok(Turn { slot, _permit: permit })
@@ -71,25 +76,25 @@ impl Pool {
     }
 
     pub(super) fn instances(&self) -> usize {
-        self.limits.instances - self.places.available_permits()
+        self.bounds.instances - self.places.available_permits()
     }
 
     /// Ends all idle instances of a generation.
-    pub(super) fn retire(&self, generation: GenerationId) {
+    pub(super) fn retire(&self, generation: Serial) {
         locked(&self.slots).by_owner.retain(|(owner, _), _| *owner != generation);
     }
 
-    fn slot(&self, generation: GenerationId, tenant: &TenantSlug) -> Arc<Slot> {
+    fn slot(&self, generation: Serial, tenant: &TenantSlug, limits: &Limits) -> Arc<Slot> {
         let mut slots = locked(&self.slots);
         let now = Instant::now();
-        if slots.swept.is_none_or(|swept| now.duration_since(swept) > self.limits.idle / 4) {
+        if slots.swept.is_none_or(|swept| now.duration_since(swept) > self.bounds.idle / 4) {
             slots.swept = Some(now);
-            slots.sweep(now, &self.limits);
+            slots.sweep(now, &self.bounds);
         }
         let slot = slots.by_owner.entry((generation, tenant.clone())).or_insert_with(|| {
             Arc::new(Slot {
                 idle: Mutex::default(),
-                turns: Arc::new(Semaphore::new(self.limits.running)),
+                turns: Arc::new(Semaphore::new(limits.running)),
                 waiting: AtomicUsize::new(0),
             })
         });
@@ -119,13 +124,11 @@ impl Pool {
 
 impl Slots {
     /// Ends what has been idle too long, and forgets owners that have nothing.
-    fn sweep(&mut self, now: Instant, limits: &Limits) {
+    fn sweep(&mut self, now: Instant, bounds: &Bounds) {
         self.by_owner.retain(|_, slot| {
             let mut idle = locked(&slot.idle);
-            idle.retain(|(_, since)| now.duration_since(*since) < limits.idle);
-            let unused = idle.is_empty() && slot.turns.available_permits() == limits.running;
-            drop(idle);
-            !unused || Arc::strong_count(slot) > 1
+            idle.retain(|(_, since)| now.duration_since(*since) < bounds.idle);
+            !idle.is_empty() || Arc::strong_count(slot) > 1
         });
     }
 }

@@ -1,62 +1,76 @@
-//! Which generation handles which message type right now, and which hear of stored messages.
+//! Which generation handles what, for whom, right now.
+//!
+//! A table is made of what operators decided and of the generations that a node has prepared; it is put in force whole.
+//! Reading it takes no lock. It decides nothing by itself and prepares nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use sha2::{Digest as _, Sha256};
 
-use super::Generation;
-use crate::model::catalogue::KindSpec;
-use crate::model::{ChannelKey, Kind};
+use super::table::{Row, Table};
+use super::{Generation, Handler};
+use crate::model::{ChannelId, ChannelKey, Kind, PluginName};
 
-/// The handler of one message type. An event takes it once and keeps it to its end, whatever is activated meanwhile.
-#[derive(Debug, Clone)]
-pub struct Handler {
-    /// The version that runs.
-    pub generation: Arc<Generation>,
-    /// What it says of this type.
-    pub spec: KindSpec,
-}
-
-/// The table of active handlers. Reading it takes no lock; activating replaces it whole.
+/// The table in force.
 #[derive(Debug, Default)]
 pub struct Registry {
-    active: ArcSwap<Table>,
-}
-
-#[derive(Debug, Default, Clone)]
-struct Table {
-    handlers: HashMap<Kind, Handler>,
-    watchers: HashMap<Kind, Vec<Arc<Generation>>>,
+    table: ArcSwap<Table>,
 }
 
 impl Registry {
-    /// The active handler of a message type.
-    pub fn handler(&self, kind: &Kind) -> Option<Handler> {
-        self.active.load().handlers.get(kind).cloned()
+    /// The handler of a message type in a channel.
+    pub fn handler(&self, channel: &ChannelKey, kind: &Kind) -> Option<Arc<Handler>> {
+        let table = self.table.load();
+        let own = table.tenants.get(&channel.tenant).and_then(|rows| rows.handles.get(kind));
+        pick(own.or_else(|| table.all.handles.get(kind))?, channel.channel)
     }
 
-    /// The generations that are called after a message of a kind was stored in a channel.
-    pub fn watchers(&self, _: &ChannelKey, kind: &Kind) -> Vec<Arc<Generation>> {
-        self.active.load().watchers.get(kind).cloned().unwrap_or_default()
+    /// The plugins that are told of a stored message of this kind.
+    pub fn watchers(&self, channel: &ChannelKey, kind: &Kind) -> Vec<Arc<Handler>> {
+        let table = self.table.load();
+        let own = table.tenants.get(&channel.tenant).and_then(|rows| rows.watches.get(kind));
+        let rows = own.or_else(|| table.all.watches.get(kind));
+        rows.into_iter().flatten().filter_map(|row| pick(row, channel.channel)).collect()
     }
 
-    /// Makes a generation the handler of all its kinds, in place of whichever handled them, and lets it hear of what it
-    /// watches, in place of another generation of the same plugin.
-    pub fn activate(&self, generation: &Arc<Generation>) {
-        self.active.rcu(|active| {
-            let mut next = Table::clone(active);
-            for spec in generation.kinds() {
-                let handler = Handler { generation: Arc::clone(generation), spec: spec.clone() };
-                next.handlers.insert(spec.kind.clone(), handler);
+    /// The revision of the catalogue that the table in force was made of.
+    pub fn revision(&self) -> u64 {
+        self.table.load().revision
+    }
+
+    /// Puts a table in force, at once for all of it. Events that have a handler keep it; what is kept warm of generations
+    /// that are not in the new table ends now, and the generations themselves with the last event that has them.
+    pub fn replace(&self, table: Table) {
+        let kept: HashMap<*const Generation, Arc<Generation>> =
+            table.generations().map(|generation| (Arc::as_ptr(&generation), generation)).collect();
+        for generation in kept.values() {
+            generation.revive();
+        }
+        let former = self.table.swap(Arc::new(table));
+        for generation in former.generations() {
+            if !kept.contains_key(&Arc::as_ptr(&generation)) {
+                generation.retire();
             }
-            for watching in next.watchers.values_mut() {
-                watching.retain(|other| other.plugin() != generation.plugin());
-            }
-            for kind in generation.watches() {
-                next.watchers.entry(kind.clone()).or_default().push(Arc::clone(generation));
-            }
-            next
-        });
+        }
     }
 }
+
+fn pick(row: &Row, channel: ChannelId) -> Option<Arc<Handler>> {
+    match &row.canary {
+        Some(canary) if bucket(&canary.plugin, channel) < canary.percent => canary.handler.clone(),
+        _ => row.stable.clone(),
+    }
+}
+
+/// Where a channel stands in the trials of a plugin, 0 to 99: the same on all nodes, and for all kinds of the plugin.
+/// Another plugin is tried out in other channels.
+fn bucket(plugin: &PluginName, channel: ChannelId) -> u8 {
+    let digest = Sha256::new().chain_update(plugin.as_str()).chain_update([0]).chain_update(channel.0).finalize();
+    let number = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    u8::try_from(number % 100).expect("less than 100")
+}
+
+#[cfg(test)]
+mod tests;

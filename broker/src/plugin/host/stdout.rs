@@ -1,27 +1,23 @@
 //! What a guest prints goes to its log, under the same bounds as the lines it logs.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use super::{cut, take_line};
-use crate::model::PluginName;
+use super::super::log::Level;
+use super::Voice;
 
 /// The largest piece a guest may write at once, in bytes.
 const PIECE: usize = 4_096;
 
 #[derive(Clone)]
-pub(super) struct Printed {
-    plugin: PluginName,
-    left: Arc<AtomicU32>,
-}
+pub(super) struct Printed(Arc<Voice>);
 
 impl Printed {
-    pub(super) fn new(plugin: PluginName, left: Arc<AtomicU32>) -> Self {
-        Self { plugin, left }
+    pub(super) fn new(voice: Arc<Voice>) -> Self {
+        Self(voice)
     }
 }
 
@@ -49,9 +45,7 @@ impl Pollable for Printed {
 impl OutputStream for Printed {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         for line in String::from_utf8_lossy(&bytes).lines().filter(|line| !line.is_empty()) {
-            if take_line(&self.left) {
-                tracing::info!(target: "plugin", plugin = self.plugin.as_str(), "{}", cut(line));
-            }
+            self.0.say(Level::Info, line);
         }
         Ok(())
     }
