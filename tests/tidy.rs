@@ -11,7 +11,7 @@ const RANKS: &[&[&str]] = &[
     &["protocol"],
     &["config", "telemetry", "auth", "store", "bus", "presence", "plugin", "hub"],
     &["relay", "reads", "identity"],
-    &["effects"],
+    &["effects", "deploy"],
     &["router"],
     &["session"],
     &["http"],

@@ -17,6 +17,7 @@ pub mod router;
 pub mod plugin;
 pub mod reads;
 
+pub mod deploy;
 pub mod effects;
 
 pub mod store;

@@ -1,0 +1,76 @@
+//! From a command and the catalogue to a change, or to the line that says why not. No I/O.
+
+use super::command::{Command, Deployed, Refused, Step};
+use super::view::View;
+use super::{automatic, routes, terms};
+use crate::model::Timestamp;
+use crate::model::catalogue::{Change, Version};
+
+/// What a plan is made with.
+#[derive(Debug, Clone, Copy)]
+pub struct Planner<'a> {
+    /// What is decided now.
+    pub view: View<'a>,
+    /// This moment.
+    pub now: Timestamp,
+    /// Who asks.
+    pub actor: &'a str,
+    /// Whether there is a limit of this name that takes this value; the error says what it takes.
+    pub limit: fn(&str, u64) -> Result<(), String>,
+}
+
+/// What a command comes to.
+pub fn plan(planner: &Planner<'_>, command: &Command) -> Result<Step, Refused> {
+    match command {
+        Command::Deploy(deployed) => deploy(planner, deployed),
+        Command::Activate(choice) => routes::activate(planner, choice),
+        Command::Try(choice, trial) => routes::try_out(planner, choice, *trial),
+        Command::Promote(plugin, scope) => routes::promote(planner, plugin, scope),
+        Command::Rollback(plugin, scope) => routes::rollback(planner, plugin, scope),
+        Command::Disable(plugin, scope) => routes::disable(planner, plugin, scope),
+        Command::Follow(plugin, tenant) => routes::follow(planner, plugin, tenant),
+        Command::Grants(plugin, scope, edit) => terms::grants(planner, plugin, scope, edit),
+        Command::Limits(plugin, scope, values) => terms::limits(planner, plugin, scope, values),
+        Command::Policy(kind, scope, policy) => Ok(terms::policy(planner, kind, scope, *policy)),
+        Command::Consent(tenant, given) => Ok(terms::consent(planner, tenant, *given)),
+        Command::Break { plugin, tenant, generation, reason } => {
+            automatic::break_circuit(planner, plugin, tenant, *generation, reason)
+        }
+        Command::Abandon { plugin, generation, reason } => automatic::abandon(planner, plugin, *generation, reason),
+    }
+}
+
+/// A version has the same bytes for ever: what was rolled back to is what ran before.
+fn deploy(planner: &Planner<'_>, deployed: &Deployed) -> Result<Step, Refused> {
+    let Deployed { plugin, version, digest, .. } = deployed;
+    let to = format!("{plugin} {version}");
+    let other_bytes = |where_it_is: &str| {
+        Refused::new(format!("{plugin} {version} is {where_it_is} already with other bytes; raise the version"))
+    };
+    if version == super::Choice::BUILT_IN {
+        return Err(Refused::new(format!("no version can be named `{version}`; name it such as 1.0.0")));
+    }
+    if let Some(known) = planner.view.version(plugin, version) {
+        return match known.digest == *digest {
+            true => Ok(Step { change: None, from: to.clone(), to, notes: Vec::new() }),
+            false => Err(other_bytes("deployed")),
+        };
+    }
+    let built_in = planner.view.built_in_named(plugin);
+    if built_in.is_some_and(|known| known.version == *version && known.digest != digest.as_str()) {
+        return Err(other_bytes("built in"));
+    }
+    let from = planner.view.latest(plugin).map_or("nothing".to_owned(), |known| format!("{plugin} {}", known.version));
+    let version = Version {
+        plugin: plugin.clone(),
+        version: version.clone(),
+        digest: digest.clone(),
+        size: deployed.size,
+        kinds: deployed.kinds.clone(),
+        watches: deployed.watches.clone(),
+        wants: deployed.wants.clone(),
+        deployed_at: planner.now,
+        deployed_by: planner.actor.to_owned(),
+    };
+    Ok(Step { change: Some(Change { versions: vec![version], ..Change::default() }), from, to, notes: Vec::new() })
+}
