@@ -7,6 +7,7 @@ mod channel;
 mod check;
 mod compile;
 mod embedded;
+mod plugin;
 mod serve;
 mod tenant;
 mod token;
@@ -52,6 +53,8 @@ enum Command {
     /// Make channels
     #[command(subcommand)]
     Channel(channel::Command),
+    /// Deploy, activate, try out and roll back plugins of a running broker
+    Plugin(plugin::Command),
     /// Look at the settings
     #[command(subcommand)]
     Config(check::Command),
@@ -79,13 +82,15 @@ pub fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<()> {
     let secret = std::env::var("SWITCHBOARD_JWT_SECRET").ok().map(Secret::new);
-    let config = cli.settings.resolve(secret)?;
+    let admin_token = std::env::var("SWITCHBOARD_ADMIN_TOKEN").ok().map(Secret::new);
+    let config = cli.settings.resolve(secret)?.with_admin_token(admin_token)?;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(config).await,
         Command::Tenant(command) => tenant::run(command, &config).await,
         Command::User(command) => user::run(command, &config).await,
         Command::Token(command) => token::run(command, &config).await,
         Command::Channel(command) => channel::run(command, &config).await,
+        Command::Plugin(command) => plugin::run(command, &config).await,
         Command::Config(command) => check::run(&command, &config),
         Command::CompilePlugin(_) => bail!("this is run without settings"),
     }

@@ -21,6 +21,9 @@ pub const DEFAULT_FILE: &str = "switchboard.toml";
 /// The shortest shared secret: HS256 asks for as many bits as its hash has (RFC 7518, section 3.2).
 pub const MIN_SECRET_BYTES: usize = 32;
 
+/// The shortest token of operators: 16 characters of hexadecimal are 64 bits.
+pub const MIN_TOKEN_BYTES: usize = 16;
+
 /// What is wrong with the settings, as the operator reads it.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -100,6 +103,18 @@ pub struct Config {
 }
 
 impl Config {
+    /// Takes the operators' token from SWITCHBOARD_ADMIN_TOKEN, unless a file with one was named.
+    ///
+    /// # Errors
+    ///
+    /// When it is too short.
+    pub fn with_admin_token(mut self, token: Option<Secret>) -> Result<Self, ConfigError> {
+        if let (None, Some(token)) = (&self.listen.admin_token, token) {
+            self.listen.admin_token = Some(settings::checked_token(token, "SWITCHBOARD_ADMIN_TOKEN")?);
+        }
+        Ok(self)
+    }
+
     /// Whether there is a secret to sign tokens with. What needs none, such as making a tenant, does without.
     ///
     /// # Errors
@@ -122,8 +137,11 @@ impl Config {
 pub struct Listen {
     /// For clients. Default `127.0.0.1:8080`; port 0 takes a free one.
     pub public: SocketAddr,
-    /// For operators: metrics and readiness. Default `127.0.0.1:8081`.
+    /// For operators: metrics, readiness and plugins. Default `127.0.0.1:8081`.
     pub admin: SocketAddr,
+    /// What operators show to change plugins. `None` in embedded mode: one is made in the data folder at the first start;
+    /// otherwise nobody may.
+    pub admin_token: Option<Secret>,
     /// Origins that browsers may come from, such as `https://chat.example.com`. Default: the listener's own origin, as
     /// the browser names it in `Host`.
     pub allowed_origins: Vec<String>,

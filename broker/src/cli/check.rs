@@ -30,6 +30,14 @@ pub(super) fn run(command: &Command, config: &Config) -> Result<()> {
         ("listen", config.listen.public.to_string()),
         ("admin-listen", config.listen.admin.to_string()),
         (
+            "admin token",
+            match (config.listen.admin_token.is_some(), config.data.is_embedded()) {
+                (true, _) => "(set)".to_owned(),
+                (false, true) => "(generated in the data folder)".to_owned(),
+                (false, false) => "(none: plugins cannot be changed)".to_owned(),
+            },
+        ),
+        (
             "allowed-origin",
             match config.listen.allowed_origins.as_slice() {
                 [] => "(the page's own host)".to_owned(),

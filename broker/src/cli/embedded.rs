@@ -32,6 +32,19 @@ pub(super) fn secret(config: &Config) -> Result<Secret> {
     }
 }
 
+/// Where the token of operators is kept when none is set.
+pub(super) const ADMIN_TOKEN: &str = "admin-token";
+
+/// The token of operators: the one that is set, else the one in the data folder, made when there is none. Outside of
+/// embedded mode, where others may reach the listener, one has to be set.
+pub(super) fn admin_token(config: &Config) -> Result<Option<Secret>> {
+    if config.listen.admin_token.is_some() || !config.data.is_embedded() {
+        return Ok(config.listen.admin_token.clone());
+    }
+    let token = kept(&config.data.folder.join(ADMIN_TOKEN), || hex(&Clock::system().random::<32>()))?;
+    Ok(Some(Secret::new(token)))
+}
+
 /// Makes the demo tenant in an empty store. `None`: the operator has tenants of their own, and no demo.
 pub(super) async fn demo(config: &Config, store: &dyn Store) -> Result<Option<Demo>> {
     let clock = Clock::system();
@@ -82,6 +95,12 @@ fn write_banner(
     writeln!(out)?;
     writeln!(out, "  chat page   http://{public}/")?;
     writeln!(out, "  metrics     http://{admin}/metrics")?;
+    let token = match (&config.listen.admin_token, config.data.is_embedded()) {
+        (Some(_), _) => "the token that is set".to_owned(),
+        (None, true) => format!("token in {}", config.data.folder.join(ADMIN_TOKEN).display()),
+        (None, false) => "set SWITCHBOARD_ADMIN_TOKEN to use it".to_owned(),
+    };
+    writeln!(out, "  plugins     http://{admin}/api/plugins/ ({token})")?;
     if let Some(demo) = demo {
         writeln!(out)?;
         writeln!(out, "Be two people in two windows. The password of both is {}", demo.password)?;

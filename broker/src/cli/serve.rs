@@ -28,8 +28,11 @@ pub(super) async fn run(config: Config) -> Result<()> {
     } else {
         (embedded::secret(&config)?, None)
     };
+    // The banner says where the token is; the broker gets the token itself.
+    let mut settings = config.clone();
+    settings.listen.admin_token = embedded::admin_token(&config)?;
     let broker = tokio::select! {
-        started = Broker::start(&config, secret, metrics) => started?,
+        started = Broker::start(&settings, secret, metrics) => started?,
         () = &mut asked_to_stop => return Ok(()),
     };
     embedded::banner(&config, broker.public_address(), broker.admin_address(), demo.as_ref());

@@ -8,8 +8,8 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::{
-    Auth, Config, ConfigError, DEFAULT_FILE, Data, Limits, Listen, Log, LogFormat, MIN_SECRET_BYTES, Plugins, Secret,
-    read_file,
+    Auth, Config, ConfigError, DEFAULT_FILE, Data, Limits, Listen, Log, LogFormat, MIN_SECRET_BYTES, MIN_TOKEN_BYTES,
+    Plugins, Secret, read_file,
 };
 
 /// What is logged by default: of the migrations only what goes wrong, since every start looks at every tenant.
@@ -28,9 +28,13 @@ pub struct Settings {
     #[arg(long, global = true, env = "SWITCHBOARD_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<String>,
 
-    /// Address for operators: metrics and readiness [default: 127.0.0.1:8081]
+    /// Address for operators: metrics, readiness and plugins [default: 127.0.0.1:8081]
     #[arg(long, global = true, env = "SWITCHBOARD_ADMIN_LISTEN", value_name = "ADDRESS")]
     pub admin_listen: Option<String>,
+
+    /// File with the token of the operators' API (or the token itself in SWITCHBOARD_ADMIN_TOKEN)
+    #[arg(long, global = true, env = "SWITCHBOARD_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
 
     /// Folder for compiled plugins and, without a database URL, for everything [default: ./data]
     #[arg(long, global = true, env = "SWITCHBOARD_DATA_DIR", value_name = "FOLDER")]
@@ -124,10 +128,15 @@ impl Settings {
             (None, Some(secret)) => Some(checked_secret(secret, "SWITCHBOARD_JWT_SECRET")?),
             (None, None) => None,
         };
+        let admin_token = match &given.admin_token_file {
+            Some(path) => Some(checked_token(Secret::new(read_file(path)?.trim()), "--admin-token-file")?),
+            None => None,
+        };
         Ok(Config {
             listen: Listen {
                 public: address("--listen", given.listen.as_deref().unwrap_or("127.0.0.1:8080"))?,
                 admin: address("--admin-listen", given.admin_listen.as_deref().unwrap_or("127.0.0.1:8081"))?,
+                admin_token,
                 allowed_origins: given.allowed_origin,
             },
             data,
@@ -170,6 +179,7 @@ impl Settings {
             config: self.config,
             listen: self.listen.or(file.listen),
             admin_listen: self.admin_listen.or(file.admin_listen),
+            admin_token_file: self.admin_token_file.or(file.admin_token_file),
             data_dir: self.data_dir.or(file.data_dir),
             database_url: self.database_url.or(file.database_url),
             redis_url: self.redis_url.or(file.redis_url),
@@ -214,6 +224,16 @@ fn address(name: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
         name,
         reason: format!("`{text}` is no address such as 127.0.0.1:8080 or [::]:8080"),
     })
+}
+
+/// A token of operators that is long enough not to be guessed.
+pub(super) fn checked_token(token: Secret, name: &'static str) -> Result<Secret, ConfigError> {
+    let printable = token.reveal().bytes().all(|byte| byte.is_ascii_graphic());
+    if token.reveal().len() < MIN_TOKEN_BYTES || !printable {
+        let reason = format!("a token has at least {MIN_TOKEN_BYTES} printable ASCII characters, none of them a blank");
+        return Err(ConfigError::Value { name, reason });
+    }
+    Ok(token)
 }
 
 fn checked_secret(secret: Secret, name: &'static str) -> Result<Secret, ConfigError> {

@@ -67,3 +67,14 @@ fn secrets_do_not_print() {
     let text = format!("{config:?}");
     assert!(!text.contains("hunter2") && !text.contains("xxxx"), "{text}");
 }
+
+#[test]
+fn the_operators_token_is_long_enough_or_refused_without_being_shown() {
+    let config = || Settings::default().resolve(None).unwrap();
+    for bad in ["hunter2", "with a blank in the middle", "sixteen bytes wit\u{fc}"] {
+        let error = config().with_admin_token(Some(Secret::new(bad))).expect_err("refused").to_string();
+        assert!(error.contains("SWITCHBOARD_ADMIN_TOKEN") && !error.contains(bad), "{error}");
+    }
+    let good = config().with_admin_token(Some(Secret::new("0123456789abcdef"))).unwrap();
+    assert!(good.listen.admin_token.is_some());
+}

@@ -1,0 +1,52 @@
+//! `switchboard plugin audit` and `nodes`.
+
+use anyhow::Result;
+use clap::Args;
+
+use super::api::Api;
+use super::list::{items, text, who};
+
+#[derive(Debug, Args)]
+pub(super) struct AuditArgs {
+    /// How many lines, 1 to 100
+    #[arg(long, default_value_t = 20)]
+    limit: u32,
+    /// Those before a line of this number
+    #[arg(long)]
+    before: Option<u64>,
+}
+
+pub(super) async fn audit(verb: &AuditArgs, api: &Api) -> Result<()> {
+    let before = verb.before.map(|before| format!("&before={before}")).unwrap_or_default();
+    let answer = api.get(&format!("/api/audit/?limit={}{before}", verb.limit)).await?;
+    for line in items(&answer["results"]) {
+        println!(
+            "{:>6} {} {} {} {} for {}: {} -> {}: {}",
+            line["id"],
+            text(line, "at"),
+            text(line, "actor"),
+            text(line, "action"),
+            text(line, "subject"),
+            who(line),
+            text(line, "from"),
+            text(line, "to"),
+            text(line, "result"),
+        );
+    }
+    Ok(())
+}
+
+pub(super) async fn nodes(api: &Api) -> Result<()> {
+    let answer = api.get("/api/nodes/").await?;
+    println!("the catalogue is at revision {}", answer["revision"]);
+    for node in items(&answer["results"]) {
+        let state = node["error"].as_str().unwrap_or("ok");
+        println!(
+            "{:<40} revision {:<6} {} {state}",
+            text(node, "node"),
+            node["revision"].to_string(),
+            text(node, "at")
+        );
+    }
+    Ok(())
+}

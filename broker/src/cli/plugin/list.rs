@@ -1,0 +1,95 @@
+//! `switchboard plugin list` and `show`.
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::Value;
+
+use super::api::Api;
+use crate::model::PluginName;
+
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    /// The plugin
+    name: PluginName,
+}
+
+pub(super) async fn list(api: &Api) -> Result<()> {
+    let answer = api.get("/api/plugins/").await?;
+    println!("{:<24} {:<16} {:<16} IN FORCE", "PLUGIN", "LATEST", "BUILT IN");
+    for plugin in items(&answer["results"]) {
+        let latest = items(&plugin["versions"]).last().map_or("-", |version| text(version, "version"));
+        let built_in = plugin["built_in"].as_str().unwrap_or("-");
+        let mut places: Vec<String> = items(&plugin["routes"]).iter().map(place).collect();
+        places.dedup();
+        let places = if places.is_empty() { "-".to_owned() } else { places.join("; ") };
+        println!("{:<24} {latest:<16} {built_in:<16} {places}", text(plugin, "name"));
+    }
+    Ok(())
+}
+
+/// Where and as what a plugin stands, without the subject: a plugin of many types is one place.
+fn place(route: &Value) -> String {
+    let trial = route["candidate"].as_str().map(|candidate| format!(", trying {candidate}"));
+    format!("{} for {}{}", text(route, "stable"), who(route), trial.unwrap_or_default())
+}
+
+pub(super) async fn show(verb: &Show, api: &Api) -> Result<()> {
+    let plugin = api.get(&format!("/api/plugins/{}/", verb.name)).await?;
+    println!("{}", text(&plugin, "name"));
+    println!("  built in  {}", plugin["built_in"].as_str().unwrap_or("no"));
+    for version in items(&plugin["versions"]) {
+        println!(
+            "  version   {}, deployed {} by {}",
+            text(version, "version"),
+            text(version, "deployed_at"),
+            text(version, "deployed_by")
+        );
+        println!("            digest {}, {} bytes", text(version, "digest"), version["size"]);
+        println!("            kinds {}", words(&version["kinds"], |kind| kind["kind"].as_str()));
+        println!(
+            "            watches {}; wants {}",
+            words(&version["watches"], Value::as_str),
+            words(&version["wants"], Value::as_str)
+        );
+    }
+    for route in items(&plugin["routes"]) {
+        println!("  route     {} for {}: {}", text(route, "subject"), who(route), text(route, "stable"));
+        if let Some(candidate) = route["candidate"].as_str() {
+            println!("            tried out: {candidate}");
+        }
+        if !items(&route["previous"]).is_empty() {
+            println!("            before: {}", words(&route["previous"], Value::as_str));
+        }
+    }
+    for terms in items(&plugin["terms"]) {
+        let who = who(terms);
+        if terms["grants"].is_array() {
+            println!("  grants    for {who}: {}", words(&terms["grants"], Value::as_str));
+        }
+        for (name, value) in terms["limits"].as_object().into_iter().flatten() {
+            println!("  limit     for {who}: {name}={value}");
+        }
+    }
+    Ok(())
+}
+
+/// The tenant that something is decided for, in words.
+pub(super) fn who(value: &Value) -> String {
+    value["tenant"].as_str().map_or("all tenants".to_owned(), |tenant| format!("tenant {tenant}"))
+}
+
+/// A text, or a dash where there is none.
+pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or("-")
+}
+
+/// The elements of a list.
+pub(super) fn items(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The elements of a list in words, with commas; a dash for none.
+pub(super) fn words<'a>(value: &'a Value, word: impl Fn(&'a Value) -> Option<&'a str>) -> String {
+    let words: Vec<&str> = value.as_array().into_iter().flatten().filter_map(word).collect();
+    if words.is_empty() { "-".to_owned() } else { words.join(", ") }
+}

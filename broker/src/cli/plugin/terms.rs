@@ -1,0 +1,146 @@
+//! `switchboard plugin grants|limits|policy|consent`.
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::api::Api;
+use super::list::{items, text, who, words};
+use super::routes::say;
+use crate::model::{Kind, PluginName, TenantSlug};
+
+#[derive(Debug, Args)]
+pub(super) struct Grants {
+    /// The plugin
+    name: PluginName,
+    /// For this tenant only [default: for all]
+    #[arg(long)]
+    tenant: Option<TenantSlug>,
+    /// Grant an interface as well: history, members, presence, kv or log; may be repeated
+    #[arg(long, value_name = "INTERFACE")]
+    add: Vec<String>,
+    /// Grant it no more; may be repeated
+    #[arg(long, value_name = "INTERFACE", conflicts_with = "add")]
+    remove: Vec<String>,
+    /// Grant these and no others, with commas
+    #[arg(long, value_name = "INTERFACES", conflicts_with_all = ["add", "remove"])]
+    set: Option<String>,
+    /// Take the decision back: what goes for all tenants, or the default
+    #[arg(long, conflicts_with_all = ["add", "remove", "set"])]
+    clear: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LimitArgs {
+    /// The plugin
+    name: PluginName,
+    /// For this tenant only [default: for all]
+    #[arg(long)]
+    tenant: Option<TenantSlug>,
+    /// What to set, such as cpu_ms=20, or to take back, such as cpu_ms=default; none to see what there is
+    #[arg(value_name = "NAME=VALUE")]
+    values: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Policy {
+    /// The type; none to see what is decided
+    #[arg(requires = "policy")]
+    kind: Option<Kind>,
+    /// `closed`: the sender gets an error; `open`: the event is dropped; `default`: as the plugin describes the type
+    #[arg(value_parser = ["open", "closed", "default"])]
+    policy: Option<String>,
+    /// For this tenant only [default: for all]
+    #[arg(long)]
+    tenant: Option<TenantSlug>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Consent {
+    /// The tenant; none to see who has given it
+    #[arg(requires = "given")]
+    tenant: Option<TenantSlug>,
+    /// Whether its events may be recorded
+    #[arg(value_parser = ["on", "off"])]
+    given: Option<String>,
+}
+
+pub(super) async fn grants(verb: &Grants, api: &Api) -> Result<()> {
+    let path = format!("/api/plugins/{}/grants/", verb.name);
+    let set: Option<Vec<&str>> =
+        verb.set.as_ref().map(|set| set.split(',').map(str::trim).filter(|word| !word.is_empty()).collect());
+    if verb.add.is_empty() && verb.remove.is_empty() && set.is_none() && !verb.clear {
+        let answer = api.get(&path).await?;
+        for row in items(&answer["results"]) {
+            println!("{:<24} {}", who(row), words(&row["grants"], Value::as_str));
+        }
+        return Ok(());
+    }
+    let body = json!({
+        "tenant": verb.tenant, "add": verb.add, "remove": verb.remove, "set": set, "clear": verb.clear,
+    });
+    say(&api.put(&path, &body).await?);
+    Ok(())
+}
+
+pub(super) async fn limits(verb: &LimitArgs, api: &Api) -> Result<()> {
+    let path = format!("/api/plugins/{}/limits/", verb.name);
+    if verb.values.is_empty() {
+        let answer = api.get(&path).await?;
+        println!("{:<14} {:>10} {:>8} {:>10}", "LIMIT", "DEFAULT", "LEAST", "MOST");
+        for limit in items(&answer["limits"]) {
+            let number = |name: &str| limit[name].as_u64().unwrap_or_default();
+            println!(
+                "{:<14} {:>10} {:>8} {:>10}  {}",
+                text(limit, "name"),
+                number("default"),
+                number("least"),
+                number("most"),
+                text(limit, "about")
+            );
+        }
+        for row in items(&answer["results"]) {
+            for (name, value) in row["limits"].as_object().into_iter().flatten() {
+                println!("set for {}: {name}={value}", who(row));
+            }
+        }
+        return Ok(());
+    }
+    let mut values = Map::new();
+    for text in &verb.values {
+        let (name, value) = text.split_once('=').with_context(|| format!("`{text}` is not such as cpu_ms=20"))?;
+        let value = match value {
+            "default" => Value::Null,
+            number => number.parse::<u64>().with_context(|| format!("`{number}` is no number"))?.into(),
+        };
+        values.insert(name.to_owned(), value);
+    }
+    say(&api.put(&path, &json!({"tenant": verb.tenant, "values": values})).await?);
+    Ok(())
+}
+
+pub(super) async fn policy(verb: &Policy, api: &Api) -> Result<()> {
+    let Some(kind) = &verb.kind else {
+        let answer = api.get("/api/policies/").await?;
+        for row in items(&answer["results"]) {
+            println!("{:<32} {:<8} for {}", text(row, "kind"), text(row, "policy"), who(row));
+        }
+        return Ok(());
+    };
+    let body = json!({"tenant": verb.tenant, "policy": verb.policy});
+    say(&api.put(&format!("/api/policies/{kind}/"), &body).await?);
+    Ok(())
+}
+
+pub(super) async fn consent(verb: &Consent, api: &Api) -> Result<()> {
+    let Some(tenant) = &verb.tenant else {
+        let answer = api.get("/api/consents/").await?;
+        for tenant in items(&answer["results"]).iter().filter_map(Value::as_str) {
+            println!("{tenant}");
+        }
+        return Ok(());
+    };
+    let body = json!({"recording": verb.given.as_deref() == Some("on")});
+    say(&api.put(&format!("/api/consents/{tenant}/"), &body).await?);
+    Ok(())
+}
