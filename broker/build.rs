@@ -1,4 +1,4 @@
-//! Compiles the built-in handlers, which are the folders of `plugins/`, to components that the broker embeds.
+//! Compiles the built-in handlers, which are the packages directly below `plugins/`, to components that the broker embeds.
 //!
 //! It leaves `builtin.rs` in `OUT_DIR`: the name and the bytes of each. It runs again only when a plugin, the SDK, the
 //! contract or a dependency changes, and it must not write anything outside the target folder.
@@ -27,10 +27,12 @@ fn main() -> ExitCode {
 fn embed_plugins() -> Result<(), String> {
     let workspace = folder("CARGO_MANIFEST_DIR")?.join("..");
     let out = folder("OUT_DIR")?;
-    for input in ["plugins", "plugin-sdk/src", "wit", "Cargo.lock"] {
+    let plugins = names(&workspace.join("plugins"))?;
+    // A plugin that comes or goes changes Cargo.lock, and the examples beside the plugins are no business of this build.
+    let sources = plugins.iter().map(|name| format!("plugins/{name}"));
+    for input in sources.chain(["plugin-sdk/src", "wit", "Cargo.lock"].map(str::to_owned)) {
         println!("cargo::rerun-if-changed={}", workspace.join(input).display());
     }
-    let plugins = names(&workspace.join("plugins"))?;
     require_target()?;
     let target_folder = target_folder(&out)?.join("plugins");
     compile(&workspace, &plugins, &target_folder)?;
@@ -52,7 +54,7 @@ fn embed_plugins() -> Result<(), String> {
     fs::write(&list, source).map_err(|error| failed("write", &list, &error))
 }
 
-/// The packages under `plugins/`, each named as its folder.
+/// The packages directly below `plugins/`, each named as its folder.
 fn names(plugins: &Path) -> Result<Vec<String>, String> {
     let entries = fs::read_dir(plugins).map_err(|error| failed("list", plugins, &error))?;
     let mut names: Vec<String> = entries
