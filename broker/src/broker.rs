@@ -33,6 +33,7 @@ use crate::session::Services;
 use crate::store::postgres::{Options as PostgresOptions, Postgres};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Store, StoreError};
+use crate::watching::Watching;
 
 /// Why the broker does not start: one line that says what to set or to mend.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +86,7 @@ pub struct Broker {
     drain: watch::Sender<Option<Duration>>,
     serving: JoinHandle<()>,
     sessions: TaskTracker,
+    watching: Arc<Watching>,
     drain_within: Duration,
     _alone: Option<Alone>,
 }
@@ -119,7 +121,10 @@ impl Broker {
         let provision = config.auth.auto_provision;
         let identity = Arc::new(Identity::new(tokens, passwords, Arc::clone(&store), provision, clock.clone()));
 
-        let effects = Effects::new(Arc::clone(&store), Arc::clone(&relay), clock.clone());
+        let watching = Watching::new(Arc::clone(&registry));
+        let after_commit = watching.after_commit();
+        let effects = Effects::new(Arc::clone(&store), Arc::clone(&relay), after_commit, clock.clone());
+        watching.start(effects.clone());
         let router = Arc::new(Router::new(registry, effects, clock.clone()));
         let (drain, draining) = watch::channel(None);
         let services = Arc::new(Services {
@@ -149,7 +154,17 @@ impl Broker {
         let (stop, stopping) = Stop::new();
         let serving = tokio::spawn(listeners.serve(state, stopping));
         tracing::info!(address = %public, admin_address = %admin, "listening");
-        Ok(Self { public, admin, stop, drain, serving, sessions, drain_within: config.limits.drain, _alone: alone })
+        Ok(Self {
+            public,
+            admin,
+            stop,
+            drain,
+            serving,
+            sessions,
+            watching,
+            drain_within: config.limits.drain,
+            _alone: alone,
+        })
     }
 
     /// Where clients connect.
@@ -174,6 +189,8 @@ impl Broker {
         self.sessions.close();
         let finished = async {
             self.sessions.wait().await;
+            // What the last messages are watched for.
+            self.watching.finish().await;
             // Operators can see that the broker drains until it has.
             self.stop.operators();
             let _ = self.serving.await;

@@ -11,9 +11,12 @@ use std::sync::Arc;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use self::group::Committer;
+use self::group::{Committer, Then};
 use crate::hub::{Class, Delivery};
-use crate::model::{Audience, ChannelKey, Clock, Effect, Event, MessageId, Signal};
+use crate::model::{
+    Audience, ChannelKey, Clock, Effect, Event, KvWrite, Message, MessageId, PluginName, RequestKey, Signal,
+};
+use crate::plugin::CallError;
 use crate::protocol::{ErrorCode, Notice, Reading, Refusal, WireFrame};
 use crate::relay::{Relay, said};
 use crate::store::{Commit, Committed, Outcome, Receipt, Store, StoreError};
@@ -27,11 +30,61 @@ pub struct Applied {
     pub duplicate: bool,
 }
 
+/// Who asks for effects.
+#[derive(Debug, Clone, Copy)]
+pub struct Cause<'a> {
+    plugin: &'a PluginName,
+    depth: u8,
+}
+
+impl<'a> Cause<'a> {
+    /// The handler of an event.
+    pub fn event(plugin: &'a PluginName) -> Self {
+        Self { plugin, depth: 0 }
+    }
+
+    /// A plugin that was told of a stored message. The event has the message's id.
+    pub fn stored(plugin: &'a PluginName, message_depth: u8) -> Self {
+        Self { plugin, depth: message_depth + 1 }
+    }
+
+    /// What the effects are applied under once and not again.
+    fn request(self, event: &Event) -> Option<RequestKey> {
+        match self.depth {
+            0 => event.client_id.clone().map(RequestKey::from),
+            _ => Some(RequestKey::stored(event.id, self.plugin)),
+        }
+    }
+}
+
+/// Why nothing of an event was applied.
+#[derive(Debug)]
+pub enum Undone {
+    /// Its handler gave no effects, or none that can be applied.
+    Call(CallError),
+    /// The broker refuses, whatever the handler is.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Undone {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// What is told of messages that were just stored: where they are, and how many calls of `stored` lie between them and an
+/// event, 0 for those of an event itself. Those of a channel come in the order of `seq`. It must not wait.
+pub type AfterCommit = Arc<dyn Fn(&ChannelKey, &[Message], u8) + Send + Sync>;
+
+/// How often a handler is asked again when another event changed its keys between its look at them and its commit.
+const FURTHER_TRIES: u32 = 3;
+
 /// From effects to the store and the relay.
 #[derive(Clone)]
 pub struct Effects {
     committer: Arc<Committer>,
     relay: Arc<Relay>,
+    after_commit: AfterCommit,
     clock: Clock,
 }
 
@@ -43,23 +96,84 @@ impl std::fmt::Debug for Effects {
 
 impl Effects {
     /// Effects that end in this store and this relay.
-    pub fn new(store: Arc<dyn Store>, relay: Arc<Relay>, clock: Clock) -> Self {
-        Self { committer: Committer::new(store), relay, clock }
+    pub fn new(store: Arc<dyn Store>, relay: Arc<Relay>, after_commit: AfterCommit, clock: Clock) -> Self {
+        Self { committer: Committer::new(store), relay, after_commit, clock }
     }
 
-    /// Applies all effects of an event, or none. When this returns, what was to be kept is kept, and everyone who is to
-    /// hear of it has been sent it or will be.
-    pub async fn apply(&self, channel: &ChannelKey, event: &Event, effects: Vec<Effect>) -> Result<Applied, Refusal> {
-        let mut commit = Commit {
+    /// Asks for the effects of an event and applies all of them, or none. When this returns, what was to be kept is kept,
+    /// and everyone who is to hear of it has been sent it or will be.
+    ///
+    /// When another event has changed a key that these effects count on, it asks again: the handler then reads what stands
+    /// there now.
+    ///
+    /// # Errors
+    /// What the handler's call ended with, or the broker's own refusal. Nothing is kept or sent then.
+    pub async fn carry_out<F>(
+        &self,
+        channel: &ChannelKey,
+        event: &Event,
+        cause: Cause<'_>,
+        ask: impl Fn() -> F,
+    ) -> Result<Applied, Undone>
+    where
+        F: Future<Output = Result<Vec<Effect>, CallError>>,
+    {
+        for _ in 0..=FURTHER_TRIES {
+            let asked = match ask().await {
+                Ok(asked) => asked,
+                Err(error @ CallError::Denied(_)) => return self.first_answer(channel, event, cause, error).await,
+                Err(error) => return Err(Undone::Call(error)),
+            };
+            if let Some(applied) = self.apply(channel, event, cause, asked).await? {
+                return Ok(applied);
+            }
+            let plugin = cause.plugin.to_string();
+            metrics::counter!("switchboard_kv_conflicts_total", "plugin" => plugin).increment(1);
+        }
+        let refusal = Refusal::new(ErrorCode::Overloaded, "others are changing the same at the same time; try again");
+        Err(Refusal { retry_after_ms: Some(250), ..refusal }.into())
+    }
+
+    /// A handler may refuse an event because of what the first try of it has changed. Its sender gets the first answer then.
+    async fn first_answer(
+        &self,
+        channel: &ChannelKey,
+        event: &Event,
+        cause: Cause<'_>,
+        error: CallError,
+    ) -> Result<Applied, Undone> {
+        if cause.request(event).is_some() {
+            let nothing = self.commit_of(channel, event, cause);
+            if let Outcome::Duplicate(first) = self.committer.commit(&channel.tenant, nothing).await? {
+                return Ok(Applied { receipt: Some(first), duplicate: true });
+            }
+        }
+        Err(Undone::Call(error))
+    }
+
+    /// A commit of nothing yet.
+    fn commit_of(&self, channel: &ChannelKey, event: &Event, cause: Cause<'_>) -> Commit {
+        Commit {
             channel: channel.channel,
             sender: event.user.clone(),
-            request: event.client_id.clone().map(|id| (id.into(), digest(event))),
+            request: cause.request(event).map(|key| (key, digest(event))),
             drafts: Vec::new(),
             reads: Vec::new(),
             amendments: Vec::new(),
             kv: None,
             at: self.clock.now(),
-        };
+        }
+    }
+
+    /// `None`: a key has another version than was expected, and nothing is applied.
+    async fn apply(
+        &self,
+        channel: &ChannelKey,
+        event: &Event,
+        cause: Cause<'_>,
+        effects: Vec<Effect>,
+    ) -> Result<Option<Applied>, Undone> {
+        let mut commit = self.commit_of(channel, event, cause);
         let (mut signals, mut kv) = (Vec::new(), Vec::new());
         for effect in effects {
             match effect {
@@ -70,27 +184,38 @@ impl Effects {
                 Effect::Broadcast(signal) => signals.push(signal),
             }
         }
+        if !kv.is_empty() {
+            commit.kv = Some((cause.plugin.clone(), kv));
+        }
         let mut receipt = None;
-        if !commit.drafts.is_empty() || !commit.reads.is_empty() {
-            match self.committer.commit(&channel.tenant, commit).await? {
+        if is_durable(&commit) {
+            let then = self.then(channel, cause, &commit);
+            match self.committer.commit_then(&channel.tenant, commit, then).await? {
                 Outcome::Done(committed) => {
                     self.tell(channel, event, &committed);
                     receipt = Some(committed.receipt);
                 }
-                Outcome::Duplicate(first) => return Ok(Applied { receipt: Some(first), duplicate: true }),
+                Outcome::Duplicate(first) => return Ok(Some(Applied { receipt: Some(first), duplicate: true })),
                 Outcome::IdConflict => {
                     let message = "this id was used before for another frame";
-                    return Err(Refusal::new(ErrorCode::IdConflict, message));
+                    return Err(Refusal::new(ErrorCode::IdConflict, message).into());
                 }
-                Outcome::UnknownMessage => return Err(unknown_message()),
-                Outcome::KvConflict | Outcome::KvFull => return Err(Refusal::new(ErrorCode::Internal, "")),
-                Outcome::UnknownChannel => return Err(Refusal::unknown_channel()),
+                Outcome::UnknownMessage => return Err(unknown_message().into()),
+                Outcome::KvConflict => return Ok(None),
+                Outcome::KvFull => return Err(Undone::Call(CallError::Failed(full()))),
+                Outcome::UnknownChannel => return Err(Refusal::unknown_channel().into()),
             }
         }
         for signal in signals {
             self.relay.publish(channel, notice(channel, signal));
         }
-        Ok(Applied { receipt, duplicate: false })
+        Ok(Some(Applied { receipt, duplicate: false }))
+    }
+
+    fn then(&self, channel: &ChannelKey, cause: Cause<'_>, commit: &Commit) -> Option<Then> {
+        let (after_commit, channel, depth) = (Arc::clone(&self.after_commit), channel.clone(), cause.depth);
+        (!commit.drafts.is_empty())
+            .then(|| -> Then { Box::new(move |committed| after_commit(&channel, &committed.messages, depth)) })
     }
 
     fn tell(&self, channel: &ChannelKey, event: &Event, committed: &Committed) {
@@ -112,6 +237,18 @@ impl Effects {
             self.relay.publish(channel, delivery);
         }
     }
+}
+
+fn is_durable(commit: &Commit) -> bool {
+    !(commit.drafts.is_empty() && commit.reads.is_empty() && commit.amendments.is_empty()) || commit.kv.is_some()
+}
+
+fn full() -> String {
+    format!(
+        "its keys and values would be more than {} keys or {} MiB in this tenant",
+        KvWrite::MAX_KEYS,
+        KvWrite::MAX_BYTES >> 20
+    )
 }
 
 /// The answer for a frame that names a message which is not in the channel.

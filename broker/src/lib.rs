@@ -18,6 +18,9 @@ pub mod plugin;
 pub mod reads;
 
 pub mod deploy;
+
+pub mod watching;
+
 pub mod effects;
 
 pub mod store;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::effects::{Applied, Effects, unknown_message};
+use crate::effects::{Applied, Cause, Effects, Undone, unknown_message};
 use crate::model::catalogue::{FailurePolicy, Origin};
 use crate::model::{ChannelKey, Clock, Event, Kind, MessageId, SessionId, User};
 use crate::plugin::{CallError, Handler, Registry};
@@ -94,15 +94,19 @@ impl Router {
     /// The error says whether the handler is at fault.
     async fn run(&self, handler: &Handler, channel: &ChannelKey, event: &Event) -> Result<Applied, (Refusal, bool)> {
         let generation = &handler.generation;
-        let began = Instant::now();
-        let asked = handler.handle(channel, event).await;
-        let word = asked.as_ref().err().map_or("ok", CallError::word);
-        let plugin = generation.name().to_owned();
-        metrics::histogram!("switchboard_handler_seconds", "plugin" => plugin, "result" => word)
-            .record(began.elapsed().as_secs_f64());
-        let result = match asked {
-            Ok(effects) => self.effects.apply(channel, event, effects).await.map_err(|refusal| (refusal, false)),
-            Err(error) => {
+        let ask = || async {
+            let began = Instant::now();
+            let asked = handler.handle(channel, event).await;
+            let word = asked.as_ref().err().map_or("ok", CallError::word);
+            let plugin = generation.name().to_owned();
+            metrics::histogram!("switchboard_handler_seconds", "plugin" => plugin, "result" => word)
+                .record(began.elapsed().as_secs_f64());
+            asked
+        };
+        let cause = Cause::event(generation.plugin());
+        let result = self.effects.carry_out(channel, event, cause, ask).await.map_err(|undone| match undone {
+            Undone::Refused(refusal) => (refusal, false),
+            Undone::Call(error) => {
                 if matches!(error, CallError::Failed(_) | CallError::TimedOut) {
                     tracing::warn!(
                         plugin = generation.name(),
@@ -114,9 +118,9 @@ impl Router {
                         "a handler failed"
                     );
                 }
-                Err(refusal(error))
+                refusal(error)
             }
-        };
+        });
         let kind = event.kind.to_string();
         let outcome = result.as_ref().err().map_or("ok", |(refusal, _)| refusal.code.name());
         metrics::counter!("switchboard_events_total", "kind" => kind, "result" => outcome).increment(1);

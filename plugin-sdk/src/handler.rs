@@ -51,7 +51,8 @@ pub trait Handler: Default + 'static {
     /// more. Its effects are applied in the name of the message's sender, who is `context.user`.
     ///
     /// It is called once to its end, and not at all when a node dies first: what must never be missing belongs in
-    /// [`Handler::handle`]. After a trap, a timeout or [`Failure::Retry`] it is called again, three times in all; what it
+    /// [`Handler::handle`]. After a trap, a timeout, [`Failure::Retry`] and [`Failure::Internal`] it is called again, three
+    /// times in all; what it
     /// stores is stored once. What it stores is watched in turn, also by itself, at most three deep.
     ///
     /// # Errors

@@ -25,3 +25,4 @@ mod startup;
 mod store;
 mod tenants;
 mod tokens;
+mod watching;

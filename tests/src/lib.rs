@@ -6,6 +6,7 @@
 
 mod app;
 mod compiled;
+mod component;
 mod disk;
 mod figures;
 pub mod journal;
@@ -22,6 +23,7 @@ pub mod tokens;
 use std::time::Duration;
 
 pub use app::{App, Cluster};
+pub use component::component;
 pub use disk::SmallDisk;
 pub use figures::{Latencies, mib};
 pub use people::{Answer, Channel, Door, Member, Tenant};

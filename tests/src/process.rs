@@ -130,9 +130,14 @@ pub(crate) fn program() -> PathBuf {
     if let Some(path) = std::env::var_os("SWITCHBOARD_BIN") {
         return path.into();
     }
+    profile().join(format!("switchboard{}", std::env::consts::EXE_SUFFIX))
+}
+
+/// The folder of this build: `target/<profile>`.
+pub(crate) fn profile() -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
     let profile = test.parent().and_then(|deps| deps.parent()).expect("test programs are in target/<profile>/deps");
-    profile.join(format!("switchboard{}", std::env::consts::EXE_SUFFIX))
+    profile.to_owned()
 }
 
 /// How a process ended.

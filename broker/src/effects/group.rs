@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::refusal;
 use crate::model::{ChannelId, TenantSlug};
 use crate::protocol::{ErrorCode, Refusal};
-use crate::store::{Commit, Outcome, Store, StoreError};
+use crate::store::{Commit, Committed, Outcome, Store, StoreError};
 
 /// How many commits a batch has at most. Beyond this a batch costs as much more as it holds more.
 const BATCH_COMMITS: usize = 128;
@@ -65,8 +65,13 @@ struct Lane {
 
 struct Waiting {
     commit: Commit,
+    then: Option<Then>,
     answer: oneshot::Sender<Result<Outcome, Refusal>>,
 }
+
+/// What is done with what a commit made durable, before its caller has the answer and also when the caller is gone. The
+/// commits of a channel come to it in the order of their `seq`. It must not wait.
+pub type Then = Box<dyn FnOnce(&Committed) + Send>;
 
 impl std::fmt::Debug for Committer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -92,8 +97,18 @@ impl Committer {
     /// `unavailable` when the store is away or did not answer in time, which leaves open whether the commit was done;
     /// `overloaded` when too many wait; `internal` when the store failed.
     pub async fn commit(self: &Arc<Self>, tenant: &TenantSlug, commit: Commit) -> Result<Outcome, Refusal> {
+        self.commit_then(tenant, commit, None).await
+    }
+
+    /// As [`Committer::commit`], with something that follows when it is done.
+    pub async fn commit_then(
+        self: &Arc<Self>,
+        tenant: &TenantSlug,
+        commit: Commit,
+        then: Option<Then>,
+    ) -> Result<Outcome, Refusal> {
         let (answer, answered) = oneshot::channel();
-        if let Some(turn) = self.enter(tenant, Waiting { commit, answer })? {
+        if let Some(turn) = self.enter(tenant, Waiting { commit, then, answer })? {
             // A task of its own: what goes with the commit must not depend on whether its caller stays.
             tokio::spawn(turn.run());
         }
@@ -248,12 +263,12 @@ impl Drop for Turn {
 
 /// Commits a batch and tells each caller what became of its part.
 async fn settle(store: &Arc<dyn Store>, tenant: &TenantSlug, batch: Vec<Waiting>) {
-    let (commits, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|next| (next.commit, next.answer)).unzip();
+    let (commits, answers): (Vec<_>, Vec<_>) =
+        batch.into_iter().map(|next| (next.commit, Answer { then: next.then, answer: next.answer })).unzip();
     match commit(store, tenant, &commits).await {
-        // A caller that is gone has no use for its answer.
         Ok(outcomes) => {
             for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                let _ = answer.send(Ok(outcome));
+                answer.give(Ok(outcome));
             }
         }
         // The store refused the batch for what is in it, or for a lock on part of it. Whose it is shows when each goes alone:
@@ -266,9 +281,9 @@ async fn settle(store: &Arc<dyn Store>, tenant: &TenantSlug, batch: Vec<Waiting>
             futures_util::stream::iter(channels.into_values())
                 .for_each_concurrent(ALONE, |channel| async move {
                     // Not those whose callers have given up while others of the channel were waited for.
-                    for (answer, one) in channel.into_iter().filter(|(answer, _)| !answer.is_closed()) {
+                    for (answer, one) in channel.into_iter().filter(|(answer, _)| !answer.answer.is_closed()) {
                         let alone = commit(store, tenant, &[one]).await.map(|mut outcomes| outcomes.remove(0));
-                        let _ = answer.send(alone.map_err(|error| refusal(&error)));
+                        answer.give(alone.map_err(|error| refusal(&error)));
                     }
                 })
                 .await;
@@ -276,9 +291,25 @@ async fn settle(store: &Arc<dyn Store>, tenant: &TenantSlug, batch: Vec<Waiting>
         Err(error) => {
             let refusal = refusal(&error);
             for answer in answers {
-                let _ = answer.send(Err(refusal.clone()));
+                answer.give(Err(refusal.clone()));
             }
         }
+    }
+}
+
+/// Who is told what became of a commit.
+struct Answer {
+    then: Option<Then>,
+    answer: oneshot::Sender<Result<Outcome, Refusal>>,
+}
+
+impl Answer {
+    fn give(self, outcome: Result<Outcome, Refusal>) {
+        if let (Some(then), Ok(Outcome::Done(committed))) = (self.then, &outcome) {
+            then(committed);
+        }
+        // A caller that is gone has no use for its answer.
+        let _ = self.answer.send(outcome);
     }
 }
 
@@ -296,7 +327,12 @@ async fn commit(store: &Arc<dyn Store>, tenant: &TenantSlug, batch: &[Commit]) -
 }
 
 fn weight(commit: &Commit) -> usize {
-    commit.drafts.iter().map(|(_, draft)| draft.content.get().len() + draft.attachments.get().len()).sum()
+    let drafts = commit.drafts.iter().map(|(_, draft)| draft.content.get().len() + draft.attachments.get().len());
+    let contents = commit.amendments.iter().filter_map(|amendment| amendment.content.as_ref());
+    let values = commit.kv.iter().flat_map(|(_, writes)| writes).filter_map(|write| write.value.as_ref());
+    drafts.sum::<usize>()
+        + contents.map(|content| content.get().len()).sum::<usize>()
+        + values.map(Vec::len).sum::<usize>()
 }
 
 #[cfg(test)]

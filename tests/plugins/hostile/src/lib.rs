@@ -1,5 +1,6 @@
 //! Does everything that a plugin must not do, one kind each, so that the tests can show that it harms only itself.
 
+use serde::Deserialize;
 use switchboard_plugin_sdk::prelude::*;
 
 #[derive(Debug, Default)]
@@ -23,9 +24,11 @@ impl Handler for Hostile {
         Kind::durable("hostile.print"),
         Kind::durable("hostile.calls"),
         Kind::ephemeral("hostile.drop"),
-        // Two of the built-in ones, to be taken over.
+        Kind::durable("hostile.watched"),
+        // One of the built-in ones, to be taken over.
         Kind::durable("typing"),
     ];
+    const WATCHES: &'static [&'static str] = &["hostile.watched"];
 
     fn handle(&mut self, event: Event, host: &impl Host) -> Outcome {
         self.calls += 1;
@@ -52,10 +55,33 @@ impl Handler for Hostile {
                 Ok(Vec::new())
             }
             "hostile.calls" => Ok(vec![said(&self.calls.to_string())?]),
+            "hostile.watched" => {
+                let Watched { how } = event.payload()?;
+                Ok(vec![Effect::store(Draft::new("hostile.watched", &how)?)])
+            }
             "typing" => Err(Failure::denied("typing is mine now")),
             _ => panic!("a secret of the plugin"),
         }
     }
+
+    fn stored(&mut self, message: Message, _context: Context, _host: &impl Host) -> Outcome {
+        let how: String = message.content().unwrap_or_default();
+        let answer =
+            |kind: &str, text: &str| Ok(vec![Effect::store(Draft::new(kind, text)?.reply_to(message.id.clone()))]);
+        match how.as_str() {
+            // The instance that handled the message traps, and a new one, of another try, does not.
+            "trap once" if self.calls > 0 => panic!("a first try"),
+            "trap" => panic!("each try"),
+            "deny" => Err(Failure::denied("it is not worth an answer")),
+            "echo" => answer("hostile.watched", "echo"),
+            _ => answer("hostile.answer", &message.seq.to_string()),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Watched {
+    how: String,
 }
 
 export!(Hostile);

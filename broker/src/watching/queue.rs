@@ -1,0 +1,263 @@
+//! What waits to be given to watching plugins, in the order of `seq` for each channel and plugin.
+//!
+//! A lane is a channel and a plugin. Of a lane one job is in hand at a time, so that its messages keep their order; lanes
+//! go side by side, as many as a tenant may have in hand. Nothing here runs a job, and what waits is in memory alone.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+use crate::model::{ChannelId, ChannelKey, Message, PluginName, TenantSlug};
+
+/// What is to be done at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Jobs of a tenant that may wait.
+    pub(super) waiting: usize,
+    /// Bytes of content that may wait, of all tenants together.
+    pub(super) bytes: usize,
+    /// Jobs of a tenant that may be in hand.
+    pub(super) running: usize,
+}
+
+/// A message for a plugin that watches its kind.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) channel: ChannelKey,
+    pub(super) message: Arc<Message>,
+    pub(super) plugin: PluginName,
+    /// How many calls of `stored` lie between the message and an event.
+    pub(super) depth: u8,
+}
+
+impl Job {
+    fn lane(&self) -> Lane {
+        (self.channel.channel, self.plugin.clone())
+    }
+
+    fn bytes(&self) -> usize {
+        self.message.content.get().len() + self.message.attachments.get().len()
+    }
+}
+
+type Lane = (ChannelId, PluginName);
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    bounds: Bounds,
+    state: Mutex<State>,
+    /// There may be something to begin.
+    pushed: Notify,
+    /// How many jobs wait or are in hand.
+    jobs: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tenants: HashMap<TenantSlug, Tenant>,
+    /// Tenants that have a lane to begin and may have one more job in hand, each once.
+    turns: VecDeque<TenantSlug>,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Tenant {
+    waiting: usize,
+    running: usize,
+    /// Lanes with a job in hand or waiting.
+    lanes: HashMap<Lane, VecDeque<Job>>,
+    /// Those of them that have a job waiting and none in hand.
+    ready: VecDeque<Lane>,
+    has_turn: bool,
+}
+
+/// A queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Full;
+
+impl Queue {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self { bounds, state: Mutex::default(), pushed: Notify::new(), jobs: watch::Sender::new(0) }
+    }
+
+    /// Takes a job in, behind those of its lane.
+    pub(super) fn push(&self, job: Job) -> Result<(), Full> {
+        let mut state = self.state();
+        let bytes = job.bytes();
+        if state.bytes + bytes > self.bounds.bytes {
+            return Err(Full);
+        }
+        let slug = job.channel.tenant.clone();
+        let tenant = state.tenants.entry(slug.clone()).or_default();
+        if tenant.waiting >= self.bounds.waiting {
+            return Err(Full);
+        }
+        tenant.waiting += 1;
+        let lane = job.lane();
+        match tenant.lanes.get_mut(&lane) {
+            Some(waiting) => waiting.push_back(job),
+            None => {
+                tenant.lanes.insert(lane.clone(), VecDeque::from([job]));
+                tenant.ready.push_back(lane);
+            }
+        }
+        state.bytes += bytes;
+        self.jobs.send_modify(|jobs| *jobs += 1);
+        state.give_turn(&slug, &self.bounds);
+        self.pushed.notify_one();
+        Ok(())
+    }
+
+    /// The next job to begin. Tenants take turns. There is one caller.
+    pub(super) async fn next(&self) -> Job {
+        loop {
+            if let Some(job) = self.state().take(&self.bounds) {
+                return job;
+            }
+            self.pushed.notified().await;
+        }
+    }
+
+    /// A job is done, whatever came of it: the next of its lane may begin.
+    pub(super) fn done(&self, job: &Job) {
+        let mut state = self.state();
+        let slug = &job.channel.tenant;
+        let tenant = state.tenants.get_mut(slug).expect("a tenant with a job in hand is here");
+        tenant.running -= 1;
+        let lane = job.lane();
+        if tenant.lanes.get(&lane).is_some_and(VecDeque::is_empty) {
+            tenant.lanes.remove(&lane);
+        } else {
+            tenant.ready.push_back(lane);
+        }
+        if tenant.lanes.is_empty() {
+            state.tenants.remove(slug);
+        }
+        state.give_turn(slug, &self.bounds);
+        drop(state);
+        self.jobs.send_modify(|jobs| *jobs -= 1);
+        self.pushed.notify_one();
+    }
+
+    /// Waits until nothing waits and nothing is in hand.
+    pub(super) async fn empty(&self) {
+        // The sender lives as long as this borrow, so there is no other end of it.
+        let _ = self.jobs.subscribe().wait_for(|jobs| *jobs == 0).await;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn give_turn(&mut self, slug: &TenantSlug, bounds: &Bounds) {
+        let Some(tenant) = self.tenants.get_mut(slug) else { return };
+        if !tenant.has_turn && !tenant.ready.is_empty() && tenant.running < bounds.running {
+            tenant.has_turn = true;
+            self.turns.push_back(slug.clone());
+        }
+    }
+
+    fn take(&mut self, bounds: &Bounds) -> Option<Job> {
+        let slug = self.turns.pop_front()?;
+        let tenant = self.tenants.get_mut(&slug).expect("a tenant with a turn is here");
+        tenant.has_turn = false;
+        let lane = tenant.ready.pop_front().expect("a tenant with a turn has a lane to begin");
+        let job = tenant.lanes.get_mut(&lane).and_then(VecDeque::pop_front).expect("a lane to begin has a job");
+        tenant.waiting -= 1;
+        tenant.running += 1;
+        self.bytes -= job.bytes();
+        self.give_turn(&slug, bounds);
+        Some(job)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use serde_json::value::RawValue;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::{MessageId, Timestamp, User};
+
+    const BOUNDS: Bounds = Bounds { waiting: 4, bytes: 100, running: 2 };
+
+    fn job(tenant: &str, channel: u128, plugin: &str, seq: u64) -> Job {
+        let channel = ChannelId(Uuid::from_u128(channel));
+        let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        let message = Message {
+            id: MessageId(Uuid::from_u128(seq.into())),
+            channel,
+            seq,
+            kind: "chat.message".parse().unwrap(),
+            sender: User { id: "7".parse().unwrap(), username: "alice".parse().unwrap() },
+            content: raw("\"hi\""),
+            reply_to: None,
+            attachments: raw("[]"),
+            created_at: Timestamp(0),
+            edited_at: None,
+            deleted_at: None,
+            read_by: Vec::new(),
+        };
+        let channel = ChannelKey { tenant: tenant.parse().unwrap(), channel };
+        Job { channel, message: Arc::new(message), plugin: plugin.parse().unwrap(), depth: 0 }
+    }
+
+    fn next(queue: &Queue) -> Option<Job> {
+        queue.next().now_or_never()
+    }
+
+    fn seqs(jobs: &[Job]) -> Vec<u64> {
+        jobs.iter().map(|job| job.message.seq).collect()
+    }
+
+    #[test]
+    fn a_lane_goes_one_after_the_other_and_lanes_side_by_side() {
+        let queue = Queue::new(BOUNDS);
+        for (plugin, seq) in [("bot", 1), ("bot", 2), ("tally", 1)] {
+            queue.push(job("acme", 1, plugin, seq)).unwrap();
+        }
+        let (first, other) = (next(&queue).unwrap(), next(&queue).unwrap());
+        assert_eq!((first.plugin.as_str(), other.plugin.as_str()), ("bot", "tally"));
+        queue.done(&other);
+        assert!(next(&queue).is_none(), "the second waits for the first");
+        queue.done(&first);
+        assert_eq!(next(&queue).unwrap().message.seq, 2);
+    }
+
+    #[test]
+    fn tenants_take_turns_and_none_has_more_in_hand_than_it_may() {
+        let queue = Queue::new(BOUNDS);
+        for channel in 1..=4 {
+            queue.push(job("acme", channel, "bot", channel as u64)).unwrap();
+        }
+        queue.push(job("zeta", 9, "bot", 9)).unwrap();
+        let begun: Vec<Job> = std::iter::from_fn(|| next(&queue)).collect();
+        assert_eq!(seqs(&begun), [1, 9, 2], "two of the first tenant, and the other does not wait for them");
+        queue.done(&begun[0]);
+        assert_eq!(seqs(&std::iter::from_fn(|| next(&queue)).collect::<Vec<_>>()), [3]);
+    }
+
+    #[test]
+    fn what_is_too_much_for_a_tenant_or_for_all_is_refused() {
+        let queue = Queue::new(BOUNDS);
+        for seq in 1..=4 {
+            queue.push(job("acme", 1, "bot", seq)).unwrap();
+        }
+        assert_eq!(queue.push(job("acme", 1, "bot", 5)), Err(Full));
+        queue.push(job("zeta", 2, "bot", 1)).unwrap();
+        let narrow = Queue::new(Bounds { bytes: 7, ..BOUNDS });
+        narrow.push(job("acme", 1, "bot", 1)).unwrap();
+        assert_eq!(narrow.push(job("zeta", 2, "bot", 1)), Err(Full));
+        let begun = next(&narrow).unwrap();
+        narrow.push(job("zeta", 2, "bot", 1)).unwrap();
+        assert!(narrow.empty().now_or_never().is_none());
+        narrow.done(&begun);
+        narrow.done(&next(&narrow).unwrap());
+        assert!(narrow.empty().now_or_never().is_some());
+        assert!(narrow.state().tenants.is_empty() && narrow.state().bytes == 0, "nothing is left behind");
+    }
+}
