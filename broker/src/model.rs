@@ -230,7 +230,7 @@ pub struct KvEntry {
     pub key: String,
     /// Its value.
     pub value: Vec<u8>,
-    /// Grows with each write of the key, from 1.
+    /// At least 1. It grows with each write of the key and is never given twice, also when the key was gone in between.
     pub version: u64,
 }
 

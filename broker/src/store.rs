@@ -17,6 +17,7 @@ pub mod postgres;
 pub mod sqlite;
 
 mod answer;
+mod changes;
 mod entries;
 mod plugins;
 
@@ -128,19 +129,34 @@ pub struct Commit {
     pub channel: ChannelId,
     /// Who.
     pub sender: User,
-    /// The idempotency key, unique for (tenant, sender), and a digest of what was sent under it. It is kept
-    /// with the first draft; a commit without drafts keeps none, since a read mark set twice is the same mark.
+    /// The idempotency key, unique for (tenant, sender), and a digest of what was sent under it. It is kept with the first
+    /// draft, or by itself when there is none and the commit [has changes](Commit::has_changes). One of nothing but read
+    /// marks keeps none, since a read mark set twice is the same mark; one of nothing at all asks whether the key was used.
+    /// A key that was kept by itself is found by commits that have changes, and by those of nothing at all.
     pub request: Option<(RequestKey, [u8; 32])>,
     /// Messages to keep, each with the id it shall have, in the order of their `seq`.
     pub drafts: Vec<(MessageId, Draft)>,
     /// Read marks of the sender. They are one cursor, so of several the one that reaches furthest is applied.
     pub reads: Vec<ReadUpTo>,
-    /// Changes of messages of the channel, in order.
+    /// Changes of messages of the channel, in order. A message that was deleted is not there any more.
     pub amendments: Vec<Amendment>,
-    /// Changes of keys of the plugin that asks, in order.
+    /// Changes of keys of the plugin that asks, in order: of several of one key the last one stands. Each expects its version
+    /// before the commit. The caller sees to the bounds of keys and values.
     pub kv: Option<(PluginName, Vec<KvWrite>)>,
     /// The time of all of it.
     pub at: Timestamp,
+}
+
+impl Commit {
+    /// Whether it changes what is there already, keys or messages, beside what it adds.
+    pub fn has_changes(&self) -> bool {
+        !self.amendments.is_empty() || self.kv.as_ref().is_some_and(|(_, writes)| !writes.is_empty())
+    }
+
+    /// Whether it has to look for keys that were kept without a message.
+    fn looks_further(&self) -> bool {
+        self.has_changes() || self.request.is_some() && self.drafts.is_empty() && self.reads.is_empty()
+    }
 }
 
 /// What became of a [`Commit`]. All but `Done` have changed nothing.
@@ -152,7 +168,8 @@ pub enum Outcome {
     Duplicate(Receipt),
     /// The sender used this key before for another request.
     IdConflict,
-    /// A draft answers, or a read mark or an amendment names, a message that is not in the channel.
+    /// A draft answers, or a read mark names, a message that is not in the channel; or an amendment one that is not, or that
+    /// was deleted.
     UnknownMessage,
     /// A key does not have the version that was expected: somebody wrote it since it was read.
     KvConflict,
@@ -327,8 +344,9 @@ pub trait Store: PluginStore {
     ) -> Result<Option<Message>, StoreError>;
 
     /// Applies the durable effects of several events in one transaction, and answers for each in the order given. Each
-    /// commit is judged by itself, by what was in the store before the batch: it is done as a whole, or it changes
-    /// nothing and keeps no other from being done. `seq` is assigned here, gapless in each channel and in the order of
+    /// commit is judged by itself, by what was in the store before the batch; its changes of keys and messages by what the
+    /// commits before it in the batch leave, so that of two that expect the same version one is done. It is done as a
+    /// whole, or it changes nothing and keeps no other from being done. `seq` is assigned here, gapless in each channel and in the order of
     /// the batch. When this returns `Done`, a crash of anything loses nothing.
     ///
     /// No two commits of a batch may have the same sender and key.

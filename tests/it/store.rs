@@ -104,4 +104,23 @@ conformance! {
         a_component_of_megabytes_comes_back_whole_and_is_kept_once,
         a_catalogue_of_a_thousand_routes_is_one_read,
         a_nodes_last_word_counts_and_old_ones_are_forgotten;
+    keys:
+        a_key_is_put_replaced_and_removed,
+        a_key_is_written_only_at_the_version_that_is_expected,
+        keys_and_messages_are_committed_together_or_not_at_all,
+        keys_come_in_pages_by_their_bytes,
+        a_key_ends_at_its_time,
+        what_a_plugin_keeps_is_bounded_and_what_ends_makes_room,
+        a_request_that_stores_no_message_is_done_once,
+        a_batch_judges_keys_in_its_order,
+        keys_belong_to_one_plugin_of_one_tenant,
+        of_writers_at_once_that_expect_one_version_one_wins,
+        batches_of_changes_in_opposite_orders_do_not_block_each_other;
+    amendments:
+        an_edited_message_keeps_its_place,
+        a_deleted_message_loses_its_content_for_good,
+        a_message_that_is_not_in_the_channel_is_not_changed,
+        a_batch_changes_messages_in_its_order,
+        a_change_under_a_key_is_made_once,
+        of_those_who_delete_a_message_at_once_one_does;
 }

@@ -2,8 +2,8 @@
 //!
 //! The gathering is natural: a commit that finds nothing of its tenant under way goes at once, and while a batch is under
 //! way the later ones wait for the next. So nobody waits for company, and the busier the store is the larger the batches
-//! become. A batch that is held up, as by a lock on one of its channels, holds up these channels and no others. Nothing
-//! here knows what a commit means, or what follows from its outcome.
+//! become. A batch that is held up, as by a lock on one of its channels, holds up these channels, and the plugins whose keys
+//! it writes, and no others. Nothing here knows what a commit means, or what follows from its outcome.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::{Pin, pin};
@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::refusal;
-use crate::model::{ChannelId, TenantSlug};
+use crate::model::{ChannelId, PluginName, TenantSlug};
 use crate::protocol::{ErrorCode, Refusal};
 use crate::store::{Commit, Committed, Outcome, Store, StoreError};
 
@@ -54,13 +54,36 @@ type Lanes = HashMap<TenantSlug, Lane>;
 #[derive(Default)]
 struct Lane {
     waiting: VecDeque<Waiting>,
-    /// The channels of the batches under way. Their further commits wait for these, so that no batch waits for another
+    /// What the batches under way hold. Further commits that need it wait for these, so that no batch waits for another
     /// one's locks.
-    busy: HashSet<ChannelId>,
+    busy: HashSet<Held>,
     /// How many turns there are.
     turns: usize,
     /// Whether one of them is not held up: the others need not go on when they are done.
     has_free_turn: bool,
+}
+
+/// What a commit holds as long as its batch is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Held {
+    /// The numbers of a channel, and its messages.
+    Channel(ChannelId),
+    /// The keys of a plugin.
+    Plugin(PluginName),
+}
+
+impl Held {
+    fn by(commit: &Commit) -> impl Iterator<Item = Held> {
+        let plugin = commit.kv.as_ref().map(|(plugin, _)| Held::Plugin(plugin.clone()));
+        std::iter::once(Held::Channel(commit.channel)).chain(plugin)
+    }
+}
+
+impl Lane {
+    /// Whether a commit has to wait for a batch under way.
+    fn holds(&self, commit: &Commit) -> bool {
+        Held::by(commit).any(|held| self.busy.contains(&held))
+    }
 }
 
 struct Waiting {
@@ -137,7 +160,7 @@ impl Committer {
 
     /// A free turn, if there is none and a batch for it.
     fn turn(self: &Arc<Self>, tenant: &TenantSlug, lane: &mut Lane) -> Option<Turn> {
-        let has_work = || lane.waiting.iter().any(|next| !lane.busy.contains(&next.commit.channel));
+        let has_work = || lane.waiting.iter().any(|next| !lane.holds(&next.commit));
         if lane.has_free_turn || lane.turns >= self.store.batches_at_once() || !has_work() {
             return None;
         }
@@ -147,7 +170,7 @@ impl Committer {
             committer: Arc::clone(self),
             tenant: tenant.clone(),
             is_free: true,
-            channels: Vec::new(),
+            held: Vec::new(),
             ended: false,
         })
     }
@@ -171,8 +194,8 @@ struct Turn {
     tenant: TenantSlug,
     /// Whether it is the lane's free one, and not held up.
     is_free: bool,
-    /// Those of the batch under way.
-    channels: Vec<ChannelId>,
+    /// What the batch under way holds.
+    held: Vec<Held>,
     ended: bool,
 }
 
@@ -193,15 +216,15 @@ impl Turn {
         })
     }
 
-    /// What goes next: the oldest, up to the bounds, no channel of another batch, and no key of a sender twice. The second
+    /// What goes next: the oldest, up to the bounds, nothing that another batch holds, and no key of a sender twice. The second
     /// of two with the same key is left for a batch after this one, where it finds the first. `None`: nothing waits that
     /// another turn will not come for.
     fn take(&mut self) -> Option<Vec<Waiting>> {
         let committer = Arc::clone(&self.committer);
         let mut lanes = committer.lanes();
         let lane = lanes.get_mut(&self.tenant)?;
-        for channel in self.channels.drain(..) {
-            lane.busy.remove(&channel);
+        for held in self.held.drain(..) {
+            lane.busy.remove(&held);
         }
         if !self.is_free && lane.has_free_turn {
             self.end(&mut lanes);
@@ -217,7 +240,7 @@ impl Turn {
                 continue;
             }
             let key = next.commit.request.as_ref().map(|(key, _)| (next.commit.sender.id.clone(), key.clone()));
-            if lane.busy.contains(&next.commit.channel) || key.is_some_and(|key| !keys.insert(key)) {
+            if lane.holds(&next.commit) || key.is_some_and(|key| !keys.insert(key)) {
                 later.push(next);
                 continue;
             }
@@ -231,8 +254,8 @@ impl Turn {
             self.end(&mut lanes);
             return None;
         }
-        self.channels = batch.iter().map(|next| next.commit.channel).collect();
-        lane.busy.extend(&self.channels);
+        self.held = batch.iter().flat_map(|next| Held::by(&next.commit)).collect();
+        lane.busy.extend(self.held.iter().cloned());
         Some(batch)
     }
 
@@ -240,8 +263,8 @@ impl Turn {
     fn end(&mut self, lanes: &mut Lanes) {
         self.ended = true;
         let Some(lane) = lanes.get_mut(&self.tenant) else { return };
-        for channel in self.channels.drain(..) {
-            lane.busy.remove(&channel);
+        for held in self.held.drain(..) {
+            lane.busy.remove(&held);
         }
         lane.turns -= 1;
         lane.has_free_turn &= !self.is_free;
@@ -329,10 +352,10 @@ async fn commit(store: &Arc<dyn Store>, tenant: &TenantSlug, batch: &[Commit]) -
 fn weight(commit: &Commit) -> usize {
     let drafts = commit.drafts.iter().map(|(_, draft)| draft.content.get().len() + draft.attachments.get().len());
     let contents = commit.amendments.iter().filter_map(|amendment| amendment.content.as_ref());
-    let values = commit.kv.iter().flat_map(|(_, writes)| writes).filter_map(|write| write.value.as_ref());
+    let writes = commit.kv.iter().flat_map(|(_, writes)| writes);
     drafts.sum::<usize>()
         + contents.map(|content| content.get().len()).sum::<usize>()
-        + values.map(Vec::len).sum::<usize>()
+        + writes.map(|write| write.key.len() + write.value.as_ref().map_or(0, Vec::len)).sum::<usize>()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The store on Postgres: a schema a tenant, `tenant_<slug>`, and the catalogue in the schema `switchboard`.
 //!
-//! Any number of brokers may use one database. Each call is one statement with qualified names, so no call depends on
-//! what another left in a session. Connections are not encrypted; the server belongs on the broker's own network.
+//! Any number of brokers may use one database. Each call is one statement with qualified names, but for commits that change
+//! keys or messages, which are a transaction; so no call depends on what another left in a session. Connections are not encrypted; the server belongs on the broker's own network.
 
 use std::time::Duration;
 
@@ -14,10 +14,12 @@ use crate::model::{
 };
 
 mod catalogue;
+mod changes;
 mod channels;
 mod circuit;
 mod commit;
 mod connection;
+mod keys;
 mod members;
 mod messages;
 mod migrate;

@@ -21,6 +21,7 @@ mod catalogue;
 mod channels;
 mod commit;
 mod file;
+mod keys;
 mod members;
 mod messages;
 mod migrate;

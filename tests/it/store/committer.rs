@@ -8,12 +8,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use futures_util::poll;
 use switchboard::effects::group::Committer;
+use switchboard::model::KvWrite;
 use switchboard::protocol::{ErrorCode, Refusal};
 use switchboard::store::{Commit, Outcome};
 use tokio::time::{Instant, timeout};
 
 use super::backing::{Backing, connect, on_postgres, on_sqlite};
-use super::scene::{Scene, done, duplicate, keyed, texts};
+use super::scene::{START, Scene, done, duplicate, keyed, plugin, put, texts};
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,6 +47,7 @@ macro_rules! on_both {
 on_both!(
     a_commit_that_fails_takes_no_other_with_it,
     a_key_asked_for_three_times_at_once_is_stored_once,
+    keys_are_judged_in_order_also_when_one_commit_fails,
     what_is_too_much_is_refused_and_the_rest_is_done
 );
 
@@ -107,6 +109,38 @@ async fn what_is_too_much_is_refused_and_the_rest_is_done(backing: Backing) {
     answers.into_iter().take(4).for_each(|answer| drop(done(answer.unwrap())));
     assert_eq!(texts(&scene.history(channel).await), ["0", "1", "2", "3"]);
     assert!(matches!(committer.commit(&scene.tenant, scene.saying(channel, &alice, "4")).await, Ok(Outcome::Done(_))));
+}
+
+/// What the store refuses as a whole is tried commit by commit; what each expects is then still judged, and in order.
+async fn keys_are_judged_in_order_also_when_one_commit_fails(backing: Backing) {
+    let scene = Scene::new(&backing).await;
+    let alice = scene.member("alice").await;
+    let channel = scene.channel(&[&alice]).await;
+    let taken = scene.say(channel, &alice, "0").await.id;
+    let mut commits: Vec<_> = (1..=6)
+        .map(|place| {
+            let first = KvWrite { expected: Some(0), ..put(&format!("key {}", place % 2), &place.to_string()) };
+            Commit { kv: Some((plugin("poll"), vec![first])), ..scene.saying(channel, &alice, &place.to_string()) }
+        })
+        .collect();
+    // The first who writes one of the keys, so the second is the first who does.
+    commits[0].drafts[0].0 = taken;
+    let answers = commit_all(&scene, &Committer::new(scene.store.clone()), commits).await;
+    let told: Vec<_> = answers
+        .into_iter()
+        .map(|answer| match answer {
+            Ok(Outcome::Done(_)) => "done",
+            Ok(Outcome::KvConflict) => "conflict",
+            Err(refusal) if refusal.code == ErrorCode::Internal => "failed",
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(told, ["failed", "done", "done", "conflict", "conflict", "conflict"]);
+    assert_eq!(texts(&scene.history(channel).await), ["0", "2", "3"]);
+    for (key, value) in [("key 0", "2"), ("key 1", "3")] {
+        let kept = scene.store.kv_get(&scene.tenant, &plugin("poll"), key, START).await.unwrap().unwrap();
+        assert_eq!(kept.value, value.as_bytes());
+    }
 }
 
 /// The transaction that wrote a row stands in the row.

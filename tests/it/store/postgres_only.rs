@@ -1,15 +1,16 @@
 //! What only a server can do to a store: be away, be slow, be restarted, be left in the middle of a call.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use switchboard::store::postgres::{Options, Postgres};
-use switchboard::store::{Outcome, StoreError};
+use switchboard::store::{Commit, Outcome, StoreError};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 
 use super::backing::{Backing, connect, on_postgres};
 use super::cases::catalogue::one_line;
-use super::scene::{Scene, duplicate, keyed, texts};
+use super::scene::{START, Scene, duplicate, keyed, plugin, put, texts};
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -114,6 +115,83 @@ async fn a_dropped_commit_leaves_no_half_transaction() {
         assert_eq!((texts(&scene.history(channel).await), scene.seq(channel).await), (vec!["dropped".to_owned()], 1));
         assert_eq!(scene.say(channel, &alice, "next").await.seq, 2);
         eventually(&admin, SETTLED).await;
+    })
+    .await;
+}
+
+/// Its caller goes away after the first wait, after the second, and so on until it stays to the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_commit_of_keys_and_a_message_leaves_both_or_neither() {
+    on_postgres(async |backing: Backing| {
+        let (scene, admin) = single(&backing, Duration::from_secs(5)).await;
+        let alice = scene.member("alice").await;
+        let channel = scene.channel(&[&alice]).await;
+        let (mut dropped, mut stayed) = (0, 0);
+        while stayed < 3 {
+            let before = texts(&scene.history(channel).await).len().to_string();
+            let next = (before.parse::<usize>().unwrap() + 1).to_string();
+            let commit = Commit {
+                kv: Some((plugin("poll"), vec![put("count", &next)])),
+                ..scene.saying(channel, &alice, &next)
+            };
+            let batch = [commit];
+            let mut committing = scene.store.commit(&scene.tenant, &batch);
+            let mut waits = 0;
+            let whole = std::future::poll_fn(|task| match committing.as_mut().poll(task) {
+                Poll::Ready(answer) => Poll::Ready(Some(answer)),
+                Poll::Pending if waits == dropped => Poll::Ready(None),
+                Poll::Pending => {
+                    waits += 1;
+                    Poll::Pending
+                }
+            })
+            .await;
+            drop(committing);
+            match whole {
+                Some(answer) => {
+                    assert!(matches!(answer.unwrap()[..], [Outcome::Done(_)]));
+                    stayed += 1;
+                }
+                None => dropped += 1,
+            }
+            eventually(&admin, SETTLED).await;
+            let kept = scene.store.kv_get(&scene.tenant, &plugin("poll"), "count", START).await.unwrap();
+            let count = kept.map_or("0".to_owned(), |entry| String::from_utf8(entry.value).unwrap());
+            assert_eq!(count, scene.history(channel).await.len().to_string(), "after {dropped} waits");
+        }
+        println!("dropped after each of {dropped} waits");
+        assert!(dropped > 3, "it is more than one statement");
+    })
+    .await;
+}
+
+/// A future that nobody polls is a node that stands still: its connection is there, and nothing comes through it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_freezes_in_a_transaction_does_not_keep_its_locks() {
+    on_postgres(async |backing: Backing| {
+        let (scene, admin) = single(&backing, Duration::from_secs(1)).await;
+        let alice = scene.member("alice").await;
+        let channel = scene.channel(&[&alice]).await;
+        let voting = |text: &str| Commit {
+            kv: Some((plugin("poll"), vec![put("votes", text)])),
+            ..scene.saying(channel, &alice, text)
+        };
+        admin.batch_execute("BEGIN; SELECT FROM tenant_acme.chat_channel FOR UPDATE").await.unwrap();
+        let batch = [voting("frozen")];
+        let mut frozen = scene.store.commit(&scene.tenant, &batch);
+        tokio::select! {
+            answer = &mut frozen => panic!("{answer:?}"),
+            () = eventually(&admin, BLOCKED) => {}
+        }
+        admin.batch_execute("ROLLBACK").await.unwrap();
+        let other = Scene { store: backing.open().await, ..scene.clone() };
+        let done = timeout(PATIENCE, other.done(&voting("goes on"))).await.expect("the locks are given back");
+        assert_eq!(done.receipt.seq, 1);
+        let thawed = frozen.await;
+        assert!(matches!(thawed, Err(StoreError::Unavailable(_))), "{thawed:?}");
+        assert_eq!(texts(&other.history(channel).await), ["goes on"]);
+        let kept = other.store.kv_get(&other.tenant, &plugin("poll"), "votes", START).await.unwrap().unwrap();
+        assert_eq!(kept.value, b"goes on");
     })
     .await;
 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use switchboard::model::{ChannelId, Clock, Draft, Message, MessageId, ReadUpTo, Role, TenantSlug, Timestamp, User};
+use switchboard::model::{
+    Amendment, ChannelId, Clock, Draft, KvWrite, Message, MessageId, PluginName, ReadUpTo, Role, TenantSlug, Timestamp,
+    User,
+};
 use switchboard::store::{Commit, Committed, NewChannel, Outcome, Receipt, Span, Store};
 
 use super::backing::Backing;
@@ -143,6 +146,23 @@ pub(crate) fn draft(text: &str) -> Draft {
 
 pub(crate) fn mark(message: MessageId) -> ReadUpTo {
     ReadUpTo { kind: "message.read".parse().unwrap(), message }
+}
+
+/// A change of a message to a text; `None` deletes it.
+pub(crate) fn amending(message: MessageId, text: Option<&str>) -> Amendment {
+    Amendment { message, content: text.map(json) }
+}
+
+pub(crate) fn plugin(name: &str) -> PluginName {
+    name.parse().unwrap()
+}
+
+pub(crate) fn put(key: &str, value: &str) -> KvWrite {
+    KvWrite { key: key.into(), value: Some(value.into()), expires_at: None, expected: None }
+}
+
+pub(crate) fn removal(key: &str) -> KvWrite {
+    KvWrite { value: None, ..put(key, "") }
 }
 
 /// The commit under an idempotency key.

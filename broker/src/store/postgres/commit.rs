@@ -1,4 +1,5 @@
-//! The hot path: the durable effects of a batch of events, in one statement and one round trip.
+//! The hot path: the durable effects of a batch of events, in one statement and one round trip. A batch with a commit that
+//! changes keys or messages goes another way, `changes`, which runs this statement within a transaction.
 //!
 //! A statement outside a transaction block is a transaction. It cannot be left half done by a caller that goes away,
 //! and it holds the channels' rows only while it runs. Nothing here decides which events make a batch.
@@ -16,6 +17,7 @@
 
 use tokio_postgres::{Error, Row};
 
+use super::changes;
 use super::connection::{Database, Fault, Param, unreadable, within};
 use super::rows::Number;
 use crate::model::{ChannelId, Kind, MessageId, TenantSlug, Timestamp, UserId};
@@ -125,7 +127,7 @@ const REQUEST_INDEX: &str = "chat_message_request";
 
 /// How often a batch is tried. Each further time needs another batch that was committed meanwhile, with a key of this
 /// one that nobody had before.
-const ATTEMPTS: usize = 4;
+pub(super) const ATTEMPTS: usize = 4;
 
 pub(super) async fn commit(
     database: &Database,
@@ -136,10 +138,13 @@ pub(super) async fn commit(
     if batch.is_empty() {
         return Ok(Vec::new());
     }
-    let columns = Columns::of(batch);
+    if batch.iter().any(Commit::looks_further) {
+        return changes::commit(database, tenant, batch).await;
+    }
+    let batch: Vec<&Commit> = batch.iter().collect();
+    let columns = Columns::of(&batch);
     let params = columns.params();
-    let (template, params) =
-        if columns.named.is_empty() { (SAYING, &params[..SAYING_PARAMS]) } else { (COMMIT, &params[..]) };
+    let (template, params) = columns.statement(&params);
     let sql = within(tenant, template);
     let answer = database.bounded(async {
         let mut answer = database.attempt(&sql, params).await;
@@ -154,18 +159,18 @@ pub(super) async fn commit(
             Err(fault) => Err(database.tenant_error(tenant, fault).await),
         }
     });
-    outcomes(&answer.await?, batch).map_err(unreadable)
+    outcomes(&answer.await?, &batch).map_err(unreadable)
 }
 
 /// Whether another batch was in the way that is done now. The order in which rows are taken leaves no way into a
 /// deadlock among batches; another program on the database may find one.
-fn lost_to_another(fault: &Fault) -> bool {
+pub(super) fn lost_to_another(fault: &Fault) -> bool {
     fault.is_violation_of(REQUEST_INDEX) || fault.code() == Some("40P01")
 }
 
 /// A batch as the statement takes it.
 #[derive(Default)]
-struct Columns<'b> {
+pub(super) struct Columns<'b> {
     channels: Vec<ChannelId>,
     senders: Vec<&'b UserId>,
     keys: Vec<Option<&'b str>>,
@@ -187,9 +192,9 @@ struct Columns<'b> {
 }
 
 impl<'b> Columns<'b> {
-    fn of(batch: &'b [Commit]) -> Self {
+    pub(super) fn of(batch: &[&'b Commit]) -> Self {
         let mut columns = Self::default();
-        for (place, commit) in (1..).map(Number).zip(batch) {
+        for (place, &commit) in (1..).map(Number).zip(batch) {
             let named = answer::named(commit);
             columns.channels.push(commit.channel);
             columns.senders.push(&commit.sender.id);
@@ -218,7 +223,12 @@ impl<'b> Columns<'b> {
         columns
     }
 
-    fn params(&self) -> [Param<'_>; 18] {
+    /// The statement for it, and those of the parameters that it takes.
+    pub(super) fn statement<'p>(&self, params: &'p [Param<'p>]) -> (&'static str, &'p [Param<'p>]) {
+        if self.named.is_empty() { (SAYING, &params[..SAYING_PARAMS]) } else { (COMMIT, params) }
+    }
+
+    pub(super) fn params(&self) -> [Param<'_>; 18] {
         [
             &self.channels,
             &self.senders,
@@ -243,12 +253,12 @@ impl<'b> Columns<'b> {
 }
 
 /// One outcome for each commit, in the order of the batch; the rows come in any order.
-fn outcomes(rows: &[Row], batch: &[Commit]) -> Result<Vec<Outcome>, Error> {
+pub(super) fn outcomes(rows: &[Row], batch: &[&Commit]) -> Result<Vec<Outcome>, Error> {
     let mut outcomes = vec![Outcome::UnknownChannel; batch.len()];
     for row in rows {
         let place = row.try_get::<_, Number>("place")?.0;
         let at = usize::try_from(place - 1).expect("a place in the batch");
-        outcomes[at] = outcome(row, &batch[at])?;
+        outcomes[at] = outcome(row, batch[at])?;
     }
     Ok(outcomes)
 }

@@ -1,14 +1,15 @@
-//! The pool, and the one way a statement goes through it.
+//! The pool, and the two ways of statements through it.
 //!
-//! Every call of the store is a single statement outside any transaction block, so it is atomic by itself and costs
-//! one round trip. Nothing here opens a transaction or changes a setting of a session: whoever gets a connection next
-//! finds nothing of whoever had it before.
+//! Nearly every call of the store is a single statement outside any transaction block, so it is atomic by itself and costs
+//! one round trip. The other way is a [`Block`]. Nothing here changes a setting of a session: whoever gets a connection
+//! next finds nothing of whoever had it before.
 
 use std::error::Error as StdError;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
+use futures_util::future::try_join_all;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::config::Host;
@@ -60,13 +61,19 @@ impl Database {
         // Twice, so that what waited with a locked row can still be done without it.
         let locked = (bound / 2).as_millis();
         let given = config.get_options().unwrap_or_default();
-        config.options(format!("{given} -c statement_timeout={millis} -c lock_timeout={locked} {PLANS}"));
+        let settings = format!("{given} -c statement_timeout={millis} -c lock_timeout={locked} {PLANS}");
+        config.options(&settings);
         config.connect_timeout(bound).tcp_user_timeout(bound);
         if config.get_application_name().is_none() {
             config.application_name("switchboard");
         }
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let pool = Pool::builder(Manager::from_config(config.clone(), NoTls, recycling))
+        // A node that stops in the middle of a transaction, without a word, must not keep its locks for longer than others
+        // wait for them. Who migrates may take its time.
+        let mut pooled = config.clone();
+        let idle = (bound / 6).as_millis();
+        pooled.options(format!("{settings} -c idle_in_transaction_session_timeout={idle}"));
+        let pool = Pool::builder(Manager::from_config(pooled, NoTls, recycling))
             .max_size(options.connections)
             .build()
             .expect("a pool without time limits of its own needs no runtime");
@@ -137,10 +144,7 @@ impl Database {
     /// One statement, prepared once a connection. Not bounded: the caller is.
     pub(super) async fn attempt(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
         let lease = Lease(Some(self.pool.get().await?));
-        let connection = lease.0.as_ref().expect("a lease has its connection until it is returned");
-        if connection.statement_cache.size() >= STATEMENTS {
-            connection.statement_cache.clear();
-        }
+        let connection = lease.connection();
         let answer = match connection.prepare_cached(sql).await {
             // `query` ends with ReadyForQuery, which the server sends after the commit is on its disk.
             Ok(statement) => connection.query(&statement, params).await,
@@ -148,6 +152,11 @@ impl Database {
         };
         lease.give_back();
         Ok(answer?)
+    }
+
+    /// A connection for a transaction. Not bounded: the caller is.
+    pub(super) async fn block(&self) -> Result<Block, Fault> {
+        Ok(Block(Lease(Some(self.pool.get().await?))))
     }
 
     /// What to say of a fault in a tenant's schema. That the schema is not there is found out by the failure, so that
@@ -180,8 +189,7 @@ async fn look(circuit: Weak<Circuit>, pool: Pool, address: String) {
     loop {
         let asking = async {
             let lease = Lease(Some(pool.get().await?));
-            let connection = lease.0.as_ref().expect("a lease has its connection until it is returned");
-            connection.simple_query("").await?;
+            lease.connection().simple_query("").await?;
             lease.give_back();
             Ok(())
         };
@@ -220,11 +228,54 @@ pub(super) fn schema(tenant: &TenantSlug) -> String {
     format!("tenant_{tenant}")
 }
 
+/// A statement and its parameters.
+pub(super) type Step<'a> = (&'a str, &'a [Param<'a>]);
+
+/// A connection for a transaction of several statements, for what one statement cannot say. Dropped before its end, which
+/// is what a cancelled or late call does, it is closed, and the server undoes what was done.
+pub(super) struct Block(Lease);
+
+impl Block {
+    /// Runs statements in their order, sent together: one round trip for all, once they are prepared. Each sees what those
+    /// before it did. After one that failed none is done, and the first failure is what is returned.
+    pub(super) async fn run<const N: usize>(&self, steps: [Step<'_>; N]) -> Result<[Vec<Row>; N], Fault> {
+        let connection = self.0.connection();
+        let mut prepared = Vec::with_capacity(N);
+        for (sql, _) in &steps {
+            prepared.push(connection.prepare_cached(sql).await?);
+        }
+        let sent = prepared.iter().zip(&steps).map(|(statement, (_, params))| connection.query(statement, params));
+        let answers = try_join_all(sent).await?;
+        Ok(answers.try_into().unwrap_or_else(|_| unreachable!("as many answers as statements")))
+    }
+
+    /// After the transaction was committed.
+    pub(super) fn end(self) {
+        self.0.give_back();
+    }
+
+    /// Takes back what was done.
+    pub(super) async fn undo(self) {
+        if self.0.connection().simple_query("ROLLBACK").await.is_ok() {
+            self.0.give_back();
+        }
+    }
+}
+
 /// A pooled connection in use. Dropped before its answer came, which is what a cancelled or late call does, it is
 /// closed instead of going back, so that nobody waits behind another's statement.
 struct Lease(Option<Object>);
 
 impl Lease {
+    /// The connection, with room for prepared statements.
+    fn connection(&self) -> &Object {
+        let connection = self.0.as_ref().expect("a lease has its connection until it is returned");
+        if connection.statement_cache.size() >= STATEMENTS {
+            connection.statement_cache.clear();
+        }
+        connection
+    }
+
     fn give_back(mut self) {
         self.0.take();
     }
@@ -281,9 +332,10 @@ impl Fault {
             Fault::Broken(_) | Fault::Silent(_) | Fault::Crowded(_) => true,
             Fault::Driver(_) => false,
             // Connection exceptions, rollbacks on a deadlock, a lack of resources, an operator's doing (which a
-            // statement's time limit counts as), a server that has become a standby.
+            // statement's time limit counts as), a server that has become a standby, a transaction that was left alone.
             Fault::Refused { code, .. } => {
-                ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "25006"
+                ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
+                    || matches!(code.as_str(), "25006" | "25P03")
             }
         }
     }

@@ -4,9 +4,9 @@
 use async_trait::async_trait;
 use tokio_postgres::Row;
 
-use super::Postgres;
 use super::connection::{Database, Param, unreadable};
 use super::rows::Number;
+use super::{Postgres, keys};
 use crate::model::catalogue::{Audit, Catalogue, Change, NodeReport};
 use crate::model::{Digest, KvEntry, PluginName, TenantSlug, Timestamp};
 use crate::store::entries::{self, Edits, Key};
@@ -44,24 +44,24 @@ impl PluginStore for Postgres {
 
     async fn kv_get(
         &self,
-        _tenant: &TenantSlug,
-        _plugin: &PluginName,
-        _key: &str,
-        _now: Timestamp,
+        tenant: &TenantSlug,
+        plugin: &PluginName,
+        key: &str,
+        now: Timestamp,
     ) -> Result<Option<KvEntry>, StoreError> {
-        Ok(None)
+        keys::get(&self.database, tenant, plugin, key, now).await
     }
 
     async fn kv_list(
         &self,
-        _tenant: &TenantSlug,
-        _plugin: &PluginName,
-        _prefix: &str,
-        _after: Option<&str>,
-        _limit: u32,
-        _now: Timestamp,
+        tenant: &TenantSlug,
+        plugin: &PluginName,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+        now: Timestamp,
     ) -> Result<Vec<KvEntry>, StoreError> {
-        Ok(Vec::new())
+        keys::list(&self.database, tenant, plugin, prefix, after, limit, now).await
     }
 }
 

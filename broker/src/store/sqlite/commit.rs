@@ -5,14 +5,23 @@
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
+use super::keys;
 use super::rows::Number;
 use crate::model::{Epoch, MessageId};
 use crate::store::answer::{self, Applied, Earlier};
+use crate::store::changes::{Asked, Changes};
 use crate::store::{Commit, Outcome, Receipt};
 
 pub(super) fn commit(db: &Connection, batch: &[Commit]) -> Result<Vec<Outcome>> {
     debug_assert!(answer::has_distinct_keys(batch), "a key stands twice in a batch");
-    let judged: Vec<Verdict> = batch.iter().map(|commit| judge(db, commit)).collect::<Result<_>>()?;
+    let mut changes = None;
+    if batch.iter().any(Commit::has_changes) {
+        changes = Some(keys::look(db, &Asked::of(batch))?);
+    }
+    let judged: Vec<Verdict> = batch.iter().map(|commit| judge(db, commit, changes.as_mut())).collect::<Result<_>>()?;
+    if let Some(changes) = &changes {
+        keys::write(db, changes)?;
+    }
     let applied = judged.into_iter().zip(batch).map(|(verdict, commit)| match verdict {
         Verdict::Good(epoch) => apply(db, commit, epoch),
         Verdict::Refused(outcome) => Ok(outcome),
@@ -26,7 +35,7 @@ enum Verdict {
     Refused(Outcome),
 }
 
-fn judge(db: &Connection, commit: &Commit) -> Result<Verdict> {
+fn judge<'b>(db: &Connection, commit: &'b Commit, changes: Option<&mut Changes<'b>>) -> Result<Verdict> {
     let epoch = db
         .prepare_cached(
             "SELECT c.epoch FROM chat_channel c \
@@ -45,19 +54,29 @@ fn judge(db: &Connection, commit: &Commit) -> Result<Verdict> {
             return Ok(Verdict::Refused(Outcome::UnknownMessage));
         }
     }
+    // Last, since what is found good here is counted on by those that follow.
+    if let Some(changes) = changes
+        && let Some(refused) = changes.judge(commit)
+    {
+        return Ok(Verdict::Refused(refused));
+    }
     Ok(Verdict::Good(epoch))
 }
 
 fn apply(db: &Connection, commit: &Commit, epoch: Epoch) -> Result<Outcome> {
     let last = store_drafts(db, commit)?;
     let cursor = move_cursor(db, commit)?;
+    keys::remember(db, commit, last)?;
     Ok(Outcome::Done(Applied { epoch, last, cursor }.committed(commit)))
 }
 
 fn earlier(db: &Connection, commit: &Commit, key: &str) -> Result<Option<Earlier>> {
-    let sql = "SELECT m.id, m.seq, m.created_at, m.request_digest, c.epoch \
-               FROM chat_message m JOIN chat_channel c ON c.id = m.channel_id \
-               WHERE m.sender_id = ?1 AND m.client_id = ?2";
+    let with_message = "SELECT m.id, m.seq, m.created_at, m.request_digest, c.epoch \
+                        FROM chat_message m JOIN chat_channel c ON c.id = m.channel_id \
+                        WHERE m.sender_id = ?1 AND m.client_id = ?2";
+    let without_message = "SELECT NULL AS id, r.seq, r.created_at, r.request_digest, c.epoch \
+                           FROM request_without_message r JOIN chat_channel c ON c.id = r.channel_id \
+                           WHERE r.sender_id = ?1 AND r.client_id = ?2";
     let read = |row: &Row<'_>| {
         let receipt = Receipt {
             message: row.get("id")?,
@@ -67,7 +86,11 @@ fn earlier(db: &Connection, commit: &Commit, key: &str) -> Result<Option<Earlier
         };
         Ok(Earlier { receipt, digest: row.get("request_digest")? })
     };
-    db.prepare_cached(sql)?.query_row(params![commit.sender.id, key], read).optional()
+    let found = db.prepare_cached(with_message)?.query_row(params![commit.sender.id, key], read).optional()?;
+    if found.is_some() || !commit.looks_further() {
+        return Ok(found);
+    }
+    db.prepare_cached(without_message)?.query_row(params![commit.sender.id, key], read).optional()
 }
 
 fn seq(db: &Connection, commit: &Commit, message: MessageId) -> Result<Option<u64>> {

@@ -21,7 +21,7 @@ pub(super) const BOUND: Duration = Duration::from_secs(4);
 /// How many reads of one file go on at once.
 const READERS: usize = 2;
 
-/// How many prepared statements a connection keeps; there are about thirty.
+/// How many prepared statements a connection keeps; there are about fifty.
 const STATEMENTS: usize = 64;
 
 /// How many pages of 4 KiB the log holds before they are written to the file, which waits for the disk twice. Four times

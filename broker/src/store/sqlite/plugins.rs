@@ -4,8 +4,8 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::Sqlite;
 use super::rows::Number;
+use super::{Sqlite, keys};
 use crate::model::catalogue::{Audit, Catalogue, Change, NodeReport};
 use crate::model::{Digest, KvEntry, PluginName, TenantSlug, Timestamp};
 use crate::store::entries::{self, Edits};
@@ -53,24 +53,26 @@ impl PluginStore for Sqlite {
 
     async fn kv_get(
         &self,
-        _tenant: &TenantSlug,
-        _plugin: &PluginName,
-        _key: &str,
-        _now: Timestamp,
+        tenant: &TenantSlug,
+        plugin: &PluginName,
+        key: &str,
+        now: Timestamp,
     ) -> Result<Option<KvEntry>, StoreError> {
-        Ok(None)
+        let (plugin, key) = (plugin.clone(), key.to_owned());
+        self.read(tenant, move |db| keys::get(db, &plugin, &key, now)).await
     }
 
     async fn kv_list(
         &self,
-        _tenant: &TenantSlug,
-        _plugin: &PluginName,
-        _prefix: &str,
-        _after: Option<&str>,
-        _limit: u32,
-        _now: Timestamp,
+        tenant: &TenantSlug,
+        plugin: &PluginName,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+        now: Timestamp,
     ) -> Result<Vec<KvEntry>, StoreError> {
-        Ok(Vec::new())
+        let (plugin, prefix, after) = (plugin.clone(), prefix.to_owned(), after.map(str::to_owned));
+        self.read(tenant, move |db| keys::list(db, &plugin, &prefix, after.as_deref(), limit, now)).await
     }
 }
 

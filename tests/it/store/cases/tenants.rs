@@ -2,10 +2,10 @@
 
 use futures_util::future::join_all;
 use switchboard::model::{MessageId, Role};
-use switchboard::store::{Outcome, Span, StoreError};
+use switchboard::store::{Commit, Outcome, Span, StoreError};
 
 use crate::store::backing::Backing;
-use crate::store::scene::{START, Scene, keyed, texts, user};
+use crate::store::scene::{START, Scene, keyed, plugin, put, texts, user};
 
 pub(crate) async fn a_tenant_is_found_by_slug_and_by_external_id(backing: Backing) {
     let store = backing.open().await;
@@ -88,6 +88,12 @@ pub(crate) async fn every_call_on_an_unknown_tenant_says_so(backing: Backing) {
         store.messages(&none, channel, Span::Latest, 10),
         store.message(&none, channel, message),
         store.commit(&none, &[scene.saying(channel, &alice, "hi")]),
+        store.commit(
+            &none,
+            &[Commit { kv: Some((plugin("poll"), vec![put("k", "v")])), ..scene.nothing(channel, &alice) }]
+        ),
+        store.kv_get(&none, &plugin("poll"), "k", START),
+        store.kv_list(&none, &plugin("poll"), "", None, 10, START),
         store.spend_refresh(&none, "jti", "family", START, START),
     );
 }
