@@ -1,11 +1,14 @@
 //! Reads what a handler returned, as warily as what a client sends.
 
+use std::collections::BTreeSet;
+
 use serde_json::value::RawValue;
 
 use super::bindings::switchboard::plugin::types::{
     Audience as GuestAudience, Effect as GuestEffect, KvWrite as GuestWrite,
 };
 use super::{CallError, Limits};
+use crate::model::catalogue::Import;
 use crate::model::{Amendment, Audience, Draft, Effect, Event, Kind, KvWrite, MessageId, ReadUpTo, Signal, Timestamp};
 
 /// The longest text of a handler that reaches a client, in bytes.
@@ -21,6 +24,12 @@ pub(super) fn read(asked: Vec<GuestEffect>, event: &Event, limits: &Limits) -> R
         return Err(failed(format!("its effects have {bytes} bytes, and {} are the most", limits.effect_bytes)));
     }
     asked.into_iter().map(|effect| one(effect, event)).collect()
+}
+
+/// Whether the plugin may ask for these effects at all: those that write need the grant that the reads of it need.
+pub(super) fn check_granted(asked: &[GuestEffect], grants: &BTreeSet<Import>) -> Result<(), CallError> {
+    let writes = asked.iter().any(|effect| matches!(effect, GuestEffect::KvPut(_)));
+    if writes && !grants.contains(&Import::Kv) { Err(failed("kv is not granted here".to_owned())) } else { Ok(()) }
 }
 
 /// A handler's text as a client gets it: without control characters, and short.
@@ -205,6 +214,15 @@ mod tests {
         let tight = Limits { effect_bytes: 10, ..Limits::default() };
         assert!(read(vec![put("key", 7, None)], &event(), &tight).is_ok());
         assert!(read(vec![put("key", 8, None)], &event(), &tight).is_err(), "its bytes count");
+    }
+
+    #[test]
+    fn a_write_of_a_key_needs_the_grant_of_keys() {
+        let writes = [draft("5", &[]), put("k", 1, None)];
+        let others = BTreeSet::from([Import::Log, Import::History]);
+        assert!(matches!(check_granted(&writes, &others), Err(CallError::Failed(_))));
+        assert!(check_granted(&writes, &BTreeSet::from([Import::Kv])).is_ok());
+        assert!(check_granted(&writes[..1], &BTreeSet::new()).is_ok());
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Instance {
         let given = GuestEvent { kind: event.kind.to_string(), payload: event.payload.clone(), context };
         let handler = self.plugin.switchboard_plugin_handler();
         let answer = tokio::time::timeout(limits.wall, handler.call_handle(&mut self.store, &given)).await;
-        read(answer, event, limits)
+        read(answer, event, self.store.data().allowance())
     }
 
     /// Gives it a message that was stored, in the context of an event. What holds for [`Instance::handle`] holds here.
@@ -121,7 +121,7 @@ impl Instance {
         let (given, context) = (message.clone().into(), context(channel, event));
         let handler = self.plugin.switchboard_plugin_handler();
         let answer = tokio::time::timeout(limits.wall, handler.call_stored(&mut self.store, &given, &context)).await;
-        read(answer, event, limits)
+        read(answer, event, self.store.data().allowance())
     }
 
     /// Whether it may be used under these terms. One that was started under others has another bound of memory.
@@ -140,9 +140,12 @@ impl Instance {
 /// What came of a call, within its time or not.
 type Answer<E> = Result<wasmtime::Result<Result<Vec<GuestEffect>, Failure>>, E>;
 
-fn read<E>(answer: Answer<E>, event: &Event, limits: &Limits) -> Result<Vec<Effect>, CallError> {
+fn read<E>(answer: Answer<E>, event: &Event, allowance: &Allowance) -> Result<Vec<Effect>, CallError> {
     match answer.map_err(|_| CallError::TimedOut)?.map_err(broken)? {
-        Ok(asked) => effects::read(asked, event, limits),
+        Ok(asked) => {
+            effects::check_granted(&asked, &allowance.grants)?;
+            effects::read(asked, event, &allowance.limits)
+        }
         Err(Failure::Invalid(text)) => Err(CallError::Invalid(effects::for_client(&text))),
         Err(Failure::Denied(text)) => Err(CallError::Denied(effects::for_client(&text))),
         Err(Failure::Retry(after)) => Err(CallError::Retry(after)),
