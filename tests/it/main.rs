@@ -9,6 +9,7 @@ mod bus;
 mod chat;
 mod cluster;
 mod durability;
+mod examples;
 mod faults;
 mod frames;
 mod handshake;

@@ -121,9 +121,19 @@ impl Cluster {
 
     /// Starts both on a Redis of the test's own.
     pub async fn two_nodes_on(redis: &str) -> Self {
+        Self::two_nodes_of(redis, |node| node).await
+    }
+
+    /// Starts both with a plugin, on the Redis that all tests share.
+    pub async fn two_nodes_with(plugin: &str) -> Self {
+        Self::two_nodes_of(&redis_url(), |node| node.with("SWITCHBOARD_PLUGIN", plugin)).await
+    }
+
+    async fn two_nodes_of(redis: &str, settings: impl Fn(Settings) -> Settings) -> Self {
         let database = Arc::new(Database::create().await);
         let node = || {
-            Settings::embedded().with("SWITCHBOARD_DATABASE_URL", &database.url()).with("SWITCHBOARD_REDIS_URL", redis)
+            let node = Settings::embedded().with("SWITCHBOARD_DATABASE_URL", &database.url());
+            settings(node.with("SWITCHBOARD_REDIS_URL", redis))
         };
         let a = App::start_on(node(), Some(Arc::clone(&database))).await;
         let b = App::start_on(node(), Some(Arc::clone(&database))).await;
