@@ -96,7 +96,7 @@ pub struct KvEntry {
     pub key: String,
     /// Its value. [`KvEntry::json`] reads it.
     pub value: Vec<u8>,
-    /// Grows with each write of the key, from 1.
+    /// At least 1. It grows with each write of the key, and is never given twice, also when the key was gone in between.
     pub version: u64,
 }
 
