@@ -21,10 +21,16 @@ mod instance;
 mod limits;
 mod linker;
 mod log;
+mod meter;
 mod pool;
 mod registry;
+mod run;
+mod shadow;
+mod site;
 mod sources;
 mod table;
+mod trial;
+mod turns;
 
 pub use builtin::BUILTIN;
 pub use compile::{Compiler, VERB as COMPILE_VERB, child as compile_child};
@@ -54,9 +60,12 @@ pub enum CallError {
     /// The handler named a message that cannot be one.
     #[error("failed to take the event: it names a message that is no message")]
     UnknownMessage,
-    /// The handler says it is at fault, or trapped, or returned what cannot be applied. The text is for the operator.
+    /// The handler says it is at fault, or returned what cannot be applied. The text is for the operator.
     #[error("failed to run the handler: {0}")]
     Failed(String),
+    /// The handler broke off. The text is for the operator; where it was is in the plugin's log.
+    #[error("failed to run the handler: {0}")]
+    Trapped(String),
     /// The handler used up its time.
     #[error("failed to run the handler within its time")]
     TimedOut,
@@ -66,6 +75,11 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// Whether the handler is at fault, so that whoever runs it should know.
+    pub fn is_fault(&self) -> bool {
+        matches!(self, CallError::Failed(_) | CallError::Trapped(_) | CallError::TimedOut)
+    }
+
     /// A word for metrics.
     pub fn word(&self) -> &'static str {
         match self {
@@ -73,6 +87,7 @@ impl CallError {
             CallError::Denied(_) => "denied",
             CallError::Retry(_) => "retry",
             CallError::Failed(_) => "failed",
+            CallError::Trapped(_) => "trapped",
             CallError::TimedOut => "timed_out",
             CallError::Busy => "busy",
         }

@@ -94,26 +94,21 @@ impl Router {
     /// The error says whether the handler is at fault.
     async fn run(&self, handler: &Handler, channel: &ChannelKey, event: &Event) -> Result<Applied, (Refusal, bool)> {
         let generation = &handler.generation;
-        let ask = || async {
-            let began = Instant::now();
-            let asked = handler.handle(channel, event).await;
-            let word = asked.as_ref().err().map_or("ok", CallError::word);
-            let plugin = generation.name().to_owned();
-            metrics::histogram!("switchboard_handler_seconds", "plugin" => plugin, "result" => word)
-                .record(began.elapsed().as_secs_f64());
-            asked
-        };
+        let began = Instant::now();
+        let ask = || handler.handle(channel, event);
         let cause = Cause::event(generation.plugin());
         let result = self.effects.carry_out(channel, event, cause, ask).await.map_err(|undone| match undone {
             Undone::Refused(refusal) => (refusal, false),
             Undone::Call(error) => {
-                if matches!(error, CallError::Failed(_) | CallError::TimedOut) {
+                if error.is_fault() {
                     tracing::warn!(
                         plugin = generation.name(),
                         version = generation.version(),
                         digest = &generation.digest()[..12],
+                        generation = generation.id(),
                         tenant = %channel.tenant,
                         kind = %event.kind,
+                        event = %event.id,
                         %error,
                         "a handler failed"
                     );
@@ -121,6 +116,17 @@ impl Router {
                 refusal(error)
             }
         });
+        tracing::debug!(
+            plugin = generation.name(),
+            version = generation.version(),
+            digest = &generation.digest()[..12],
+            generation = generation.id(),
+            tenant = %channel.tenant,
+            kind = %event.kind,
+            event = %event.id,
+            took = ?began.elapsed(),
+            "an event was handled"
+        );
         let kind = event.kind.to_string();
         let outcome = result.as_ref().err().map_or("ok", |(refusal, _)| refusal.code.name());
         metrics::counter!("switchboard_events_total", "kind" => kind, "result" => outcome).increment(1);
@@ -138,7 +144,9 @@ fn refusal(error: CallError) -> (Refusal, bool) {
             (Refusal { retry_after_ms: Some(after), ..refusal }, false)
         }
         CallError::TimedOut => (Refusal::new(ErrorCode::HandlerTimeout, "the handler did not answer in time"), true),
-        CallError::Failed(_) => (Refusal::new(ErrorCode::HandlerFailed, "the handler failed"), true),
+        CallError::Failed(_) | CallError::Trapped(_) => {
+            (Refusal::new(ErrorCode::HandlerFailed, "the handler failed"), true)
+        }
         CallError::Busy => {
             let refusal = Refusal::new(ErrorCode::Overloaded, "too many events are waiting; try again");
             (Refusal { retry_after_ms: Some(250), ..refusal }, true)

@@ -66,7 +66,18 @@ fn describe() {
     describe_gauge!("switchboard_sessions", Unit::Count, "live sockets");
     describe_counter!("switchboard_sessions_dropped_total", "sockets the broker closed, by reason");
     describe_counter!("switchboard_events_total", "events taken in, by kind and result");
-    describe_histogram!("switchboard_handler_seconds", Unit::Seconds, "time of a handler call, by plugin and result");
+    describe_histogram!(
+        "switchboard_handler_seconds",
+        Unit::Seconds,
+        "time of a call of a plugin, by version and result, its wait for a turn left out"
+    );
+    describe_counter!("switchboard_plugin_calls_total", "calls of a plugin, by version, tenant and result");
+    describe_counter!("switchboard_plugin_effects_total", "effects that a plugin asked for");
+    describe_counter!("switchboard_plugin_cpu_microseconds_total", "time of a plugin's calls on a processor");
+    describe_gauge!("switchboard_plugin_memory_bytes", Unit::Bytes, "the most memory that an instance had");
+    describe_gauge!("switchboard_plugin_instances", Unit::Count, "instances of a plugin, running and warm");
+    describe_counter!("switchboard_plugin_shadow_total", "events given to a shadow, by what came of it");
+    describe_counter!("switchboard_plugin_incidents_dropped_total", "incidents that nobody read in time");
     describe_histogram!(
         "switchboard_commit_seconds",
         Unit::Seconds,

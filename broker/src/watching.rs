@@ -159,11 +159,11 @@ async fn attempt(effects: &Effects, job: &Job, event: &Event, watcher: &Handler)
     match effects.carry_out(&job.channel, event, cause, ask).await {
         Ok(_) => Ok(()),
         Err(Undone::Call(error)) => Err(match error {
-            CallError::Invalid(_) | CallError::Denied(_) | CallError::UnknownMessage => {
+            CallError::Invalid(_) | CallError::Denied(_) | CallError::Failed(_) | CallError::UnknownMessage => {
                 Missed::Final(error.to_string())
             }
             CallError::Retry(after) => Missed::Now(Duration::from_millis(after.into()), error.to_string()),
-            CallError::Failed(_) | CallError::TimedOut | CallError::Busy => {
+            CallError::Trapped(_) | CallError::TimedOut | CallError::Busy => {
                 Missed::Now(Duration::ZERO, error.to_string())
             }
         }),

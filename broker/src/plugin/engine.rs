@@ -7,23 +7,36 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 
 use super::bindings::PluginPre;
+use super::bindings::exports::switchboard::plugin::handler::Descriptor as GuestDescriptor;
 use super::cache::{self, Cache};
 use super::compile::Compiler;
 use super::descriptor::{self, Descriptor};
+use super::effects::for_client;
 use super::host::HostState;
 use super::incident::{Incidents, Reporter};
-use super::instance::Instance;
+use super::instance::{Blueprint, Instance, broken};
 use super::linker::linker;
 use super::log::{Author, Logs};
 use super::pool::Pool;
+use super::run::{Floor, Job, Usage};
+use super::shadow::Shadows;
+use super::site::Site;
+use super::turns::Turns;
 use super::{Allowance, Bounds, CallError, Generation, Sources};
 use crate::model::catalogue::{GenerationId, Import, Scope};
-use crate::model::{Clock, Digest};
+use crate::model::{Clock, Digest, PluginName};
+
+/// How much processor time a component has to say what it is, whatever its calls have later.
+const ASKED_FOR: Duration = Duration::from_secs(1);
+
+/// How long it may take, on a machine that has other things to do first.
+const ASKED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Why a component cannot become a generation: one line for whoever brought it.
 #[derive(Debug, thiserror::Error)]
@@ -115,10 +128,7 @@ pub struct Engine {
     compiler: Compiler,
     compiling: Semaphore,
     bounds: Bounds,
-    pool: Arc<Pool>,
-    logs: Arc<Logs>,
-    reporter: Reporter,
-    sources: Arc<dyn Sources>,
+    site: Arc<Site>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -133,21 +143,22 @@ impl Engine {
         let Options { folder, compiler, bounds, clock } = options;
         let broken = |error: String| LoadError::Engine(error);
         let engine = self::compiler().map_err(|error| broken(error.to_string()))?;
-        tick(&engine).map_err(|error| broken(error.to_string()))?;
         let cache = Cache::open(&folder, &engine, bounds.cache, clock.clone())
             .map_err(|source| LoadError::Cache { path: folder, source })?;
         let (reporter, incidents) = Reporter::new();
-        let made = Self {
-            engine,
-            cache: Arc::new(cache),
-            compiler,
-            compiling: Semaphore::new(1),
-            pool: Arc::new(Pool::new(bounds.clone())),
+        let pool = Arc::new(Pool::new(bounds.clone()));
+        let site = Site {
+            turns: Arc::new(Turns::new(&bounds)),
+            floor: Floor::new(&engine, &pool, &bounds).map_err(|error| broken(error.to_string()))?,
+            pool,
+            labels: Arc::default(),
             logs: Arc::new(Logs::new(clock)),
-            bounds,
             reporter,
+            shadows: Shadows::default(),
             sources,
         };
+        let (cache, compiling, site) = (Arc::new(cache), Semaphore::new(1), Arc::new(site));
+        let made = Self { engine, cache, compiler, compiling, bounds, site };
         Ok((Arc::new(made), incidents))
     }
 
@@ -158,9 +169,9 @@ impl Engine {
         let everything = Arc::new(Allowance::trusted());
         let imports = self.imports(&compiled.code).map_err(refused)?;
         let linked = self.link(&compiled.code, &everything.grants).map_err(refused)?;
-        let (descriptor, _) =
-            self.ask(&linked, compiled.digest, component.len(), imports, &everything).await.map_err(refused)?;
-        Ok(descriptor)
+        let blueprint = self.blueprint(linked, unnamed(&compiled.digest), "", None, "");
+        let said = self.ask(blueprint, false, everything).await.map_err(refused)?;
+        Descriptor::read(said.descriptor, imports, compiled.digest, component.len()).map_err(refused)
     }
 
     /// Makes a generation of a component: compiles it or takes it from the cache, links it against what it is granted,
@@ -175,29 +186,16 @@ impl Engine {
             return Err(ungranted(*import));
         }
         let linked = self.link(&compiled.code, &allowance.grants).map_err(refused)?;
-        let (descriptor, mut first) =
-            self.ask(&linked, compiled.digest, component.len(), imports, &allowance).await.map_err(refused)?;
+        let blueprint = self.blueprint(linked.clone(), unnamed(&compiled.digest), "", id, config);
+        let said = self.ask(blueprint, true, allowance.clone()).await.map_err(refused)?;
+        let descriptor =
+            Descriptor::read(said.descriptor, imports, compiled.digest, component.len()).map_err(refused)?;
         if let Some(import) = descriptor.ungranted(&allowance.grants) {
             return Err(ungranted(import));
         }
-        first.init(config).await.map_err(|error| refused(first_line(&error)))?;
-        drop(first);
-        let author = Author {
-            plugin: descriptor.plugin.clone(),
-            version: descriptor.version.as_str().into(),
-            generation: id,
-            logs: Arc::clone(&self.logs),
-        };
-        let generation = Generation::new(
-            id,
-            descriptor,
-            config.to_owned(),
-            linked,
-            author,
-            Arc::clone(&self.pool),
-            self.reporter.clone(),
-            Arc::clone(&self.sources),
-        );
+        said.started.map_err(|reason| refused(format!("its init failed: {}", for_client(&reason))))?;
+        let blueprint = self.blueprint(linked, descriptor.plugin.clone(), &descriptor.version, id, config);
+        let generation = Generation::new(id, descriptor, blueprint, Arc::clone(&self.site));
         tracing::info!(
             plugin = generation.name(),
             version = generation.version(),
@@ -211,12 +209,12 @@ impl Engine {
 
     /// The logs of plugins on this node.
     pub fn logs(&self) -> &Arc<Logs> {
-        &self.logs
+        &self.site.logs
     }
 
     /// Instances that exist now, running and warm.
     pub fn instances(&self) -> usize {
-        self.pool.instances()
+        self.site.pool.instances()
     }
 
     async fn compiled(&self, component: &[u8]) -> Result<Compiled, String> {
@@ -260,27 +258,45 @@ impl Engine {
         PluginPre::new(linked).map_err(in_one_line)
     }
 
-    /// Starts an instance that is not initialised, and asks it what it is.
-    async fn ask(
+    fn blueprint(
         &self,
-        linked: &PluginPre<HostState>,
-        digest: Digest,
-        size: usize,
-        imports: BTreeSet<Import>,
-        allowance: &Arc<Allowance>,
-    ) -> Result<(Descriptor, Instance), String> {
-        let unnamed = Author {
-            plugin: digest.as_str()[..12].parse().expect("hexadecimal digits make a name"),
-            version: "".into(),
-            generation: None,
-            logs: Arc::clone(&self.logs),
-        };
-        let place = self.pool.place().map_err(|error| first_line(&error))?;
-        let started = Instance::instantiate(linked, &Arc::new(unnamed), None, allowance, &self.sources, place).await;
-        let mut instance = started.map_err(|error| first_line(&error))?;
-        let said = instance.describe().await.map_err(|error| first_line(&error))?;
-        Ok((Descriptor::read(said, imports, digest, size)?, instance))
+        linked: PluginPre<HostState>,
+        plugin: PluginName,
+        version: &str,
+        generation: Option<GenerationId>,
+        config: &str,
+    ) -> Blueprint {
+        let author = Author { plugin, version: version.into(), generation, logs: Arc::clone(&self.site.logs) };
+        let (author, sources) = (Arc::new(author), Arc::clone(&self.site.sources));
+        Blueprint { linked, author, config: config.to_owned(), sources }
     }
+
+    /// Starts an instance, asks it what it is, and gives it a configuration if there is one to be tried.
+    async fn ask(&self, blueprint: Blueprint, try_config: bool, allowance: Arc<Allowance>) -> Result<Said, String> {
+        let usage = Arc::new(Usage::new());
+        usage.begin(allowance.limits.cpu.max(ASKED_FOR));
+        let place = self.site.pool.place(None).map_err(|error| error.to_string())?;
+        let author = Arc::clone(&blueprint.author);
+        let own = Arc::clone(&usage);
+        let job: Job<wasmtime::Result<(Said, Blueprint)>> = Box::pin(async move {
+            let mut instance = Instance::instantiate(&blueprint, None, &allowance, &own, place, None).await?;
+            let said = instance.describe().await?;
+            let started = if try_config { instance.init(&blueprint.config).await? } else { Ok(()) };
+            Ok((Said { descriptor: said, started }, blueprint))
+        });
+        let ran = self.site.floor.run(job, &usage, ASKED_WITHIN, true).await;
+        match ran.answer {
+            None => Err(format!("it does not say what it is within {} s", ASKED_WITHIN.as_secs())),
+            Some(Err(error)) => Err(first_line(&broken(&error, &author, None))),
+            Some(Ok((said, _))) => Ok(said),
+        }
+    }
+}
+
+/// What a component said of itself, and to its configuration.
+struct Said {
+    descriptor: GuestDescriptor,
+    started: Result<(), String>,
 }
 
 struct Compiled {
@@ -300,19 +316,6 @@ pub(super) fn compiler() -> wasmtime::Result<wasmtime::Engine> {
     wasmtime::Engine::new(&config)
 }
 
-/// Counts time for running guests from a thread of its own: a task would not run while guests hold every worker.
-fn tick(engine: &wasmtime::Engine) -> io::Result<()> {
-    let engine = engine.weak();
-    std::thread::Builder::new().name("plugin-ticks".to_owned()).spawn(move || {
-        loop {
-            std::thread::sleep(Bounds::TICK);
-            let Some(engine) = engine.upgrade() else { return };
-            engine.increment_epoch();
-        }
-    })?;
-    Ok(())
-}
-
 /// Tells apart what people mistake for a component.
 fn check_form(bytes: &[u8]) -> Result<(), String> {
     match bytes.get(..8) {
@@ -329,6 +332,11 @@ pub(super) fn in_one_line(error: wasmtime::Error) -> String {
     let chain: Vec<String> =
         error.chain().map(|cause| cause.to_string().lines().next().unwrap_or_default().to_owned()).collect();
     chain.join(": ")
+}
+
+/// The name of a component that has not said its own.
+fn unnamed(digest: &Digest) -> PluginName {
+    digest.as_str()[..12].parse().expect("hexadecimal digits make a name")
 }
 
 fn first_line(error: &CallError) -> String {

@@ -3,15 +3,20 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use super::bindings::PluginPre;
+use tokio::time::Instant;
+
 use super::descriptor::Descriptor;
-use super::host::HostState;
-use super::incident::Reporter;
-use super::instance::Instance;
-use super::log::Author;
-use super::pool::{Pool, Serial};
-use super::{Allowance, CallError, Sources};
+use super::instance::{Answer, Blueprint, Given, Instance, broken, read};
+use super::log::{Author, Level};
+use super::meter::VersionMeter;
+use super::pool::{Serial, Slot};
+use super::run::{Job, Ran, Usage};
+use super::site::Site;
+use super::trial::Recent;
+use super::turns::Turn;
+use super::{Allowance, CallError};
 use crate::model::catalogue::{GenerationId, Import, KindSpec};
 use crate::model::{ChannelKey, Effect, Event, Kind, Message, PluginName};
 
@@ -19,42 +24,44 @@ use crate::model::{ChannelKey, Effect, Event, Kind, Message, PluginName};
 pub struct Generation {
     serial: Serial,
     id: Option<GenerationId>,
-    name: Arc<str>,
     descriptor: Descriptor,
-    config: String,
-    linked: PluginPre<HostState>,
-    author: Arc<Author>,
-    pool: Arc<Pool>,
-    #[expect(dead_code, reason = "the next step")]
-    reporter: Reporter,
-    sources: Arc<dyn Sources>,
+    blueprint: Arc<Blueprint>,
+    site: Arc<Site>,
+    meter: VersionMeter,
+    recent: Recent,
     retired: AtomicBool,
 }
 
 impl std::fmt::Debug for Generation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}@{} ({})", self.name, self.version(), &self.digest()[..12])
+        write!(f, "{}@{} ({})", self.name(), self.version(), &self.digest()[..12])
     }
 }
 
+/// How a call went.
+pub(super) struct Called {
+    pub(super) answer: Result<Vec<Effect>, CallError>,
+    /// Whether this is a failure of several in a row, to be reported now.
+    pub(super) fails: bool,
+    /// When it ended.
+    pub(super) now: Instant,
+}
+
 impl Generation {
-    pub(super) fn new(
-        id: Option<GenerationId>,
-        descriptor: Descriptor,
-        config: String,
-        linked: PluginPre<HostState>,
-        author: Author,
-        pool: Arc<Pool>,
-        reporter: Reporter,
-        sources: Arc<dyn Sources>,
-    ) -> Self {
+    pub(super) fn new(id: Option<GenerationId>, descriptor: Descriptor, blueprint: Blueprint, site: Arc<Site>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
 
-        let serial = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = descriptor.plugin.as_str().into();
-        let author = Arc::new(author);
-        let retired = AtomicBool::new(false);
-        Self { serial, id, name, descriptor, config, linked, author, pool, reporter, sources, retired }
+        let meter = VersionMeter::new(&site.labels, descriptor.plugin.as_str(), &descriptor.version);
+        Self {
+            serial: NEXT.fetch_add(1, Ordering::Relaxed),
+            id,
+            descriptor,
+            blueprint: Arc::new(blueprint),
+            site,
+            meter,
+            recent: Recent::default(),
+            retired: AtomicBool::new(false),
+        }
     }
 
     /// Its number in the catalogue; none for a built-in plugin or one named at the start.
@@ -72,9 +79,9 @@ impl Generation {
         &self.descriptor.plugin
     }
 
-    /// The plugin's name, as it says itself.
+    /// The plugin's name as text.
     pub fn name(&self) -> &str {
-        &self.name
+        self.descriptor.plugin.as_str()
     }
 
     /// The plugin's version, as it says itself.
@@ -102,6 +109,18 @@ impl Generation {
         self.descriptor.ungranted(grants)
     }
 
+    pub(super) fn site(&self) -> &Site {
+        &self.site
+    }
+
+    pub(super) fn author(&self) -> &Author {
+        &self.blueprint.author
+    }
+
+    pub(super) fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
     /// Calls the handler with an event, or with a stored message in the context of one, in an instance that belongs to the
     /// channel's tenant. Waits for the tenant's turn; takes at most the time of [`super::Limits::wall`] after that.
     pub(super) async fn call(
@@ -110,41 +129,93 @@ impl Generation {
         event: &Event,
         message: Option<&Message>,
         allowance: &Arc<Allowance>,
-    ) -> Result<Vec<Effect>, CallError> {
-        let limits = &allowance.limits;
-        let turn = self.pool.turn(self.serial, &channel.tenant, limits).await?;
-        let mut instance = match turn.take().filter(|kept| kept.serves(allowance)) {
-            Some(instance) => instance,
-            None => {
-                let place = self.pool.place()?;
-                Instance::start(
-                    &self.linked,
-                    &self.author,
-                    &channel.tenant,
-                    &self.config,
-                    allowance,
-                    &self.sources,
-                    place,
-                )
-                .await?
+    ) -> Called {
+        let slot = self.site.pool.slot(self.serial, &channel.tenant, || self.meter.of(&channel.tenant));
+        let turn = match self.site.turns.turn(self.serial, &channel.tenant, &allowance.limits).await {
+            Ok(turn) => turn,
+            Err(busy) => {
+                slot.meter.ended(Some(&busy), 0, Duration::ZERO);
+                return Called { answer: Err(busy), fails: false, now: Instant::now() };
             }
         };
-        let answer = match message {
-            None => instance.handle(channel, event, limits).await,
-            Some(message) => instance.stored(channel, event, message, limits).await,
+        let began = Instant::now();
+        let (answer, used) = self.run(channel, event, message, allowance, &slot, turn).await;
+        let now = Instant::now();
+        let (error, took) = (answer.as_ref().err(), now - began);
+        let effects = answer.as_ref().map_or(0, Vec::len);
+        self.meter.took(error.map_or("ok", CallError::word), took);
+        self.recent.add(now, took, error.is_some_and(CallError::is_fault));
+        let fails = slot.meter.ended(error, effects, used);
+        Called { answer, fails, now }
+    }
+
+    async fn run(
+        &self,
+        channel: &ChannelKey,
+        event: &Event,
+        message: Option<&Message>,
+        allowance: &Arc<Allowance>,
+        slot: &Slot,
+        mut turn: Turn,
+    ) -> (Result<Vec<Effect>, CallError>, Duration) {
+        let limits = &allowance.limits;
+        let kept = slot.take().filter(|kept| kept.serves(allowance));
+        let usage = kept.as_ref().map_or_else(|| Arc::new(Usage::new()), |kept| Arc::clone(kept.usage()));
+        usage.begin(limits.cpu);
+        let given = Given::new(channel, event, message);
+        let job = match kept {
+            Some(instance) => again(instance, channel.clone(), given),
+            None => match self.site.pool.place(Some(&channel.tenant)) {
+                Ok(place) => {
+                    let (blueprint, allowance) = (Arc::clone(&self.blueprint), Arc::clone(allowance));
+                    let (present, usage, channel) = (slot.meter.instance(), Arc::clone(&usage), channel.clone());
+                    let job: Job<Ended> = Box::pin(async move {
+                        let tenant = Some(&channel.tenant);
+                        let made = Instance::instantiate(&blueprint, tenant, &allowance, &usage, place, Some(present));
+                        let mut instance = Box::new(made.await?);
+                        if let Err(reason) = instance.init(&blueprint.config).await? {
+                            return Ok(Err(CallError::Failed(format!("its init failed: {reason}"))));
+                        }
+                        let answer = instance.call(channel, &given).await?;
+                        Ok(Ok((instance, answer)))
+                    });
+                    job
+                }
+                Err(busy) => return (Err(busy), Duration::ZERO),
+            },
         };
-        // A guest that trapped or was interrupted may have left anything in its memory.
-        let sound = !matches!(answer, Err(CallError::Failed(_) | CallError::TimedOut));
-        if sound && instance.is_fresh(limits) && !self.retired.load(Ordering::Acquire) {
-            turn.put_back(instance);
-        }
-        answer
+        let Ran { answer, used, slow } = self.site.floor.run(job, &usage, limits.wall, turn.is_slow()).await;
+        turn.spent(used, slow);
+        let tenant = Some(&channel.tenant);
+        let answer = match answer {
+            None => {
+                let line = format!("`{}` was stopped after {} ms", event.kind, limits.wall.as_millis());
+                self.author().write(tenant, Level::Error, line);
+                Err(CallError::TimedOut)
+            }
+            Some(Err(error)) => Err(broken(&error, self.author(), tenant)),
+            Some(Ok(Err(error))) => Err(error),
+            Some(Ok(Ok((instance, answer)))) => {
+                let answer = read(answer, event, allowance);
+                slot.meter.memory(instance.memory());
+                // A guest that says it is at fault, or answered nonsense, may have left anything in its memory.
+                let sound = !matches!(answer, Err(CallError::Failed(_)));
+                if sound && instance.is_fresh(limits) && !self.retired.load(Ordering::Acquire) {
+                    slot.put_back(instance, Instant::now());
+                } else {
+                    slot.touch(Instant::now());
+                }
+                return (answer, used);
+            }
+        };
+        slot.touch(Instant::now());
+        (answer, used)
     }
 
     /// Keeps nothing warm any more, because no new event comes here.
     pub(super) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
-        self.pool.retire(self.serial);
+        self.site.pool.retire(self.serial);
     }
 
     /// New events come here again.
@@ -153,8 +224,19 @@ impl Generation {
     }
 }
 
+/// How a job ends: in a trap, in an instance that did not start, or in an answer.
+type Ended = wasmtime::Result<Result<(Box<Instance>, Answer), CallError>>;
+
+/// A call of an instance that was kept.
+fn again(mut instance: Box<Instance>, channel: ChannelKey, given: Given) -> Job<Ended> {
+    Box::pin(async move {
+        let answer = instance.call(channel, &given).await?;
+        Ok(Ok((instance, answer)))
+    })
+}
+
 impl Drop for Generation {
     fn drop(&mut self) {
-        self.pool.retire(self.serial);
+        self.site.pool.retire(self.serial);
     }
 }

@@ -3,8 +3,14 @@
 //! It ties a generation to the terms of one route. It does not look up routes and it does not apply effects.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Allowance, CallError, Generation};
+use tokio::time::Instant;
+
+use super::generation::Called;
+use super::incident::Incident;
+use super::shadow::Happened;
+use super::{Allowance, CallError, Generation, trial};
 use crate::model::catalogue::{FailurePolicy, KindSpec, Scope, Subject};
 use crate::model::{ChannelKey, Effect, Event, Message};
 
@@ -30,6 +36,8 @@ pub struct Handler {
     pub shadow: Option<Arc<Handler>>,
     /// The stable generation beside which this one is tried out, if it is.
     pub rival: Option<Arc<Generation>>,
+    /// Whether it was said already that it does worse than its rival.
+    pub(super) reported: AtomicBool,
 }
 
 /// The part of a handler.
@@ -47,7 +55,9 @@ impl Handler {
     /// Gives the event to the generation, in an instance that belongs to the channel's tenant. Waits for the tenant's turn;
     /// takes at most the time of [`super::Limits::wall`] after that.
     pub async fn handle(&self, channel: &ChannelKey, event: &Event) -> Result<Vec<Effect>, CallError> {
-        self.generation.call(channel, event, None, &self.allowance).await
+        let answer = self.call(channel, event, None).await;
+        self.shadow(channel, event, None, &answer);
+        answer
     }
 
     /// Gives it a message that was stored. `event` is the context in which its effects are read and applied. Otherwise as
@@ -58,6 +68,68 @@ impl Handler {
         event: &Event,
         message: &Message,
     ) -> Result<Vec<Effect>, CallError> {
-        self.generation.call(channel, event, Some(message), &self.allowance).await
+        let answer = self.call(channel, event, Some(message)).await;
+        self.shadow(channel, event, Some(message), &answer);
+        answer
+    }
+
+    /// Calls it and notes how it did.
+    pub(super) async fn call(
+        &self,
+        channel: &ChannelKey,
+        event: &Event,
+        message: Option<&Message>,
+    ) -> Result<Vec<Effect>, CallError> {
+        let Called { answer, fails, now } = self.generation.call(channel, event, message, &self.allowance).await;
+        if fails && self.role != Role::Shadow {
+            self.generation.site().reporter.report(Incident::Circuit {
+                tenant: channel.tenant.clone(),
+                plugin: self.generation.plugin().clone(),
+                generation: self.generation.id(),
+                scope: self.scope.clone(),
+                subject: self.subject.clone(),
+                reason: answer.as_ref().err().map(ToString::to_string).unwrap_or_default(),
+            });
+        }
+        if let Some(rival) = &self.rival {
+            self.compare(rival, now);
+        }
+        answer
+    }
+
+    /// Says once that it does worse than the stable generation. For a canary that is from its first 20 calls on.
+    fn compare(&self, rival: &Generation, now: Instant) {
+        if self.reported.load(Ordering::Relaxed) {
+            return;
+        }
+        let worse = trial::worse(self.generation.recent().summary(now), rival.recent().summary(now));
+        if let Some(reason) = worse
+            && !self.reported.swap(true, Ordering::AcqRel)
+        {
+            self.generation.site().reporter.report(Incident::Canary {
+                plugin: self.generation.plugin().clone(),
+                generation: self.generation.id(),
+                scope: self.scope.clone(),
+                subject: self.subject.clone(),
+                reason,
+            });
+        }
+    }
+
+    fn shadow(
+        &self,
+        channel: &ChannelKey,
+        event: &Event,
+        message: Option<&Message>,
+        answer: &Result<Vec<Effect>, CallError>,
+    ) {
+        let Some(shadow) = &self.shadow else { return };
+        self.generation.site().shadows.give(Happened {
+            shadow: Arc::clone(shadow),
+            channel: channel.clone(),
+            event: event.clone(),
+            message: message.cloned(),
+            stable: answer.clone(),
+        });
     }
 }

@@ -11,6 +11,7 @@ use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
 use super::bindings::switchboard::plugin::{history, kv, log, members, presence, types};
 use super::log::{Author, Level};
+use super::run::Usage;
 use super::{Allowance, Limits, Sources};
 use crate::model::catalogue::Import;
 use crate::model::{ChannelKey, KvEntry, KvWrite, Message, TenantSlug, Timestamp, User};
@@ -30,7 +31,7 @@ pub(super) struct HostState {
     allowance: Arc<Allowance>,
     reads_left: u32,
     voice: Arc<Voice>,
-    pub(super) ticks: u32,
+    usage: Arc<Usage>,
     memory: MemoryLimit,
     wasi: WasiCtx,
     table: ResourceTable,
@@ -47,6 +48,7 @@ impl HostState {
         author: Arc<Author>,
         tenant: Option<TenantSlug>,
         allowance: Arc<Allowance>,
+        usage: Arc<Usage>,
         sources: Arc<dyn Sources>,
     ) -> Self {
         let limits = &allowance.limits;
@@ -68,7 +70,7 @@ impl HostState {
             sources,
             reads_left: 0,
             voice,
-            ticks: 0,
+            usage,
             memory,
             wasi,
             table: ResourceTable::new(),
@@ -81,11 +83,10 @@ impl HostState {
         self.channel = channel;
         self.reads_left = self.allowance.limits.reads;
         self.voice.left.store(self.allowance.limits.log_lines, Ordering::Relaxed);
-        self.ticks = 0;
     }
 
-    pub(super) fn limits(&self) -> &Limits {
-        &self.allowance.limits
+    pub(super) fn usage(&self) -> &Arc<Usage> {
+        &self.usage
     }
 
     pub(super) fn allowance(&self) -> &Arc<Allowance> {

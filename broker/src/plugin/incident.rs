@@ -56,7 +56,6 @@ impl Reporter {
         (Self(sender), receiver)
     }
 
-    #[expect(dead_code, reason = "what is noticed follows")]
     pub(super) fn report(&self, incident: Incident) {
         tracing::warn!(?incident, "a plugin does badly");
         if self.0.try_send(incident).is_err() {

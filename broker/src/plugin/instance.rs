@@ -2,16 +2,32 @@
 
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
-use wasmtime::{Store, Trap, UpdateDeadline};
+use wasmtime::{Store, Trap};
 
 use super::bindings::exports::switchboard::plugin::handler::{Descriptor, Event as GuestEvent};
-use super::bindings::switchboard::plugin::types::{Context, Effect as GuestEffect, Failure, User as GuestUser};
+use super::bindings::switchboard::plugin::types::{
+    Context, Effect as GuestEffect, Failure, Message as GuestMessage, User as GuestUser,
+};
 use super::bindings::{Plugin, PluginPre};
 use super::host::{HostState, milliseconds};
-use super::log::Author;
-use super::{Allowance, Bounds, CallError, Limits, Sources, effects};
+use super::log::{Author, Level};
+use super::meter::Present;
+use super::pool::Place;
+use super::run::Usage;
+use super::{Allowance, CallError, Limits, Sources, effects};
 use crate::model::{ChannelKey, Effect, Event, Message, TenantSlug};
+
+/// The longest account of a trap, in bytes.
+const BACKTRACE: usize = 8 << 10;
+
+/// What instances of a generation are made of.
+pub(super) struct Blueprint {
+    pub(super) linked: PluginPre<HostState>,
+    pub(super) author: Arc<Author>,
+    /// The operator's text for `init`.
+    pub(super) config: String,
+    pub(super) sources: Arc<dyn Sources>,
+}
 
 /// A warm instance. It runs one call at a time; whoever has it owns it.
 pub(super) struct Instance {
@@ -20,108 +36,67 @@ pub(super) struct Instance {
     calls: u32,
     /// Linear memory after the start, in bytes: an instance that has outgrown it is not kept.
     at_start: usize,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
+    _present: Option<Present>,
 }
 
-impl Instance {
-    /// Instantiates a component and calls its `init`.
-    pub(super) async fn start(
-        linked: &PluginPre<HostState>,
-        author: &Arc<Author>,
-        tenant: &TenantSlug,
-        config: &str,
-        allowance: &Arc<Allowance>,
-        sources: &Arc<dyn Sources>,
-        place: OwnedSemaphorePermit,
-    ) -> Result<Self, CallError> {
-        let mut instance = Self::instantiate(linked, author, Some(tenant), allowance, sources, place).await?;
-        instance.init(config).await?;
-        Ok(instance)
-    }
+/// What a guest is called with.
+pub(super) enum Given {
+    /// An event to handle.
+    Event(GuestEvent),
+    /// A message that was stored, in the context of an event.
+    Stored(GuestMessage, Context),
+}
 
+/// What a guest answered.
+pub(super) type Answer = Result<Vec<GuestEffect>, Failure>;
+
+impl Instance {
     /// Instantiates a component, which can then be asked what it is.
     pub(super) async fn instantiate(
-        linked: &PluginPre<HostState>,
-        author: &Arc<Author>,
+        blueprint: &Blueprint,
         tenant: Option<&TenantSlug>,
         allowance: &Arc<Allowance>,
-        sources: &Arc<dyn Sources>,
-        place: OwnedSemaphorePermit,
-    ) -> Result<Self, CallError> {
-        let limits = &allowance.limits;
-        let state = HostState::new(Arc::clone(author), tenant.cloned(), Arc::clone(allowance), Arc::clone(sources));
+        usage: &Arc<Usage>,
+        place: Place,
+        present: Option<Present>,
+    ) -> wasmtime::Result<Self> {
+        let Blueprint { linked, author, sources, .. } = blueprint;
+        let (author, sources) = (Arc::clone(author), Arc::clone(sources));
+        let state = HostState::new(author, tenant.cloned(), Arc::clone(allowance), Arc::clone(usage), sources);
         let mut store = Store::new(linked.engine(), state);
         store.limiter(|state| state.limiter());
-        let most = u32::try_from(limits.cpu.as_millis() / Bounds::TICK.as_millis()).unwrap_or(u32::MAX);
-        // An epoch passes on the wall clock, but this only runs when a guest is found running after one did: so it
-        // counts the guest's own time, and a host read that takes long costs it one tick.
-        store.epoch_deadline_callback(move |mut context| {
-            let state = context.data_mut();
-            state.ticks += 1;
-            Ok(if state.ticks > most { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
-        });
+        store.epoch_deadline_callback(|context| Ok(context.data().usage().tick()));
         store.data_mut().begin(None);
         store.set_epoch_deadline(1);
-        let starting = tokio::time::timeout(limits.wall, linked.instantiate_async(&mut store)).await;
-        let plugin = starting.map_err(|_| CallError::TimedOut)?.map_err(broken)?;
+        let plugin = linked.instantiate_async(&mut store).await?;
         let at_start = store.data().memory_high_water();
-        Ok(Self { store, plugin, calls: 0, at_start, _place: place })
-    }
-
-    /// Gives it the operator's configuration. To be done once, before its first event.
-    pub(super) async fn init(&mut self, config: &str) -> Result<(), CallError> {
-        self.store.data_mut().begin(None);
-        self.store.set_epoch_deadline(1);
-        let wall = self.store.data().limits().wall;
-        let handler = self.plugin.switchboard_plugin_handler();
-        let started = tokio::time::timeout(wall, handler.call_init(&mut self.store, config)).await;
-        let started = started.map_err(|_| CallError::TimedOut)?.map_err(broken)?;
-        self.at_start = self.store.data().memory_high_water();
-        started.map_err(|reason| CallError::Failed(format!("its init failed: {reason}")))
+        Ok(Self { store, plugin, calls: 0, at_start, _place: place, _present: present })
     }
 
     /// Asks the component what it is.
-    pub(super) async fn describe(&mut self) -> Result<Descriptor, CallError> {
-        self.store.data_mut().begin(None);
-        self.store.set_epoch_deadline(1);
-        let wall = self.store.data().limits().wall;
-        let handler = self.plugin.switchboard_plugin_handler();
-        let asked = tokio::time::timeout(wall, handler.call_describe(&mut self.store)).await;
-        asked.map_err(|_| CallError::TimedOut)?.map_err(broken)
+    pub(super) async fn describe(&mut self) -> wasmtime::Result<Descriptor> {
+        self.begin(None);
+        self.plugin.switchboard_plugin_handler().call_describe(&mut self.store).await
     }
 
-    /// Gives it one event. After an error that is not the handler's own answer the instance must not be used again.
-    pub(super) async fn handle(
-        &mut self,
-        channel: &ChannelKey,
-        event: &Event,
-        limits: &Limits,
-    ) -> Result<Vec<Effect>, CallError> {
-        self.store.data_mut().begin(Some(channel.clone()));
-        self.store.set_epoch_deadline(1);
-        self.calls += 1;
-        let context = context(channel, event);
-        let given = GuestEvent { kind: event.kind.to_string(), payload: event.payload.clone(), context };
-        let handler = self.plugin.switchboard_plugin_handler();
-        let answer = tokio::time::timeout(limits.wall, handler.call_handle(&mut self.store, &given)).await;
-        read(answer, event, self.store.data().allowance())
+    /// Gives it the operator's configuration. To be done once, before its first event. The inner error is the guest's.
+    pub(super) async fn init(&mut self, config: &str) -> wasmtime::Result<Result<(), String>> {
+        self.begin(None);
+        let started = self.plugin.switchboard_plugin_handler().call_init(&mut self.store, config).await?;
+        self.at_start = self.store.data().memory_high_water();
+        Ok(started)
     }
 
-    /// Gives it a message that was stored, in the context of an event. What holds for [`Instance::handle`] holds here.
-    pub(super) async fn stored(
-        &mut self,
-        channel: &ChannelKey,
-        event: &Event,
-        message: &Message,
-        limits: &Limits,
-    ) -> Result<Vec<Effect>, CallError> {
-        self.store.data_mut().begin(Some(channel.clone()));
-        self.store.set_epoch_deadline(1);
+    /// Calls the guest. After an error that is not the guest's own answer the instance must not be used again.
+    pub(super) async fn call(&mut self, channel: ChannelKey, given: &Given) -> wasmtime::Result<Answer> {
+        self.begin(Some(channel));
         self.calls += 1;
-        let (given, context) = (message.clone().into(), context(channel, event));
         let handler = self.plugin.switchboard_plugin_handler();
-        let answer = tokio::time::timeout(limits.wall, handler.call_stored(&mut self.store, &given, &context)).await;
-        read(answer, event, self.store.data().allowance())
+        match given {
+            Given::Event(event) => handler.call_handle(&mut self.store, event).await,
+            Given::Stored(message, context) => handler.call_stored(&mut self.store, message, context).await,
+        }
     }
 
     /// Whether it may be used under these terms. One that was started under others has another bound of memory.
@@ -132,16 +107,40 @@ impl Instance {
 
     /// Whether it is still as good as a new one.
     pub(super) fn is_fresh(&self, limits: &Limits) -> bool {
-        let grown = self.store.data().memory_high_water().saturating_sub(self.at_start);
+        let grown = self.memory().saturating_sub(self.at_start);
         !limits.fresh && self.calls < limits.calls && grown <= limits.memory / 4
+    }
+
+    /// The most linear memory that it ever had, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.store.data().memory_high_water()
+    }
+
+    /// What counts its time.
+    pub(super) fn usage(&self) -> &Arc<Usage> {
+        self.store.data().usage()
+    }
+
+    fn begin(&mut self, channel: Option<ChannelKey>) {
+        self.store.data_mut().begin(channel);
+        self.store.set_epoch_deadline(1);
     }
 }
 
-/// What came of a call, within its time or not.
-type Answer<E> = Result<wasmtime::Result<Result<Vec<GuestEffect>, Failure>>, E>;
+impl Given {
+    /// An event, or a message that was stored in the context of one.
+    pub(super) fn new(channel: &ChannelKey, event: &Event, message: Option<&Message>) -> Self {
+        let context = context(channel, event);
+        match message {
+            Some(message) => Given::Stored(message.clone().into(), context),
+            None => Given::Event(GuestEvent { kind: event.kind.to_string(), payload: event.payload.clone(), context }),
+        }
+    }
+}
 
-fn read<E>(answer: Answer<E>, event: &Event, allowance: &Allowance) -> Result<Vec<Effect>, CallError> {
-    match answer.map_err(|_| CallError::TimedOut)?.map_err(broken)? {
+/// The effects that a guest answered with, if they can be applied.
+pub(super) fn read(answer: Answer, event: &Event, allowance: &Allowance) -> Result<Vec<Effect>, CallError> {
+    match answer {
         Ok(asked) => {
             effects::check_granted(&asked, &allowance.grants)?;
             effects::read(asked, event, &allowance.limits)
@@ -153,6 +152,18 @@ fn read<E>(answer: Answer<E>, event: &Event, allowance: &Allowance) -> Result<Ve
     }
 }
 
+/// What became of a guest that did not answer. Where it was, by the names of its functions, is in the plugin's log.
+pub(super) fn broken(error: &wasmtime::Error, author: &Author, tenant: Option<&TenantSlug>) -> CallError {
+    let account = format!("{error:?}");
+    let end = account.floor_char_boundary(BACKTRACE);
+    author.write(tenant, Level::Error, account[..end].to_owned());
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => CallError::TimedOut,
+        Some(trap) => CallError::Trapped(trap.to_string()),
+        None => CallError::Trapped(error.root_cause().to_string().lines().next().unwrap_or_default().to_owned()),
+    }
+}
+
 fn context(channel: &ChannelKey, event: &Event) -> Context {
     Context {
         tenant: channel.tenant.to_string(),
@@ -161,13 +172,5 @@ fn context(channel: &ChannelKey, event: &Event) -> Context {
         session: event.session.map(|session| session.to_string()),
         event_id: event.id.to_string(),
         now_ms: milliseconds(event.at),
-    }
-}
-
-fn broken(error: wasmtime::Error) -> CallError {
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => CallError::TimedOut,
-        // The backtrace with its function names is for the operator: it goes to the log, never to a client.
-        _ => CallError::Failed(format!("{error:?}")),
     }
 }

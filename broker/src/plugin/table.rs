@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::{Allowance, Generation, Handler, Role};
 use crate::model::catalogue::{
@@ -280,6 +281,7 @@ impl<'a> Maker<'a> {
             subject: place.subject.clone(),
             shadow,
             rival: rival.cloned(),
+            reported: AtomicBool::new(false),
         }))
     }
 

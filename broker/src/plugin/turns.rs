@@ -1,0 +1,376 @@
+//! Whose call is next, when not all can run at once.
+//!
+//! The tenant that used the least processor time goes first. So one that asks for much waits for itself: its calls are in
+//! a queue of its own, bounded for each of its plugins, and it has at most a share of what runs. A tenant that was away
+//! begins where the others are, with no credit for the time that it did not use.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::pool::Serial;
+use super::{Bounds, CallError, Limits};
+use crate::model::TenantSlug;
+
+/// How many calls after a slow one are taken for slow, too.
+const SLOW_FOR: u32 = 8;
+
+/// Tenants that are remembered although they owe nothing, so that a call needs not make a new entry.
+const REMEMBERED: usize = 1_024;
+
+/// The turns of a node.
+pub(super) struct Turns {
+    state: Mutex<State>,
+    most: usize,
+    share: usize,
+    slow_share: usize,
+    wait: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    running: usize,
+    /// Where the tenants stand, in nanoseconds: what the one that had the last turn had used before it.
+    now: u64,
+    tenants: HashMap<TenantSlug, Tenant>,
+    /// Those that wait and could run, by what they have used.
+    ready: BTreeSet<(u64, TenantSlug)>,
+}
+
+#[derive(Default)]
+struct Tenant {
+    used: u64,
+    running: usize,
+    lanes: Vec<Lane>,
+    ready_at: Option<u64>,
+}
+
+/// The calls of a tenant in one generation.
+struct Lane {
+    generation: Serial,
+    running: usize,
+    most: usize,
+    slow: u32,
+    queue: VecDeque<oneshot::Sender<bool>>,
+}
+
+/// The right to run one call. Dropping it gives it to the next.
+pub(super) struct Turn {
+    turns: Arc<Turns>,
+    tenant: TenantSlug,
+    generation: Serial,
+    slow: bool,
+    used: Duration,
+    was_slow: bool,
+}
+
+impl Turns {
+    pub(super) fn new(bounds: &Bounds) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            state: Mutex::default(),
+            most: bounds.running,
+            share: (bounds.running / 2).max(1),
+            slow_share: (processors / 2).max(1),
+            wait: bounds.wait,
+        }
+    }
+
+    /// Waits for a tenant's turn in a generation; refused when too many wait already, or when it takes too long.
+    pub(super) async fn turn(
+        self: &Arc<Self>,
+        generation: Serial,
+        tenant: &TenantSlug,
+        limits: &Limits,
+    ) -> Result<Turn, CallError> {
+        let made = |slow| Turn {
+            turns: Arc::clone(self),
+            tenant: tenant.clone(),
+            generation,
+            slow,
+            used: Duration::ZERO,
+            was_slow: slow,
+        };
+        let receiver = match self.enter(generation, tenant, limits)? {
+            Entered::Now(slow) => return Ok(made(slow)),
+            Entered::Queue(receiver) => receiver,
+        };
+        // From here on the turn may be given at any moment, also when this caller is gone.
+        let mut waiting = Waiting { turns: self, generation, tenant, receiver };
+        match tokio::time::timeout(self.wait, &mut waiting.receiver).await {
+            Ok(Ok(slow)) => Ok(made(slow)),
+            Ok(Err(_)) | Err(_) => Err(CallError::Busy),
+        }
+    }
+
+    fn enter(&self, generation: Serial, tenant: &TenantSlug, limits: &Limits) -> Result<Entered, CallError> {
+        let mut state = self.state();
+        let now = state.now;
+        let full = state.running >= self.most;
+        if !state.tenants.contains_key(tenant) {
+            state.make_room();
+            state.tenants.insert(tenant.clone(), Tenant { used: now, ..Tenant::default() });
+        }
+        let entry = state.tenants.get_mut(tenant).expect("it was there or made");
+        if entry.running == 0 && entry.ready_at.is_none() {
+            entry.used = entry.used.max(now);
+        }
+        let shared = entry.running >= self.share;
+        let used = entry.used;
+        let lane = entry.lane(generation);
+        lane.most = limits.running;
+        if !full && !shared && lane.queue.is_empty() && lane.running < lane.bound(self.slow_share) {
+            lane.running += 1;
+            let slow = lane.slow > 0;
+            entry.running += 1;
+            state.running += 1;
+            state.now = now.max(used);
+            return Ok(Entered::Now(slow));
+        }
+        if lane.queue.len() >= limits.waiting {
+            lane.queue.retain(|waiting| !waiting.is_closed());
+            if lane.queue.len() >= limits.waiting {
+                return Err(CallError::Busy);
+            }
+        }
+        let (sender, receiver) = oneshot::channel();
+        lane.queue.push_back(sender);
+        state.refresh(tenant, self);
+        Ok(Entered::Queue(receiver))
+    }
+
+    fn leave(&self, generation: Serial, tenant: &TenantSlug, used: Duration, was_slow: Option<bool>) {
+        let mut state = self.state();
+        state.running -= 1;
+        if let Some(entry) = state.tenants.get_mut(tenant) {
+            entry.running -= 1;
+            entry.used = entry.used.saturating_add(u64::try_from(used.as_nanos()).unwrap_or(u64::MAX));
+            let lane = entry.lane(generation);
+            lane.running -= 1;
+            match was_slow {
+                Some(true) => lane.slow = SLOW_FOR,
+                Some(false) => lane.slow = lane.slow.saturating_sub(1),
+                None => {}
+            }
+            // Another generation of the same tenant may be served from now on.
+            if lane.running == 0 && lane.queue.is_empty() && lane.slow == 0 && entry.lanes.len() > 16 {
+                entry.lanes.retain(|lane| lane.running > 0 || !lane.queue.is_empty() || lane.slow > 0);
+            }
+            let waits = entry.ready_at.is_some() || entry.lanes.iter().any(|lane| !lane.queue.is_empty());
+            if waits {
+                state.refresh(tenant, self);
+            }
+        }
+        state.give(self);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Entered {
+    Now(bool),
+    Queue(oneshot::Receiver<bool>),
+}
+
+impl State {
+    /// Gives turns to those who wait, while there are any.
+    fn give(&mut self, turns: &Turns) {
+        while self.running < turns.most {
+            let Some((used, tenant)) = self.ready.first().cloned() else { return };
+            let entry = self.tenants.get_mut(&tenant).expect("who waits has an entry");
+            if let Some(lane) = entry.lanes.iter_mut().find(|lane| lane.is_ready(turns.slow_share)) {
+                let next = lane.queue.pop_front().expect("a lane that is ready has someone waiting");
+                let slow = lane.slow > 0;
+                if next.send(slow).is_ok() {
+                    lane.running += 1;
+                    entry.running += 1;
+                    self.running += 1;
+                    self.now = self.now.max(used);
+                    // The plugins of a tenant take turns, too.
+                    entry.lanes.rotate_left(1);
+                }
+            }
+            self.refresh(&tenant, turns);
+        }
+    }
+
+    /// Puts a tenant where it belongs among those who wait.
+    fn refresh(&mut self, tenant: &TenantSlug, turns: &Turns) {
+        let Some(entry) = self.tenants.get_mut(tenant) else { return };
+        let ready = entry.running < turns.share && entry.lanes.iter().any(|lane| lane.is_ready(turns.slow_share));
+        let wanted = ready.then_some(entry.used);
+        if wanted == entry.ready_at {
+            return;
+        }
+        if let Some(former) = entry.ready_at {
+            self.ready.remove(&(former, tenant.clone()));
+        }
+        if let Some(used) = wanted {
+            self.ready.insert((used, tenant.clone()));
+        }
+        entry.ready_at = wanted;
+    }
+
+    /// Forgets tenants that have nothing here and owe nothing.
+    fn make_room(&mut self) {
+        if self.tenants.len() >= REMEMBERED && self.tenants.len() >= 2 * self.running {
+            let now = self.now;
+            let idle = |tenant: &Tenant| tenant.lanes.iter().all(|lane| lane.running == 0 && lane.queue.is_empty());
+            self.tenants.retain(|_, tenant| !idle(tenant) || tenant.used > now);
+        }
+    }
+}
+
+impl Tenant {
+    fn lane(&mut self, generation: Serial) -> &mut Lane {
+        let at = self.lanes.iter().position(|lane| lane.generation == generation).unwrap_or_else(|| {
+            self.lanes.push(Lane { generation, running: 0, most: 1, slow: 0, queue: VecDeque::new() });
+            self.lanes.len() - 1
+        });
+        &mut self.lanes[at]
+    }
+}
+
+impl Lane {
+    fn bound(&self, slow_share: usize) -> usize {
+        if self.slow > 0 { self.most.min(slow_share) } else { self.most }
+    }
+
+    fn is_ready(&self, slow_share: usize) -> bool {
+        !self.queue.is_empty() && self.running < self.bound(slow_share)
+    }
+}
+
+impl Turn {
+    /// Whether the last calls were slow, so that this one is not to begin where quick ones run.
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow
+    }
+
+    /// Says what the call used, and whether it was slow.
+    pub(super) fn spent(&mut self, used: Duration, was_slow: bool) {
+        self.used = used;
+        self.was_slow = was_slow;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.turns.leave(self.generation, &self.tenant, self.used, Some(self.was_slow));
+    }
+}
+
+struct Waiting<'a> {
+    turns: &'a Turns,
+    generation: Serial,
+    tenant: &'a TenantSlug,
+    receiver: oneshot::Receiver<bool>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.receiver.close();
+        // A turn that came too late goes to the next.
+        if self.receiver.try_recv().is_ok() {
+            self.turns.leave(self.generation, self.tenant, Duration::ZERO, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn turns(running: usize) -> Arc<Turns> {
+        Arc::new(Turns { slow_share: 1, ..Turns::new(&Bounds { running, ..Bounds::default() }) })
+    }
+
+    fn tenant(name: &str) -> TenantSlug {
+        name.parse().unwrap()
+    }
+
+    /// A turn that is there without waiting.
+    fn now(turns: &Arc<Turns>, name: &str, limits: &Limits) -> Option<Turn> {
+        turns.turn(1, &tenant(name), limits).now_or_never().map(|turn| turn.unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_tenant_that_used_least_goes_first() {
+        let (turns, limits) = (turns(2), Limits::default());
+        let mut hog = now(&turns, "hog", &limits).unwrap();
+        let other = now(&turns, "other", &limits).unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = Vec::new();
+        // The hog asks first and often, the others once each and later.
+        for name in ["hog", "hog", "hog", "small", "other"] {
+            let (turns, order, limits) = (Arc::clone(&turns), Arc::clone(&order), limits.clone());
+            tasks.push(tokio::spawn(async move {
+                let mut turn = turns.turn(1, &tenant(name), &limits).await.unwrap();
+                order.lock().unwrap().push(name);
+                turn.spent(Duration::from_millis(10), false);
+            }));
+            tokio::task::yield_now().await;
+        }
+        hog.spent(Duration::from_secs(1), false);
+        drop((hog, other));
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let order = order.lock().unwrap();
+        let last: Vec<&str> = order[order.len() - 2..].to_vec();
+        assert_eq!(last, ["hog", "hog"], "{order:?}");
+        assert!(order[..3].contains(&"small") && order[..3].contains(&"other"), "{order:?}");
+    }
+
+    #[tokio::test]
+    async fn a_tenant_has_a_share_and_leaves_the_rest_to_others() {
+        let (turns, limits) = (turns(8), Limits { running: 64, ..Limits::default() });
+        let held: Vec<Turn> = (0..4).map(|_| now(&turns, "hog", &limits).unwrap()).collect();
+        assert!(now(&turns, "hog", &limits).is_none(), "half of them");
+        assert!(now(&turns, "other", &limits).is_some());
+        drop(held);
+        assert!(now(&turns, "hog", &limits).is_some());
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_bounded_and_who_goes_away_leaves_its_place() {
+        let (turns, limits) = (turns(8), Limits { running: 1, waiting: 1, ..Limits::default() });
+        let held = now(&turns, "acme", &limits).unwrap();
+        let acme = tenant("acme");
+        let mut first = Box::pin(turns.turn(1, &acme, &limits));
+        assert!(first.as_mut().now_or_never().is_none());
+        assert_eq!(turns.turn(1, &acme, &limits).await.err(), Some(CallError::Busy));
+        assert!(now(&turns, "globex", &limits).is_some(), "another tenant's queue is its own");
+        drop(first);
+        let mut second = Box::pin(turns.turn(1, &acme, &limits));
+        assert!(second.as_mut().now_or_never().is_none(), "there is room again");
+        // The turn is given, and its caller goes before it has noticed.
+        drop(held);
+        drop(second);
+        assert!(now(&turns, "acme", &limits).is_some(), "it was passed on");
+        assert_eq!(turns.state().running, 0);
+    }
+
+    #[tokio::test]
+    async fn a_plugin_that_was_slow_has_one_call_at_a_time_until_it_is_quick_again() {
+        let (turns, limits) = (turns(8), Limits::default());
+        let mut slow = now(&turns, "acme", &limits).unwrap();
+        assert!(!slow.is_slow());
+        slow.spent(Duration::from_millis(50), true);
+        drop(slow);
+        for _ in 0..SLOW_FOR {
+            let mut turn = now(&turns, "acme", &limits).unwrap();
+            assert!(turn.is_slow());
+            assert!(now(&turns, "acme", &limits).is_none(), "one at a time");
+            turn.spent(Duration::from_micros(5), false);
+        }
+        let (a, b) = (now(&turns, "acme", &limits), now(&turns, "acme", &limits));
+        assert!(a.is_some_and(|turn| !turn.is_slow()) && b.is_some());
+    }
+}
