@@ -6,14 +6,22 @@
 
 mod automatic;
 mod command;
+mod desk;
+mod follower;
+mod incidents;
 mod plan;
 mod routes;
 mod routing;
+mod standing;
 mod terms;
 mod view;
 
-pub use command::{Choice, Command, Deployed, Edit, Refused, Step};
+pub use command::{Choice, Command, Edit, Refused, Step};
+pub use desk::{Desk, DeskError, Outcome, Reach};
+pub use follower::{Follower, Parts};
+pub use incidents::act_on;
 pub use plan::{Planner, plan};
+pub use standing::Standing;
 pub use view::{BuiltIn, View};
 
 #[cfg(test)]

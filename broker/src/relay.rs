@@ -84,6 +84,11 @@ impl Relay {
         self.announced.send_modify(|count| *count += 1);
     }
 
+    /// Whether there can be no other node.
+    pub fn is_alone(&self) -> bool {
+        self.bus.is_alone()
+    }
+
     /// Changes when a node, this one or another, has announced that it changed the catalogue of plugins, and when that may
     /// have been missed.
     pub fn announced(&self) -> watch::Receiver<u64> {

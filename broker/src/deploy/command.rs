@@ -2,27 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::catalogue::{Change, FailurePolicy, GenerationId, Import, KindSpec, Scope, Trial};
-use crate::model::{Digest, Kind, PluginName, TenantSlug};
-
-/// A component that was found fit, and what it says of itself.
-#[derive(Debug, Clone)]
-pub struct Deployed {
-    /// Its name.
-    pub plugin: PluginName,
-    /// Its version.
-    pub version: String,
-    /// The SHA-256 of its bytes.
-    pub digest: Digest,
-    /// How many bytes it has.
-    pub size: u64,
-    /// What it handles.
-    pub kinds: Vec<KindSpec>,
-    /// What it is told of after the commit.
-    pub watches: Vec<Kind>,
-    /// The interfaces that it uses.
-    pub wants: Vec<Import>,
-}
+use crate::model::catalogue::{Change, FailurePolicy, GenerationId, Import, Scope, Trial};
+use crate::model::{Kind, PluginName, TenantSlug};
+use crate::plugin::Descriptor;
 
 /// Which generation of a plugin is meant.
 #[derive(Debug, Clone)]
@@ -62,7 +44,7 @@ pub enum Edit {
 #[derive(Debug, Clone)]
 pub enum Command {
     /// Keep a version.
-    Deploy(Deployed),
+    Deploy(Descriptor),
     /// Let it handle all its kinds, and watch.
     Activate(Choice),
     /// Try it out beside the one in force.
@@ -106,6 +88,11 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether the broker asks for it by itself.
+    pub(super) fn is_automatic(&self) -> bool {
+        matches!(self, Command::Break { .. } | Command::Abandon { .. })
+    }
+
     /// The word for the audit.
     pub fn action(&self) -> &'static str {
         match self {

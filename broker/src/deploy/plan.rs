@@ -1,10 +1,11 @@
 //! From a command and the catalogue to a change, or to the line that says why not. No I/O.
 
-use super::command::{Command, Deployed, Refused, Step};
+use super::command::{Command, Refused, Step};
 use super::view::View;
 use super::{automatic, routes, terms};
 use crate::model::Timestamp;
 use crate::model::catalogue::{Change, Version};
+use crate::plugin::Descriptor;
 
 /// What a plan is made with.
 #[derive(Debug, Clone, Copy)]
@@ -41,8 +42,8 @@ pub fn plan(planner: &Planner<'_>, command: &Command) -> Result<Step, Refused> {
 }
 
 /// A version has the same bytes for ever: what was rolled back to is what ran before.
-fn deploy(planner: &Planner<'_>, deployed: &Deployed) -> Result<Step, Refused> {
-    let Deployed { plugin, version, digest, .. } = deployed;
+fn deploy(planner: &Planner<'_>, deployed: &Descriptor) -> Result<Step, Refused> {
+    let Descriptor { plugin, version, digest, .. } = deployed;
     let to = format!("{plugin} {version}");
     let other_bytes = |where_it_is: &str| {
         Refused::new(format!("{plugin} {version} is {where_it_is} already with other bytes; raise the version"))

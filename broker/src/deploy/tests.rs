@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::model::catalogue::*;
 use crate::model::{Kind, PluginName, TenantSlug, Timestamp};
+use crate::plugin::Descriptor;
 
 /// A catalogue under change, as a store would keep it.
 struct Office {
@@ -137,10 +138,10 @@ fn specs(kinds: &[&str]) -> Vec<KindSpec> {
     kinds.iter().map(spec).collect()
 }
 
-fn component(plugin: &str, version: &str, kinds: &[&str], watches: &[&str], wants: &[Import]) -> Deployed {
+fn component(plugin: &str, version: &str, kinds: &[&str], watches: &[&str], wants: &[Import]) -> Descriptor {
     let digest =
         format!("{:0>64}", version.bytes().chain(plugin.bytes()).map(|b| format!("{b:02x}")).collect::<String>());
-    Deployed {
+    Descriptor {
         plugin: name(plugin),
         version: version.to_owned(),
         digest: digest.parse().unwrap(),
@@ -181,7 +182,7 @@ fn a_version_has_the_same_bytes_for_ever() {
     let mut office = Office::with_polls();
     let again = office.done(Command::Deploy(component("poll", "1", &["vote"], &[], &[])));
     assert!(again.change.is_none(), "the same bytes again change nothing");
-    let other = Deployed { digest: "f".repeat(64).parse().unwrap(), ..component("poll", "1", &["vote"], &[], &[]) };
+    let other = Descriptor { digest: "f".repeat(64).parse().unwrap(), ..component("poll", "1", &["vote"], &[], &[]) };
     let line = office.refused(Command::Deploy(other));
     assert!(line.contains("poll 1") && line.contains("raise the version"), "{line}");
     let line = office.refused(Command::Deploy(component("talk", "0.1.0", &["say"], &[], &[])));

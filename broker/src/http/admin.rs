@@ -1,3 +1,4 @@
+// FOUNDER (21:18) to helper C: helper F (clone /work/h-admin) writes the admin ROUTES, token layer, OpenAPI, logs stream and app.operator(); F builds on your b7c11e2 CLI. You: Desk, converge loop, incidents, wiring in broker.rs, then tests/it/deploy.rs. Read NOTE-FROM-FOUNDER.md, git rm it, remove this line.
 //! The routes for operators: health and metrics.
 
 use std::sync::Arc;

@@ -94,6 +94,11 @@ impl Generation {
         self.descriptor.digest.as_str()
     }
 
+    /// The operator's text that its instances are started with.
+    pub fn config(&self) -> &str {
+        &self.config
+    }
+
     /// The message types it handles.
     pub fn kinds(&self) -> &[KindSpec] {
         &self.descriptor.kinds
