@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{AuthError, KeyError, Keys, Passwords, Tokens};
@@ -17,12 +17,13 @@ use crate::bus::memory::Exchange;
 use crate::bus::redis::RedisBus;
 use crate::bus::{Bus, BusError, Inbox};
 use crate::config::{Config, Data, Secret};
+use crate::deploy::{self, Desk, Follower, Parts};
 use crate::effects::Effects;
 use crate::http::{ListenError, Listeners, State, Stop};
 use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::model::Clock;
-use crate::plugin::{BUILTIN, Bounds, Compiler, Engine, Generation, LoadError, Options, Order, Registry, Table};
+use crate::plugin::{BUILTIN, Bounds, Compiler, Engine, Generation, LoadError, Options, Order, Registry};
 use crate::presence::memory::MemoryPresence;
 use crate::presence::redis::RedisPresence;
 use crate::presence::{LEASE, Presence, PresenceError};
@@ -88,6 +89,8 @@ pub struct Broker {
     sessions: TaskTracker,
     watching: Arc<Watching>,
     drain_within: Duration,
+    /// Follows the catalogue of plugins, and ends with the broker.
+    _upkeep: JoinSet<()>,
     _alone: Option<Alone>,
 }
 
@@ -111,10 +114,24 @@ impl Broker {
             bounds: Bounds::default(),
             clock: clock.clone(),
         };
-        let (engine, _incidents) = Engine::new(options, reads)?;
+        let (engine, incidents) = Engine::new(options, reads)?;
         let registry = Arc::new(Registry::default());
-        let builtin = load_plugins(&engine, config).await?;
-        registry.replace(Table::builtin(&builtin));
+        let built_in = load_plugins(&engine, config).await?;
+        let own = |source| StartError::Data { path: config.data.folder.clone(), source };
+        let (public, admin) = (listeners.public_address().map_err(own)?, listeners.admin_address().map_err(own)?);
+        let parts = Parts {
+            node: node(public, &clock),
+            built_in,
+            engine,
+            registry: Arc::clone(&registry),
+            clock: clock.clone(),
+        };
+        // Before anyone is served: a node that joins handles nothing with a generation that is not in force.
+        let follower = Follower::start(parts, Arc::clone(&store), Arc::clone(&relay)).await?;
+        let desk = Arc::new(Desk::new(Arc::clone(&follower)));
+        let mut upkeep = JoinSet::new();
+        upkeep.spawn(follower.run());
+        upkeep.spawn(deploy::act_on(incidents, Arc::clone(&desk)));
 
         let tokens = Tokens::new(keys, &config.auth, clock.clone());
         let passwords = Passwords::new(clock.clone()).await?;
@@ -142,6 +159,8 @@ impl Broker {
         let sessions = TaskTracker::new();
         let state = Arc::new(State {
             services,
+            desk,
+            admin_token: config.listen.admin_token.clone(),
             bus,
             metrics,
             allowed_origins: config.listen.allowed_origins.clone(),
@@ -149,8 +168,6 @@ impl Broker {
             sessions: sessions.clone(),
         });
 
-        let own = |source| StartError::Data { path: config.data.folder.clone(), source };
-        let (public, admin) = (listeners.public_address().map_err(own)?, listeners.admin_address().map_err(own)?);
         let (stop, stopping) = Stop::new();
         let serving = tokio::spawn(listeners.serve(state, stopping));
         tracing::info!(address = %public, admin_address = %admin, "listening");
@@ -163,6 +180,7 @@ impl Broker {
             sessions,
             watching,
             drain_within: config.limits.drain,
+            _upkeep: upkeep,
             _alone: alone,
         })
     }
@@ -200,6 +218,14 @@ impl Broker {
         }
         tracing::info!("stopped");
     }
+}
+
+/// The name of this node among those that live: what people call the machine, and what no other node has.
+fn node(address: SocketAddr, clock: &Clock) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host: String = host.trim().chars().filter(char::is_ascii_graphic).take(64).collect();
+    let [a, b, c] = clock.random::<3>();
+    format!("{}:{}-{a:02x}{b:02x}{c:02x}", if host.is_empty() { "node" } else { &host }, address.port())
 }
 
 /// Over which time so many sockets close: few of them at once, many over the first part of the window. The rest of it is

@@ -4,6 +4,7 @@
 
 mod admin;
 mod connection;
+mod error;
 mod page;
 mod rest;
 mod upgrade;
@@ -17,7 +18,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
-use crate::config::Config;
+use crate::config::{Config, Secret};
+use crate::deploy::Desk;
 use crate::session::Services;
 
 /// How many connections may wait to be accepted; the system may allow fewer (`net.core.somaxconn`). Beyond it they are
@@ -29,6 +31,10 @@ const BACKLOG: u32 = 4_096;
 pub struct State {
     /// What sessions work with, too.
     pub services: Arc<Services>,
+    /// What operators decide about plugins.
+    pub desk: Arc<Desk>,
+    /// What they show for it; none: nobody may.
+    pub admin_token: Option<Secret>,
     /// Whether other nodes can be reached.
     pub bus: Arc<dyn Bus>,
     /// Renders the metrics.

@@ -155,6 +155,11 @@ impl Desk {
         Ok(nodes)
     }
 
+    /// The bytes that a component may have.
+    pub fn largest(&self) -> usize {
+        self.follower.parts.engine.bounds().component
+    }
+
     /// What plugins log on this node.
     pub fn logs(&self) -> &Arc<Logs> {
         self.follower.parts.engine.logs()

@@ -82,7 +82,7 @@ impl Follower {
     /// Follows the catalogue for the first time. When it returns, the node runs what is decided, but for what cannot be
     /// prepared: that handles nothing.
     pub async fn start(parts: Parts, store: Arc<dyn Store>, relay: Arc<Relay>) -> Result<Arc<Self>, StoreError> {
-        let built_in = parts.built_in.iter().map(|generation| built_in(generation)).collect();
+        let built_in = parts.built_in.iter().map(built_in).collect();
         let standing = watch::Sender::new(Standing::default());
         let follower = Self { parts, store, relay, built_in, state: Mutex::default(), standing };
         follower.follow().await?;

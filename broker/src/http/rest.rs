@@ -1,7 +1,6 @@
 //! The REST routes for clients and for backends, a noun a file.
 
 mod channels;
-mod error;
 mod extract;
 mod me;
 mod members;
@@ -16,8 +15,8 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
 
+use super::error::ApiError;
 use super::{State, admin, page};
-use error::ApiError;
 
 /// The largest request body, in bytes: a frame's content with room for what surrounds it.
 const MAX_BODY: usize = 128 * 1024;

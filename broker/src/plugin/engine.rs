@@ -207,6 +207,11 @@ impl Engine {
         Ok(Arc::new(generation))
     }
 
+    /// What all plugins share.
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
     /// The logs of plugins on this node.
     pub fn logs(&self) -> &Arc<Logs> {
         &self.site.logs

@@ -40,7 +40,7 @@ pub(super) async fn run(verb: &Logs, api: &Api) -> Result<()> {
                 text(&line, "level"),
                 text(&line, "tenant"),
                 text(&line, "version"),
-                text(&line, "line"),
+                text(&line, "text"),
             );
             // Whoever read it has enough.
             if said.is_err() {

@@ -8,7 +8,7 @@ use axum::http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 
 use super::super::State;
-use super::error::ApiError;
+use super::super::error::ApiError;
 use super::extract::{Bearer, Body, Seat};
 use super::paging::{Page, limit, link};
 use crate::model::{ChannelId, Epoch, Message, Role, Timestamp, UserId, Username};

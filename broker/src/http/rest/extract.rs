@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::super::State;
-use super::error::ApiError;
+use super::super::error::ApiError;
 use crate::model::{ChannelId, Principal, Role};
 use crate::protocol::Refusal;
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::super::State;
-use super::error::ApiError;
+use super::super::error::ApiError;
 use super::extract::{Body, Seat};
 use super::paging::{Page, limit, link};
 use crate::model::{ChannelId, ChannelKey, Epoch, Message, MessageId, Timestamp};

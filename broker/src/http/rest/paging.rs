@@ -3,7 +3,7 @@
 use axum::http::Uri;
 use serde::Serialize;
 
-use super::error::ApiError;
+use super::super::error::ApiError;
 
 /// How many items a page has when the client does not say.
 pub(super) const PAGE: u32 = 50;

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State as Extract;
 
 use super::super::State;
-use super::error::ApiError;
+use super::super::error::ApiError;
 use super::extract::Seat;
 use super::paging::{MAX_PAGE, Page};
 use crate::effects::away;

@@ -7,7 +7,7 @@ use axum::extract::State as Extract;
 use serde::Deserialize;
 
 use super::super::State;
-use super::error::ApiError;
+use super::super::error::ApiError;
 use super::extract::Body;
 use crate::auth::Pair;
 

@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::deploy::DeskError;
 use crate::effects::refusal;
 use crate::identity::IdentityError;
 use crate::protocol::{ErrorCode, Refusal};
@@ -54,6 +55,16 @@ impl ApiError {
         Self { status: StatusCode::NOT_FOUND, refusal, field: None }
     }
 
+    /// What the path names is not there.
+    pub(super) fn missing(message: String) -> Self {
+        Self { status: StatusCode::NOT_FOUND, ..Refusal::new(ErrorCode::BadRequest, message).into() }
+    }
+
+    /// The broker's own fault.
+    pub(super) fn internal() -> Self {
+        Refusal::new(ErrorCode::Internal, "the broker failed to do this; its log says more").into()
+    }
+
     /// No such method on this route.
     pub(super) fn method_not_allowed() -> Self {
         let refusal = Refusal::new(ErrorCode::BadRequest, "this path does not take this method");
@@ -82,6 +93,16 @@ impl From<Refusal> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         refusal(&error).into()
+    }
+}
+
+impl From<DeskError> for ApiError {
+    fn from(error: DeskError) -> Self {
+        match error {
+            DeskError::Refused(_) | DeskError::Unfit(_) => Refusal::new(ErrorCode::Rejected, error.to_string()).into(),
+            DeskError::Busy => Refusal::new(ErrorCode::Overloaded, error.to_string()).into(),
+            DeskError::Store(error) => error.into(),
+        }
     }
 }
 

@@ -1,0 +1,115 @@
+//! What plugins log on this node, line by line.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State as Extract};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::{broadcast, watch};
+use utoipa::IntoParams;
+
+use super::super::State;
+use super::super::error::ApiError;
+use super::plugins::{named, unknown};
+use crate::model::PluginName;
+use crate::plugin::LogLine;
+
+/// Which lines.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LogsQuery {
+    /// Whether to go on with what is logged from now on.
+    #[serde(default)]
+    follow: bool,
+    /// How many of the last lines first; 100 when it is not said.
+    tail: Option<usize>,
+}
+
+/// What a plugin logs on this node, a JSON object a line.
+#[utoipa::path(get, path = "/api/plugins/{name}/logs/", tag = "plugins", params(("name" = String, Path), LogsQuery),
+    responses((status = 200, content_type = "application/x-ndjson",
+        description = "objects with `at`, `level`, `plugin`, `version`, `generation`, `tenant` and `text`")))]
+pub(super) async fn logs(
+    Extract(state): Extract<Arc<State>>,
+    Path(name): Path<String>,
+    Query(query): Query<LogsQuery>,
+) -> Result<Response, ApiError> {
+    let name = named(&name)?;
+    if !state.desk.knows(&name).await? {
+        return Err(unknown(&name));
+    }
+    let logs = state.desk.logs();
+    // First the ear, then the memory: nothing falls between them. What is in both is said once.
+    let news = logs.follow();
+    let recent = logs.recent(&name, query.tail.unwrap_or(100));
+    let headers = [(CONTENT_TYPE, "application/x-ndjson")];
+    if !query.follow {
+        let text: String = recent.iter().map(|line| one(line)).collect();
+        return Ok((headers, text).into_response());
+    }
+    let following = Following {
+        first: recent.iter().cloned().collect(),
+        recent,
+        news,
+        name,
+        draining: state.services.draining.clone(),
+    };
+    let lines = stream::unfold(following, |mut following| async move {
+        let text = following.next().await?;
+        Some((Ok::<Bytes, Infallible>(text.into()), following))
+    });
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+/// How often a follower that hears nothing gets an empty line, so that one who is gone is noticed.
+const QUIET: Duration = Duration::from_secs(15);
+
+struct Following {
+    /// Lines of before that are still to be said.
+    first: VecDeque<Arc<LogLine>>,
+    /// All lines of before.
+    recent: Vec<Arc<LogLine>>,
+    news: broadcast::Receiver<Arc<LogLine>>,
+    name: PluginName,
+    draining: watch::Receiver<Option<Duration>>,
+}
+
+impl Following {
+    /// The next line; none when the broker goes away.
+    async fn next(&mut self) -> Option<String> {
+        if let Some(line) = self.first.pop_front() {
+            return Some(one(&line));
+        }
+        loop {
+            let heard = tokio::select! {
+                heard = self.news.recv() => heard,
+                _ = self.draining.wait_for(Option::is_some) => return None,
+                () = tokio::time::sleep(QUIET) => return Some("\n".to_owned()),
+            };
+            match heard {
+                Ok(line) if line.plugin != self.name || self.recent.iter().any(|known| Arc::ptr_eq(known, &line)) => {}
+                Ok(line) => return Some(one(&line)),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    return Some(format!(
+                        "{}\n",
+                        json!({"level": "warn", "text": format!("{missed} lines were missed")})
+                    ));
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+fn one(line: &LogLine) -> String {
+    let mut text = serde_json::to_string(line).unwrap_or_default();
+    text.push('\n');
+    text
+}
