@@ -6,6 +6,7 @@ mod admin;
 mod connection;
 mod error;
 mod page;
+mod paging;
 mod rest;
 mod upgrade;
 

@@ -7,6 +7,7 @@ mod guard;
 mod logs;
 mod openapi;
 mod plugins;
+mod request;
 mod routes;
 mod terms;
 
@@ -17,19 +18,20 @@ use axum::extract::State as Extract;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{MethodRouter, get, post, put};
 
 use super::State;
 use super::error::ApiError;
 
 /// The routes of the listener for operators.
 pub(super) fn routes(state: Arc<State>) -> Router {
-    health()
-        .merge(openapi::routes())
-        .fallback(async || ApiError::not_found())
+    // A route is guarded whole, with the methods that it does not take.
+    let guarded = guarded()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-        .merge(guarded(&state))
-        .with_state(state)
+        .route_layer(from_fn_with_state(Arc::clone(&state), guard::check));
+    health().merge(openapi::routes()).merge(guarded).fallback(async || ApiError::not_found()).with_state(state)
 }
 
 /// The routes that both listeners have.
@@ -37,30 +39,28 @@ pub(super) fn health() -> Router<Arc<State>> {
     Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(metrics))
 }
 
-/// What needs the token, also to learn that a path is not there.
-fn guarded(state: &Arc<State>) -> Router<Arc<State>> {
-    Router::new()
-        .route("/api/plugins/", get(plugins::list).post(deploy::deploy))
-        .route("/api/plugins/{name}/", get(plugins::show))
-        .route("/api/plugins/{name}/activate/", post(routes::activate))
-        .route("/api/plugins/{name}/canary/", post(routes::canary))
-        .route("/api/plugins/{name}/shadow/", post(routes::shadow))
-        .route("/api/plugins/{name}/promote/", post(routes::promote))
-        .route("/api/plugins/{name}/rollback/", post(routes::rollback))
-        .route("/api/plugins/{name}/disable/", post(routes::disable))
-        .route("/api/plugins/{name}/follow/", post(routes::follow))
-        .route("/api/plugins/{name}/logs/", get(logs::logs))
-        .route("/api/plugins/{name}/grants/", get(terms::grants).put(terms::grant))
-        .route("/api/plugins/{name}/limits/", get(terms::limits).put(terms::limit))
-        .route("/api/policies/", get(terms::policies))
-        .route("/api/policies/{kind}/", put(terms::policy))
-        .route("/api/consents/", get(terms::consents))
-        .route("/api/consents/{tenant}/", put(terms::consent))
-        .route("/api/audit/", get(audit::audit))
-        .route("/api/nodes/", get(audit::nodes))
-        .route("/api/{*path}", axum::routing::any(async || ApiError::not_found()))
-        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-        .layer(from_fn_with_state(Arc::clone(state), guard::operators_only))
+/// What needs the token.
+fn guarded() -> Vec<(&'static str, MethodRouter<Arc<State>>)> {
+    vec![
+        ("/api/plugins/", get(plugins::list).post(deploy::deploy)),
+        ("/api/plugins/{name}/", get(plugins::show)),
+        ("/api/plugins/{name}/activate/", post(routes::activate)),
+        ("/api/plugins/{name}/canary/", post(routes::canary)),
+        ("/api/plugins/{name}/shadow/", post(routes::shadow)),
+        ("/api/plugins/{name}/promote/", post(routes::promote)),
+        ("/api/plugins/{name}/rollback/", post(routes::rollback)),
+        ("/api/plugins/{name}/disable/", post(routes::disable)),
+        ("/api/plugins/{name}/follow/", post(routes::follow)),
+        ("/api/plugins/{name}/logs/", get(logs::logs)),
+        ("/api/plugins/{name}/grants/", get(terms::grants).put(terms::grant)),
+        ("/api/plugins/{name}/limits/", get(terms::limits).put(terms::limit)),
+        ("/api/policies/", get(terms::policies)),
+        ("/api/policies/{kind}/", put(terms::policy)),
+        ("/api/consents/", get(terms::consents)),
+        ("/api/consents/{tenant}/", put(terms::consent)),
+        ("/api/audit/", get(audit::audit)),
+        ("/api/nodes/", get(audit::nodes)),
+    ]
 }
 
 async fn livez() -> &'static str {
@@ -83,4 +83,17 @@ async fn readyz(Extract(state): Extract<Arc<State>>) -> Response {
 
 async fn metrics(Extract(state): Extract<Arc<State>>) -> String {
     state.metrics.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn what_needs_the_token_is_described_and_nothing_else_is() {
+        let served: BTreeSet<String> = guarded().into_iter().map(|(path, _)| path.to_owned()).collect();
+        assert_eq!(served, openapi::paths().collect());
+    }
 }

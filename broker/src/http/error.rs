@@ -1,9 +1,12 @@
 //! How a refusal reads over HTTP.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::deploy::DeskError;
 use crate::effects::refusal;
@@ -15,22 +18,31 @@ use crate::store::StoreError;
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
-    refusal: Refusal,
-    field: Option<&'static str>,
+    inner: Inner,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
-    error: Inner<'a>,
+/// Why something was not done.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(super) struct Body {
+    error: Inner,
 }
 
-#[derive(Serialize)]
-struct Inner<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Reason)]
+struct Inner {
+    /// A word for programs.
+    #[schema(value_type = String)]
     code: &'static str,
-    message: &'a str,
+    /// One line for people: what to do or what to correct.
+    #[schema(value_type = String)]
+    message: Cow<'static, str>,
+    /// Whether the same request may succeed later.
     retryable: bool,
+    /// What it is about, when it is one member or parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'static str>,
+    #[schema(value_type = Option<String>)]
+    field: Option<Cow<'static, str>>,
 }
 
 impl ApiError {
@@ -40,8 +52,8 @@ impl ApiError {
     }
 
     /// Malformed, as a whole or in one field.
-    pub(super) fn bad(field: Option<&'static str>, message: &'static str) -> Self {
-        Self { field, ..Refusal::new(ErrorCode::BadRequest, message).into() }
+    pub(super) fn bad(field: Option<&'static str>, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::from(Refusal::new(ErrorCode::BadRequest, message)).about(field.map(Cow::Borrowed))
     }
 
     /// Not for this member.
@@ -51,13 +63,12 @@ impl ApiError {
 
     /// No such route.
     pub(super) fn not_found() -> Self {
-        let refusal = Refusal::new(ErrorCode::BadRequest, "there is nothing at this path; paths end in a slash");
-        Self { status: StatusCode::NOT_FOUND, refusal, field: None }
+        Self::bad(None, "there is nothing at this path; paths end in a slash").with(StatusCode::NOT_FOUND)
     }
 
     /// What the path names is not there.
     pub(super) fn missing(message: String) -> Self {
-        Self { status: StatusCode::NOT_FOUND, ..Refusal::new(ErrorCode::BadRequest, message).into() }
+        Self::bad(None, message).with(StatusCode::NOT_FOUND)
     }
 
     /// The broker's own fault.
@@ -67,8 +78,7 @@ impl ApiError {
 
     /// No such method on this route.
     pub(super) fn method_not_allowed() -> Self {
-        let refusal = Refusal::new(ErrorCode::BadRequest, "this path does not take this method");
-        Self { status: StatusCode::METHOD_NOT_ALLOWED, refusal, field: None }
+        Self::bad(None, "this path does not take this method").with(StatusCode::METHOD_NOT_ALLOWED)
     }
 
     /// A body that cannot be read, with the status that says why.
@@ -79,14 +89,27 @@ impl ApiError {
             _ => (ErrorCode::BadRequest, "the body is not the JSON object that is expected here"),
         };
         let status = if status == StatusCode::UNPROCESSABLE_ENTITY { StatusCode::BAD_REQUEST } else { status };
-        Self { status, refusal: Refusal::new(code, message), field: None }
+        Self::from(Refusal::new(code, message)).with(status)
+    }
+
+    /// The same about one member or parameter.
+    pub(super) fn about(mut self, field: Option<Cow<'static, str>>) -> Self {
+        self.inner.field = field;
+        self
+    }
+
+    /// The same with another status.
+    pub(super) fn with(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
     }
 }
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, refusal, field: None }
+        let (code, retryable) = (refusal.code.name(), refusal.code.retryable());
+        Self { status, inner: Inner { code, message: refusal.message, retryable, field: None } }
     }
 }
 
@@ -118,12 +141,6 @@ impl From<IdentityError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let inner = Inner {
-            code: self.refusal.code.name(),
-            message: &self.refusal.message,
-            retryable: self.refusal.code.retryable(),
-            field: self.field,
-        };
-        (self.status, Json(Body { error: inner })).into_response()
+        (self.status, Json(Body { error: self.inner })).into_response()
     }
 }

@@ -5,7 +5,6 @@ mod extract;
 mod me;
 mod members;
 mod messages;
-mod paging;
 mod presence;
 mod tokens;
 

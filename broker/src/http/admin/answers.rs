@@ -9,23 +9,6 @@ use crate::deploy::{BuiltIn, Outcome, View};
 use crate::model::catalogue::{KindSpec, Route, Scope, Subject, Target, Version};
 use crate::model::{PluginName, TenantSlug};
 
-/// A list.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Listing<T> {
-    /// The path of the next page.
-    pub(super) next: Option<String>,
-    /// Always none: lists go one way.
-    pub(super) previous: Option<String>,
-    /// The items.
-    pub(super) results: Vec<T>,
-}
-
-impl<T> Listing<T> {
-    pub(super) fn whole(results: Vec<T>) -> Self {
-        Self { next: None, previous: None, results }
-    }
-}
-
 /// A message type that a plugin handles.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct KindAnswer {

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State as Extract};
+use axum::extract::State as Extract;
+use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::State;
 use super::super::error::ApiError;
-use super::answers::{Listing, tenant};
+use super::super::paging::{Page, limit, link};
+use super::answers::tenant;
+use super::request::Parameters;
 
 /// A line of the audit.
 #[derive(Debug, Serialize, ToSchema)]
@@ -37,6 +40,7 @@ pub(super) struct AuditAnswer {
 /// Which lines.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct AuditQuery {
     /// Those before a line of this number.
     before: Option<u64>,
@@ -68,17 +72,19 @@ pub(super) struct NodesAnswer {
 
 /// Who changed what, latest first.
 #[utoipa::path(get, path = "/api/audit/", tag = "audit", params(AuditQuery),
-    responses((status = 200, body = Listing<AuditAnswer>)))]
+    responses((status = 200, body = Page<AuditAnswer>)))]
 pub(super) async fn audit(
     Extract(state): Extract<Arc<State>>,
-    Query(query): Query<AuditQuery>,
-) -> Result<Json<Listing<AuditAnswer>>, ApiError> {
-    let limit @ 1..=100 = query.limit.unwrap_or(50) else {
-        return Err(ApiError::bad(Some("limit"), "a page has 1 to 100 lines"));
-    };
-    let lines = state.desk.audit(query.before, limit).await?;
-    let is_full = lines.len() == usize::try_from(limit).unwrap_or(usize::MAX);
-    let last = lines.last().filter(|_| is_full).map(|line| line.id);
+    Parameters(query): Parameters<AuditQuery>,
+    uri: Uri,
+) -> Result<Json<Page<AuditAnswer>>, ApiError> {
+    let limit = limit(query.limit)?;
+    // One more than asked for tells whether there is a next page.
+    let mut lines = state.desk.audit(query.before, limit + 1).await?;
+    let more = lines.len() > limit as usize;
+    lines.truncate(limit as usize);
+    let next = lines.last().filter(|_| more).map(|last| link(&uri, limit, "before", &last.id.to_string()));
+    let previous = query.before.map(|_| format!("{}?limit={limit}", uri.path()));
     let results = lines.into_iter().map(|line| AuditAnswer {
         id: line.id,
         at: line.at.to_string(),
@@ -90,8 +96,7 @@ pub(super) async fn audit(
         to: line.to,
         result: line.result,
     });
-    let next = last.map(|id| format!("/api/audit/?limit={limit}&before={id}"));
-    Ok(Json(Listing { next, previous: None, results: results.collect() }))
+    Ok(Json(Page { next, previous, results: results.collect() }))
 }
 
 /// How far the nodes are.

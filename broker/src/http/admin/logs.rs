@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State as Extract};
+use axum::extract::State as Extract;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -17,13 +17,14 @@ use utoipa::IntoParams;
 
 use super::super::State;
 use super::super::error::ApiError;
-use super::plugins::{named, unknown};
+use super::request::{Known, Parameters};
 use crate::model::PluginName;
 use crate::plugin::LogLine;
 
 /// Which lines.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct LogsQuery {
     /// Whether to go on with what is logged from now on.
     #[serde(default)]
@@ -38,13 +39,9 @@ pub(super) struct LogsQuery {
         description = "objects with `at`, `level`, `plugin`, `version`, `generation`, `tenant` and `text`")))]
 pub(super) async fn logs(
     Extract(state): Extract<Arc<State>>,
-    Path(name): Path<String>,
-    Query(query): Query<LogsQuery>,
+    Known(name): Known,
+    Parameters(query): Parameters<LogsQuery>,
 ) -> Result<Response, ApiError> {
-    let name = named(&name)?;
-    if !state.desk.knows(&name).await? {
-        return Err(unknown(&name));
-    }
     let logs = state.desk.logs();
     // First the ear, then the memory: nothing falls between them. What is in both is said once.
     let news = logs.follow();

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State as Extract};
+use axum::extract::State as Extract;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::super::State;
 use super::super::error::ApiError;
 use super::answers::{ForWhom, OutcomeAnswer};
-use super::guard::{Asked, Operator};
-use super::plugins::named;
-use crate::deploy::{Choice, Command};
+use super::request::{Actor, Fields, Known};
+use crate::deploy::{Choice, Command, DeskError};
 use crate::model::catalogue::{Scope, Trial};
 use crate::model::{PluginName, TenantSlug};
 
@@ -66,11 +65,11 @@ type Answer = Result<Json<OutcomeAnswer>, ApiError>;
     request_body = ChoiceBody, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
 pub(super) async fn activate(
     Extract(state): Extract<Arc<State>>,
-    Operator(actor): Operator,
-    Path(name): Path<String>,
-    Asked(body): Asked<ChoiceBody>,
+    Actor(actor): Actor,
+    Known(name): Known,
+    Fields(body): Fields<ChoiceBody>,
 ) -> Answer {
-    let command = Command::Activate(body.choice(named(&name)?));
+    let command = Command::Activate(body.choice(name));
     run(&state, &actor, command).await
 }
 
@@ -79,12 +78,12 @@ pub(super) async fn activate(
     request_body = CanaryBody, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
 pub(super) async fn canary(
     Extract(state): Extract<Arc<State>>,
-    Operator(actor): Operator,
-    Path(name): Path<String>,
-    Asked(body): Asked<CanaryBody>,
+    Actor(actor): Actor,
+    Known(name): Known,
+    Fields(body): Fields<CanaryBody>,
 ) -> Answer {
     let choice = ChoiceBody { version: body.version, config: body.config, tenant: body.tenant };
-    let command = Command::Try(choice.choice(named(&name)?), Trial::Canary(body.percent));
+    let command = Command::Try(choice.choice(name), Trial::Canary(body.percent));
     run(&state, &actor, command).await
 }
 
@@ -93,11 +92,11 @@ pub(super) async fn canary(
     request_body = ChoiceBody, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
 pub(super) async fn shadow(
     Extract(state): Extract<Arc<State>>,
-    Operator(actor): Operator,
-    Path(name): Path<String>,
-    Asked(body): Asked<ChoiceBody>,
+    Actor(actor): Actor,
+    Known(name): Known,
+    Fields(body): Fields<ChoiceBody>,
 ) -> Answer {
-    let command = Command::Try(body.choice(named(&name)?), Trial::Shadow);
+    let command = Command::Try(body.choice(name), Trial::Shadow);
     run(&state, &actor, command).await
 }
 
@@ -106,11 +105,11 @@ pub(super) async fn shadow(
     request_body = ForWhom, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
 pub(super) async fn promote(
     Extract(state): Extract<Arc<State>>,
-    Operator(actor): Operator,
-    Path(name): Path<String>,
-    Asked(body): Asked<ForWhom>,
+    Actor(actor): Actor,
+    Known(name): Known,
+    Fields(body): Fields<ForWhom>,
 ) -> Answer {
-    let command = Command::Promote(named(&name)?, Scope::from(body.tenant));
+    let command = Command::Promote(name, Scope::from(body.tenant));
     run(&state, &actor, command).await
 }
 
@@ -119,11 +118,11 @@ pub(super) async fn promote(
     request_body = ForWhom, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
 pub(super) async fn rollback(
     Extract(state): Extract<Arc<State>>,
-    Operator(actor): Operator,
-    Path(name): Path<String>,
-    Asked(body): Asked<ForWhom>,
+    Actor(actor): Actor,
+    Known(name): Known,
+    Fields(body): Fields<ForWhom>,
 ) -> Answer {
-    let command = Command::Rollback(named(&name)?, Scope::from(body.tenant));
+    let command = Command::Rollback(name, Scope::from(body.tenant));
     run(&state, &actor, command).await
 }
 
@@ -132,11 +131,11 @@ pub(super) async fn rollback(
     request_body = ForWhom, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
 pub(super) async fn disable(
     Extract(state): Extract<Arc<State>>,
-    Operator(actor): Operator,
-    Path(name): Path<String>,
-    Asked(body): Asked<ForWhom>,
+    Actor(actor): Actor,
+    Known(name): Known,
+    Fields(body): Fields<ForWhom>,
 ) -> Answer {
-    let command = Command::Disable(named(&name)?, Scope::from(body.tenant));
+    let command = Command::Disable(name, Scope::from(body.tenant));
     run(&state, &actor, command).await
 }
 
@@ -145,18 +144,25 @@ pub(super) async fn disable(
     request_body = FollowBody, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
 pub(super) async fn follow(
     Extract(state): Extract<Arc<State>>,
-    Operator(actor): Operator,
-    Path(name): Path<String>,
-    Asked(body): Asked<FollowBody>,
+    Actor(actor): Actor,
+    Known(name): Known,
+    Fields(body): Fields<FollowBody>,
 ) -> Answer {
-    let command = Command::Follow(named(&name)?, body.tenant);
+    let command = Command::Follow(name, body.tenant);
     run(&state, &actor, command).await
 }
 
-/// A change that was begun is ended, whether or not who asked still listens.
+/// Has the desk do it.
 pub(super) async fn run(state: &Arc<State>, actor: &str, command: Command) -> Answer {
     let (desk, actor) = (Arc::clone(&state.desk), actor.to_owned());
-    let running = tokio::spawn(async move { desk.run(&actor, &command).await });
-    let outcome = running.await.map_err(|_| ApiError::internal())??;
+    let outcome = to_the_end(async move { desk.run(&actor, &command).await }).await?;
     Ok(Json(outcome.into()))
+}
+
+/// A change that was begun is ended, whether or not who asked still listens.
+pub(super) async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, DeskError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    let ended = tokio::spawn(change).await.map_err(|_| ApiError::internal())?;
+    Ok(ended?)
 }

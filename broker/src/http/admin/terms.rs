@@ -10,9 +10,9 @@ use utoipa::ToSchema;
 
 use super::super::State;
 use super::super::error::ApiError;
-use super::answers::{Listing, OutcomeAnswer, tenant};
-use super::guard::{Asked, Operator};
-use super::plugins::{named, unknown};
+use super::super::paging::Page;
+use super::answers::{OutcomeAnswer, tenant};
+use super::request::{Actor, Fields, Known, Named};
 use super::routes::run;
 use crate::deploy::{Command, Edit, View};
 use crate::model::catalogue::{FailurePolicy, Import, Scope};
@@ -128,24 +128,20 @@ type Answer = Result<Json<OutcomeAnswer>, ApiError>;
 
 /// What a plugin is granted, for all and for tenants that have decided.
 #[utoipa::path(get, path = "/api/plugins/{name}/grants/", tag = "terms", params(("name" = String, Path)),
-    responses((status = 200, body = Listing<GrantsAnswer>)))]
+    responses((status = 200, body = Page<GrantsAnswer>)))]
 pub(super) async fn grants(
     Extract(state): Extract<Arc<State>>,
-    Path(name): Path<String>,
-) -> Result<Json<Listing<GrantsAnswer>>, ApiError> {
-    let name = named(&name)?;
+    Known(name): Known,
+) -> Result<Json<Page<GrantsAnswer>>, ApiError> {
     let catalogue = state.desk.catalogue().await?;
     let view = View { catalogue: &catalogue, built_in: state.desk.built_in() };
-    if !view.knows(&name) {
-        return Err(unknown(&name));
-    }
     let decided = catalogue.terms.iter().filter(|terms| terms.plugin == name && terms.grants.is_some());
     let scopes: BTreeSet<Scope> = decided.map(|terms| terms.scope.clone()).chain([Scope::All]).collect();
     let row = |scope: &Scope| GrantsAnswer {
         tenant: tenant(scope),
         grants: view.grants(scope, &name).iter().map(ToString::to_string).collect(),
     };
-    Ok(Json(Listing::whole(scopes.iter().map(row).collect())))
+    Ok(Json(Page::whole(scopes.iter().map(row).collect())))
 }
 
 /// Changes what a plugin is granted.
@@ -153,9 +149,9 @@ pub(super) async fn grants(
     request_body = GrantsBody, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
 pub(super) async fn grant(
     Extract(state): Extract<Arc<State>>,
-    Operator(actor): Operator,
-    Path(name): Path<String>,
-    Asked(body): Asked<GrantsBody>,
+    Actor(actor): Actor,
+    Named(name): Named,
+    Fields(body): Fields<GrantsBody>,
 ) -> Answer {
     let edit = match (body.add.as_slice(), body.remove.as_slice(), body.set, body.clear) {
         (add, [], None, false) if !add.is_empty() => Edit::Add(imports(add)?),
@@ -164,7 +160,7 @@ pub(super) async fn grant(
         ([], [], None, true) => Edit::Clear,
         _ => return Err(ApiError::bad(None, "give one of `add`, `remove`, `set` and `clear`")),
     };
-    run(&state, &actor, Command::Grants(named(&name)?, body.tenant.into(), edit)).await
+    run(&state, &actor, Command::Grants(name, body.tenant.into(), edit)).await
 }
 
 /// Which limits there are, and which are set for a plugin.
@@ -172,9 +168,8 @@ pub(super) async fn grant(
     responses((status = 200, body = LimitsAnswer)))]
 pub(super) async fn limits(
     Extract(state): Extract<Arc<State>>,
-    Path(name): Path<String>,
+    Known(name): Known,
 ) -> Result<Json<LimitsAnswer>, ApiError> {
-    let name = named(&name)?;
     let catalogue = state.desk.catalogue().await?;
     let set = catalogue.terms.iter().filter(|terms| terms.plugin == name && !terms.limits.is_empty());
     let results = set.map(|terms| SetLimits { tenant: tenant(&terms.scope), limits: terms.limits.clone() }).collect();
@@ -193,22 +188,22 @@ pub(super) async fn limits(
     request_body = LimitsBody, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
 pub(super) async fn limit(
     Extract(state): Extract<Arc<State>>,
-    Operator(actor): Operator,
-    Path(name): Path<String>,
-    Asked(body): Asked<LimitsBody>,
+    Actor(actor): Actor,
+    Named(name): Named,
+    Fields(body): Fields<LimitsBody>,
 ) -> Answer {
-    run(&state, &actor, Command::Limits(named(&name)?, body.tenant.into(), body.values)).await
+    run(&state, &actor, Command::Limits(name, body.tenant.into(), body.values)).await
 }
 
 /// What is decided about failing handlers.
-#[utoipa::path(get, path = "/api/policies/", tag = "terms", responses((status = 200, body = Listing<PolicyAnswer>)))]
-pub(super) async fn policies(Extract(state): Extract<Arc<State>>) -> Result<Json<Listing<PolicyAnswer>>, ApiError> {
+#[utoipa::path(get, path = "/api/policies/", tag = "terms", responses((status = 200, body = Page<PolicyAnswer>)))]
+pub(super) async fn policies(Extract(state): Extract<Arc<State>>) -> Result<Json<Page<PolicyAnswer>>, ApiError> {
     let catalogue = state.desk.catalogue().await?;
     let rows = catalogue.policies.iter().filter_map(|row| {
         let policy = row.policy?;
         Some(PolicyAnswer { tenant: tenant(&row.scope), kind: row.kind.to_string(), policy })
     });
-    Ok(Json(Listing::whole(rows.collect())))
+    Ok(Json(Page::whole(rows.collect())))
 }
 
 /// Decides what follows when the handler of a type fails.
@@ -216,9 +211,9 @@ pub(super) async fn policies(Extract(state): Extract<Arc<State>>) -> Result<Json
     request_body = PolicyBody, responses((status = 200, body = OutcomeAnswer)))]
 pub(super) async fn policy(
     Extract(state): Extract<Arc<State>>,
-    Operator(actor): Operator,
+    Actor(actor): Actor,
     Path(kind): Path<String>,
-    Asked(body): Asked<PolicyBody>,
+    Fields(body): Fields<PolicyBody>,
 ) -> Answer {
     let kind: Kind = kind.parse().map_err(|_| ApiError::bad(Some("kind"), "this is no type of messages"))?;
     let policy = match body.policy.as_str() {
@@ -231,10 +226,10 @@ pub(super) async fn policy(
 }
 
 /// The tenants whose events may be recorded.
-#[utoipa::path(get, path = "/api/consents/", tag = "terms", responses((status = 200, body = Listing<String>)))]
-pub(super) async fn consents(Extract(state): Extract<Arc<State>>) -> Result<Json<Listing<String>>, ApiError> {
+#[utoipa::path(get, path = "/api/consents/", tag = "terms", responses((status = 200, body = Page<String>)))]
+pub(super) async fn consents(Extract(state): Extract<Arc<State>>) -> Result<Json<Page<String>>, ApiError> {
     let catalogue = state.desk.catalogue().await?;
-    Ok(Json(Listing::whole(catalogue.consents.iter().map(ToString::to_string).collect())))
+    Ok(Json(Page::whole(catalogue.consents.iter().map(ToString::to_string).collect())))
 }
 
 /// Gives or withdraws a tenant's consent to recording.
@@ -242,9 +237,9 @@ pub(super) async fn consents(Extract(state): Extract<Arc<State>>) -> Result<Json
     request_body = ConsentBody, responses((status = 200, body = OutcomeAnswer)))]
 pub(super) async fn consent(
     Extract(state): Extract<Arc<State>>,
-    Operator(actor): Operator,
+    Actor(actor): Actor,
     Path(tenant): Path<String>,
-    Asked(body): Asked<ConsentBody>,
+    Fields(body): Fields<ConsentBody>,
 ) -> Answer {
     let tenant: TenantSlug = tenant.parse().map_err(|_| ApiError::bad(Some("tenant"), "this is no tenant's name"))?;
     run(&state, &actor, Command::Consent(tenant, body.recording)).await

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::super::State;
 use super::super::error::ApiError;
+use super::super::paging::{Page, limit, link};
 use super::extract::{Bearer, Body, Seat};
-use super::paging::{Page, limit, link};
 use crate::model::{ChannelId, Epoch, Message, Role, Timestamp, UserId, Username};
 use crate::protocol::Refusal;
 use crate::store::{ChannelSummary, NewChannel};

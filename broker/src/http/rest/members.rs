@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::super::State;
 use super::super::error::ApiError;
+use super::super::paging::{Page, limit, link};
 use super::extract::{Body, Seat};
-use super::paging::{Page, limit, link};
 use crate::model::{ChannelKey, ChannelMember, Role, Timestamp, User, UserId};
 
 /// A member of a channel.

@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::super::State;
 use super::super::error::ApiError;
+use super::super::paging::{Page, limit, link};
 use super::extract::{Body, Seat};
-use super::paging::{Page, limit, link};
 use crate::model::{ChannelId, ChannelKey, Epoch, Message, MessageId, Timestamp};
 use crate::protocol::{ClientFrame, parse};
 use crate::router::Routed;

@@ -7,8 +7,8 @@ use axum::extract::State as Extract;
 
 use super::super::State;
 use super::super::error::ApiError;
+use super::super::paging::{MAX_PAGE, Page};
 use super::extract::Seat;
-use super::paging::{MAX_PAGE, Page};
 use crate::effects::away;
 use crate::model::{ChannelKey, User};
 

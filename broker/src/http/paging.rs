@@ -2,8 +2,9 @@
 
 use axum::http::Uri;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::super::error::ApiError;
+use super::error::ApiError;
 
 /// How many items a page has when the client does not say.
 pub(super) const PAGE: u32 = 50;
@@ -12,7 +13,7 @@ pub(super) const PAGE: u32 = 50;
 pub(super) const MAX_PAGE: u32 = 100;
 
 /// One page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Page<T> {
     /// The path of the page after this one.
     pub(super) next: Option<String>,
@@ -20,6 +21,13 @@ pub(super) struct Page<T> {
     pub(super) previous: Option<String>,
     /// The items.
     pub(super) results: Vec<T>,
+}
+
+impl<T> Page<T> {
+    /// A list that is always one page.
+    pub(super) fn whole(results: Vec<T>) -> Self {
+        Self { next: None, previous: None, results }
+    }
 }
 
 /// The size of a page: 1 to [`MAX_PAGE`] items.
