@@ -1,12 +1,7 @@
 //! What handlers are trusted with, and what becomes of one that misbehaves: it harms its own event and nothing else.
 
 use serde_json::{Value, json};
-use switchboard_tests::{App, Channel, Member, Settings, Socket, component, list};
-
-/// The component of `tests/plugins/hostile`.
-fn hostile() -> String {
-    component("hostile")
-}
+use switchboard_tests::{App, Channel, Member, Settings, Socket, list, plugin};
 
 struct Office {
     app: App,
@@ -49,7 +44,7 @@ async fn without_plugins_the_broker_knows_no_message_type() {
 
 #[tokio::test]
 async fn a_plugin_that_misbehaves_is_stopped_and_harms_its_own_event_only() {
-    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", &hostile())).await;
+    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"))).await;
     for (kind, code) in [
         ("hostile.trap", 202),
         ("hostile.loop", 201),
@@ -74,7 +69,7 @@ async fn a_plugin_that_misbehaves_is_stopped_and_harms_its_own_event_only() {
 
 #[tokio::test]
 async fn an_ephemeral_event_of_a_broken_handler_is_dropped_silently_unless_it_asks() {
-    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", &hostile())).await;
+    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"))).await;
     office.socket.send_json(json!({"type": "hostile.drop"})).await;
     office.socket.expect_silence("error").await;
     let error = office.socket.refused(json!({"type": "hostile.drop"})).await;
@@ -83,7 +78,7 @@ async fn an_ephemeral_event_of_a_broken_handler_is_dropped_silently_unless_it_as
 
 #[tokio::test]
 async fn host_reads_and_log_lines_are_counted() {
-    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", &hostile())).await;
+    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"))).await;
     office.socket.acked(json!({"type": "hostile.reads"})).await;
     let said = office.socket.next_of("chat.message").await;
     assert_eq!(said["message"]["content"], "32", "as many reads as the limits say");
@@ -96,7 +91,7 @@ async fn host_reads_and_log_lines_are_counted() {
 
 #[tokio::test]
 async fn an_instance_lives_on_after_a_refusal_and_ends_with_a_trap() {
-    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", &hostile())).await;
+    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"))).await;
     let mut count = async |kind: &str| {
         if kind != "hostile.calls" {
             office.socket.refused(json!({"type": kind, "is_typing": true})).await;
@@ -111,7 +106,7 @@ async fn an_instance_lives_on_after_a_refusal_and_ends_with_a_trap() {
 
 #[tokio::test]
 async fn a_loaded_plugin_takes_over_the_kinds_it_describes() {
-    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", &hostile())).await;
+    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"))).await;
     let error = office.socket.refused(json!({"type": "typing", "is_typing": true})).await;
     assert_eq!((&error["code"], &error["message"]), (&json!(200), &json!("typing is mine now")));
     office.socket.say("the rest stays as it was").await;
@@ -119,7 +114,7 @@ async fn a_loaded_plugin_takes_over_the_kinds_it_describes() {
 
 #[tokio::test]
 async fn one_tenants_instances_are_not_anothers() {
-    let mut ours = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", &hostile())).await;
+    let mut ours = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"))).await;
     let apex = ours.app.tenant("apex").await;
     let carol = apex.member("carol").await;
     let hall = apex.channel("hall", &[&carol]).await;
@@ -161,7 +156,7 @@ async fn what_is_no_plugin_ends_the_start_with_one_line() {
 #[tokio::test]
 async fn a_slow_handler_in_one_channel_delays_neither_pings_nor_other_channels() {
     const SLOW: usize = 20;
-    let app = App::start(Settings::embedded().with("SWITCHBOARD_PLUGIN", &hostile())).await;
+    let app = App::start(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"))).await;
     let acme = app.tenant("acme").await;
     let alice = acme.member("alice").await;
     let (slow, quick) = (acme.channel("slow", &[&alice]).await, acme.channel("quick", &[&alice]).await);

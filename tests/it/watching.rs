@@ -2,7 +2,7 @@
 //! it fails, while what it stores is stored once.
 
 use serde_json::{Value, json};
-use switchboard_tests::{App, Channel, Member, Settings, Signal, Socket, component, eventually, number, text};
+use switchboard_tests::{App, Channel, Member, Settings, Signal, Socket, eventually, number, plugin, text};
 
 const CALLS: &str = "switchboard_stored_calls_total";
 
@@ -14,7 +14,7 @@ struct Office {
 }
 
 async fn office() -> Office {
-    let settings = Settings::embedded().with("SWITCHBOARD_PLUGIN", &component("hostile"));
+    let settings = Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"));
     let app = App::start(settings).await;
     let acme = app.tenant("acme").await;
     let alice = acme.member("alice").await;

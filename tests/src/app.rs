@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::compiled;
-use crate::{Broker, Database, Door, Exit, Settings, Signal, Tenant, redis_url};
+use crate::{Broker, Database, Door, Exit, Operator, Settings, Signal, Tenant, redis_url};
 
 /// One broker.
 #[derive(Debug)]
@@ -49,6 +49,11 @@ impl App {
     /// Where its clients connect.
     pub fn door(&self) -> &Door {
         &self.door
+    }
+
+    /// Who decides at this broker which plugins run.
+    pub fn operator(&self) -> Operator {
+        Operator::new(&self.settings, self.broker.admin_address())
     }
 
     /// The process.

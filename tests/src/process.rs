@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::log::Log;
 use crate::tokens::SECRET;
-use crate::{Folder, PROCESS_DEADLINE, SmallDisk};
+use crate::{ADMIN_TOKEN, Folder, PROCESS_DEADLINE, SmallDisk};
 
 /// The variable that says where the data folder is.
 const DATA: &str = "SWITCHBOARD_DATA_DIR";
@@ -38,9 +38,9 @@ impl Settings {
         Self { folder: Arc::new(Folder::create()), variables: Vec::new(), entrance: Vec::new(), disk: None }
     }
 
-    /// An empty data folder and the secret that [`crate::tokens`] signs with.
+    /// An empty data folder, the secret that [`crate::tokens`] signs with, and the token of [`crate::Operator`].
     pub fn embedded() -> Self {
-        Self::bare().with("SWITCHBOARD_JWT_SECRET", SECRET)
+        Self::bare().with("SWITCHBOARD_JWT_SECRET", SECRET).with("SWITCHBOARD_ADMIN_TOKEN", ADMIN_TOKEN)
     }
 
     /// A node of a cluster. Its access tokens outlive the longest test.
@@ -55,6 +55,17 @@ impl Settings {
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.retain(|(known, _)| known != name);
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// What a variable is set to, if it is.
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Without a variable.
+    pub fn without(mut self, name: &str) -> Self {
+        self.variables.retain(|(known, _)| known != name);
         self
     }
 
