@@ -96,7 +96,7 @@ impl Generation {
 
     /// The operator's text that its instances are started with.
     pub fn config(&self) -> &str {
-        &self.config
+        &self.blueprint.config
     }
 
     /// The message types it handles.
