@@ -7,6 +7,7 @@ pub mod group;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -79,6 +80,9 @@ pub type AfterCommit = Arc<dyn Fn(&ChannelKey, &[Message], u8) + Send + Sync>;
 /// How often a handler is asked again when another event changed its keys between its look at them and its commit.
 const FURTHER_TRIES: u32 = 3;
 
+/// Half of the longest wait before the first further try. Each longest wait is twice the one before.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// From effects to the store and the relay.
 #[derive(Clone)]
 pub struct Effects {
@@ -118,7 +122,10 @@ impl Effects {
     where
         F: Future<Output = Result<Vec<Effect>, CallError>>,
     {
-        for _ in 0..=FURTHER_TRIES {
+        for further in 0..=FURTHER_TRIES {
+            if further > 0 {
+                tokio::time::sleep(self.pause(further)).await;
+            }
             let asked = match ask().await {
                 Ok(asked) => asked,
                 Err(error @ CallError::Denied(_)) => return self.first_answer(channel, event, cause, error).await,
@@ -132,6 +139,12 @@ impl Effects {
         }
         let refusal = Refusal::new(ErrorCode::Overloaded, "others are changing the same at the same time; try again");
         Err(Refusal { retry_after_ms: Some(250), ..refusal }.into())
+    }
+
+    /// How long to wait before a further try: a time of its own for each event, or those that met once would meet again.
+    fn pause(&self, further: u32) -> Duration {
+        let share = u32::from(u8::from_le_bytes(self.clock.random()));
+        PAUSE * (share << further) / 256
     }
 
     /// A handler may refuse an event because of what the first try of it has changed. Its sender gets the first answer then.
