@@ -2,7 +2,7 @@
 
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
-use switchboard_tests::{App, Channel, Cluster, Member, Settings, Socket, number, text};
+use switchboard_tests::{App, Channel, Cluster, Member, Settings, Socket, number, plugin, text};
 
 struct Office {
     app: App,
@@ -15,8 +15,8 @@ struct Office {
     his: Socket,
 }
 
-async fn office(plugin: &'static str) -> Office {
-    let app = App::start(Settings::embedded().with("SWITCHBOARD_PLUGIN", &plugin(plugin))).await;
+async fn office(package: &'static str) -> Office {
+    let app = App::start(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin(package))).await;
     let acme = app.tenant("acme").await;
     let (alice, bob) = (acme.member("alice").await, acme.member("bob").await);
     let lobby = acme.channel("lobby", &[&alice, &bob]).await;
@@ -115,8 +115,8 @@ async fn a_deleted_message_leaves_its_place_and_nothing_else() {
 #[tokio::test]
 async fn a_word_filter_without_words_does_not_start() {
     let settings = Settings::bare();
-    let plugin = plugin("word-filter");
-    let serve = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--plugin", &plugin];
+    let component = plugin("word-filter");
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--plugin", component];
     let exit = settings.run(&serve).await;
     let error: Vec<&str> = exit.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
     assert_eq!((exit.code(), error.len()), (Some(1), 1), "{exit:?}");
@@ -146,7 +146,7 @@ async fn a_bot_answers_what_is_said_to_it_and_nothing_else() {
 #[tokio::test]
 async fn of_members_who_vote_at_the_same_moment_on_two_nodes_every_vote_counts() {
     const MEMBERS: usize = 8;
-    let cluster = Cluster::two_nodes_with(&plugin("poll")).await;
+    let cluster = Cluster::two_nodes_with(plugin("poll")).await;
     let acme = cluster.tenant("acme").await;
     let mut members = Vec::new();
     for n in 0..MEMBERS {

@@ -115,6 +115,8 @@ struct Record {
     /// The highest number that was acked.
     acked_up_to: u64,
     slowest_answer: Duration,
+    /// How long each ack took from the last time its message was sent.
+    acks: Vec<Duration>,
     /// For each publisher, the errors that said to try again.
     retries: Vec<u64>,
     publisher_connections: u64,

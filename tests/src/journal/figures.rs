@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Record, Said, Sent};
+use crate::Latencies;
 
 /// How many differences of a kind are named.
 const NAMED: usize = 5;
@@ -38,6 +39,8 @@ pub struct Figures {
     pub filled: u64,
     /// The longest time from sending to an ack or an error.
     pub slowest_answer: Duration,
+    /// How long the acks took, each from the last time its message was sent.
+    pub acks: Latencies,
     /// The longest time from an ack to the moment when a reader heard the message.
     pub slowest_delivery: Duration,
     /// How long after the last answer every reader had heard the whole history.
@@ -50,7 +53,7 @@ impl fmt::Display for Figures {
             f,
             "{} invoked, {} acked ({} as duplicates), {} refused, {} unknown; {} stored; {} errors to retry; \
              {} reconnects of publishers, {} of readers ({} resumed, {} filled over HTTP); \
-             slowest answer {:?}, slowest delivery {:?}; live equalled history after {:?}",
+             acks: {}; slowest answer {:?}, slowest delivery {:?}; live equalled history after {:?}",
             self.invoked,
             self.acked,
             self.duplicates,
@@ -62,6 +65,7 @@ impl fmt::Display for Figures {
             self.reader_reconnects,
             self.recovered,
             self.filled,
+            self.acks,
             self.slowest_answer,
             self.slowest_delivery,
             self.caught_up,
@@ -96,6 +100,7 @@ pub(super) fn check(name: &str, record: &Record, stored: &[Said], caught_up: Dur
         recovered: record.recovered,
         filled: record.filled,
         slowest_answer: record.slowest_answer,
+        acks: record.acks.iter().copied().collect(),
         slowest_delivery: slowest_delivery(record),
         caught_up,
     })

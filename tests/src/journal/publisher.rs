@@ -161,6 +161,7 @@ impl Publisher {
         let seq = number(answer, "seq");
         record.numbering(text(answer, "epoch"));
         record.acked[self.number] += 1;
+        record.acks.push(waiting.sent.elapsed());
         record.acked_up_to = record.acked_up_to.max(seq);
         let message = text(answer, "message_id").to_owned();
         Some(Sent::Acked { message, seq, duplicate: answer["duplicate"] == true, at: Instant::now() })

@@ -9,6 +9,11 @@ struct Hostile {
     calls: u64,
 }
 
+#[derive(Deserialize)]
+struct Torn {
+    message_id: String,
+}
+
 impl Handler for Hostile {
     const NAME: &'static str = env!("CARGO_PKG_NAME");
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
@@ -19,8 +24,12 @@ impl Handler for Hostile {
         Kind::durable("hostile.recurse"),
         Kind::durable("hostile.many"),
         Kind::durable("hostile.big"),
+        Kind::durable("hostile.huge"),
         Kind::durable("hostile.reads"),
+        Kind::durable("hostile.ask"),
         Kind::durable("hostile.half"),
+        Kind::durable("hostile.torn"),
+        Kind::durable("hostile.look"),
         Kind::durable("hostile.print"),
         Kind::durable("hostile.calls"),
         Kind::ephemeral("hostile.drop"),
@@ -42,12 +51,30 @@ impl Handler for Hostile {
             "hostile.recurse" => Ok(vec![said(&deep(0).to_string())?]),
             "hostile.many" => Ok(vec![said("spam")?; 10_000]),
             "hostile.big" => Ok(vec![said(&"x".repeat(2 << 20))?]),
+            // Ten megabytes, in pieces that fit into its memory twice.
+            "hostile.huge" => Ok(vec![said(&"x".repeat(2 << 20))?; 5]),
+            "hostile.ask" => loop {
+                let _ = host.online();
+            },
             "hostile.reads" => {
                 let read = (0..1_000).take_while(|_| host.online().is_ok()).count();
                 Ok(vec![said(&read.to_string())?])
             }
             // A good effect and then one that cannot be applied: neither may be.
             "hostile.half" => Ok(vec![said("half")?, Effect::mark_read("message.read", uuid_of_nothing())]),
+            // One of each kind of effect, and then one that cannot be applied.
+            "hostile.torn" => {
+                let Torn { message_id } = event.payload()?;
+                Ok(vec![
+                    said("torn")?,
+                    Effect::amend(&message_id, "torn")?,
+                    Effect::kv_put(KvWrite::json("torn", &true)?),
+                    Effect::mark_read("message.read", &message_id),
+                    Effect::broadcast(Signal::to_channel("hostile.signal", &json!({}))?),
+                    Effect::delete(uuid_of_nothing()),
+                ])
+            }
+            "hostile.look" => Ok(vec![said(if host.kv_get("torn")?.is_some() { "torn" } else { "whole" })?]),
             "hostile.print" => {
                 for line in 0..100 {
                     println!("printed line {line} {}", "x".repeat(3_000));
