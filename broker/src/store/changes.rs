@@ -227,12 +227,17 @@ pub(super) fn lone_request(commit: &Commit) -> Option<(&RequestKey, &[u8; 32])> 
     (commit.has_changes() && commit.drafts.is_empty()).then_some((key, digest))
 }
 
-/// The first text after all that begin with a prefix, in the order of bytes; `None`: all begin with it.
-pub(super) fn end_of(prefix: &str) -> Option<Vec<u8>> {
+/// The bytes of all keys that begin with a prefix and come after another key: from the first on, and before the second.
+pub(super) fn span(prefix: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>) {
+    // Nothing lies between a text and the same with one more byte, the smallest.
+    let next = after.map_or_else(Vec::new, |after| [after.as_bytes(), &[0]].concat());
     let mut end = prefix.as_bytes().to_vec();
-    // No byte of UTF-8 is the largest.
-    *end.last_mut()? += 1;
-    Some(end)
+    // The largest byte is none of UTF-8, so there is a larger one for each, and one after all texts.
+    match end.last_mut() {
+        Some(last) => *last += 1,
+        None => end.push(u8::MAX),
+    }
+    (next.max(prefix.as_bytes().to_vec()), end)
 }
 
 fn size(key: &str, value: &[u8]) -> u64 {

@@ -28,13 +28,16 @@ SELECT u.plugin, u.keys, u.bytes, u.version
 FROM {t}.plugin_usage u WHERE u.plugin = ANY ($1::text[])
 ORDER BY u.plugin FOR NO KEY UPDATE";
 
+/// Rows are named by where they lie: by their keys, a plan that was made while the table was empty would look through all
+/// keys of the plugin for each. Nobody else moves them meanwhile.
 const SWEEP: &str = "
 DELETE FROM {t}.plugin_key k
-USING unnest($1::text[]) AS p (plugin), LATERAL (
-    SELECT e.key FROM {t}.plugin_key e
-    WHERE e.plugin = p.plugin AND e.expires_at <= $2 ORDER BY e.expires_at LIMIT $3
-) AS ended
-WHERE k.plugin = p.plugin AND k.key = ended.key
+WHERE k.ctid = ANY (ARRAY(
+    SELECT ended.ctid FROM unnest($1::text[]) AS p (plugin), LATERAL (
+        SELECT e.ctid FROM {t}.plugin_key e
+        WHERE e.plugin = p.plugin AND e.expires_at <= $2 ORDER BY e.expires_at LIMIT $3
+    ) AS ended
+))
 RETURNING k.plugin, (length(k.key) + length(k.value))::bigint AS bytes";
 
 /// Each key that is asked for is known by its place, from 1.

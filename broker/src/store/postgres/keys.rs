@@ -6,7 +6,7 @@ use super::connection::{Database, Param, unreadable};
 use super::rows::Number;
 use crate::model::{KvEntry, PluginName, TenantSlug, Timestamp};
 use crate::store::StoreError;
-use crate::store::changes::end_of;
+use crate::store::changes::span;
 
 pub(super) async fn get(
     database: &Database,
@@ -31,11 +31,10 @@ pub(super) async fn list(
     now: Timestamp,
 ) -> Result<Vec<KvEntry>, StoreError> {
     let sql = "SELECT key, value, version FROM {t}.plugin_key \
-               WHERE plugin = $1 AND key >= $2 AND ($3::bytea IS NULL OR key < $3) \
-                   AND ($4::bytea IS NULL OR key > $4) AND (expires_at IS NULL OR expires_at > $5) \
-               ORDER BY key LIMIT $6";
-    let (end, after) = (end_of(prefix), after.map(str::as_bytes));
-    let params: &[Param<'_>] = &[plugin, &prefix.as_bytes(), &end, &after, &now, &i64::from(limit)];
+               WHERE plugin = $1 AND key >= $2 AND key < $3 AND (expires_at IS NULL OR expires_at > $4) \
+               ORDER BY key LIMIT $5";
+    let (from, end) = span(prefix, after);
+    let params: &[Param<'_>] = &[plugin, &from, &end, &now, &i64::from(limit)];
     database.tenant(tenant, sql, params).await?.iter().map(entry).collect()
 }
 

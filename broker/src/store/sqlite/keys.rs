@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use super::rows::Number;
 use crate::model::{KvEntry, PluginName, Timestamp};
 use crate::store::Commit;
-use crate::store::changes::{Asked, Changes, Held, SWEPT, Usage, end_of, lone_request};
+use crate::store::changes::{Asked, Changes, Held, SWEPT, Usage, lone_request, span};
 
 pub(super) fn get(db: &Connection, plugin: &PluginName, key: &str, now: Timestamp) -> Result<Option<KvEntry>> {
     let sql = "SELECT key, value, version FROM plugin_key \
@@ -23,11 +23,10 @@ pub(super) fn list(
     now: Timestamp,
 ) -> Result<Vec<KvEntry>> {
     let sql = "SELECT key, value, version FROM plugin_key \
-               WHERE plugin = ?1 AND key >= ?2 AND (?3 IS NULL OR key < ?3) AND (?4 IS NULL OR key > ?4) \
-                   AND (expires_at IS NULL OR expires_at > ?5) \
-               ORDER BY key LIMIT ?6";
-    let (end, after) = (end_of(prefix), after.map(str::as_bytes));
-    db.prepare_cached(sql)?.query_map(params![plugin, prefix.as_bytes(), end, after, now, limit], entry)?.collect()
+               WHERE plugin = ?1 AND key >= ?2 AND key < ?3 AND (expires_at IS NULL OR expires_at > ?4) \
+               ORDER BY key LIMIT ?5";
+    let (from, end) = span(prefix, after);
+    db.prepare_cached(sql)?.query_map(params![plugin, from, end, now, limit], entry)?.collect()
 }
 
 fn entry(row: &Row<'_>) -> Result<KvEntry> {

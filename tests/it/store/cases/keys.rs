@@ -163,6 +163,10 @@ pub(crate) async fn keys_come_in_pages_by_their_bytes(backing: Backing) {
     let second = room.list("a:", Some(&first[2]), 3, START).await;
     let third = room.list("a:", Some(&second[2]), 3, START).await;
     assert_eq!([first, second, third].concat(), begins);
+    // What comes after need not be a key, nor begin as the others do.
+    assert_eq!(room.list("a:", Some("a"), 100, START).await, begins);
+    assert_eq!(room.list("a:", Some("a:1\0"), 1, START).await, ["a:10"]);
+    assert!(room.list("a:", Some("b"), 100, START).await.is_empty());
     assert!(room.list("%", None, 100, START).await.is_empty() && room.list("a:1_", None, 9, START).await.is_empty());
     let found = room.scene.store.kv_list(&room.scene.tenant, &plugin("poll"), "a:1", None, 1, START).await.unwrap();
     assert_eq!(found[0], room.get("a:1").await.unwrap());
