@@ -8,6 +8,7 @@ mod bad_input;
 mod bus;
 mod chat;
 mod cluster;
+mod deploy;
 mod durability;
 mod examples;
 mod faults;

@@ -3,7 +3,7 @@
 //! What cannot be prepared leaves its routes as they were, is told to whoever asks, and is tried again. While the store
 //! is away the node goes on with what it has. Nothing here changes the catalogue.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::standing::{self, Standing};
 use super::view::{BuiltIn, View};
 use crate::model::catalogue::{Catalogue, GenerationId, GenerationRow, NodeReport, Route, Scope, Target};
-use crate::model::{Clock, Timestamp};
+use crate::model::{Clock, Digest, Timestamp};
 use crate::plugin::{Allowance, Engine, Generation, LoadError, Order, Plan, Registry, Table};
 use crate::relay::Relay;
 use crate::store::{Store, StoreError};
@@ -70,6 +70,8 @@ struct State {
     /// The revision that was followed last, and the routes that came of it; none before the first time.
     running: Option<(u64, Vec<Route>)>,
     reported: Option<Instant>,
+    /// The components that have been deployed as far as this node knows; none before the first time.
+    deployed: Option<HashSet<Digest>>,
 }
 
 struct Failure {
@@ -148,6 +150,7 @@ impl Follower {
     }
 
     async fn bring_to(&self, state: &mut State, catalogue: &Catalogue) {
+        self.make_ready(state, catalogue);
         let named: BTreeSet<GenerationId> = catalogue.routes.iter().flat_map(in_force).collect();
         for row in catalogue.generations.iter().filter(|row| named.contains(&row.id)) {
             self.prepare_if_due(state, catalogue, row).await;
@@ -180,6 +183,24 @@ impl Follower {
         metrics::gauge!("switchboard_plugin_catalogue_revision").set(catalogue.revision as f64);
         metrics::gauge!("switchboard_plugin_generations_failing").set(state.failed.len() as f64);
         self.standing.send_replace(Standing { revision: catalogue.revision, error });
+    }
+
+    /// Compiles what is deployed while the node runs, beside everything else: when it is activated, all nodes have it at
+    /// nearly the same moment.
+    fn make_ready(&self, state: &mut State, catalogue: &Catalogue) {
+        let deployed: HashSet<Digest> = catalogue.versions.iter().map(|version| version.digest.clone()).collect();
+        let Some(known) = state.deployed.replace(deployed) else { return };
+        for version in catalogue.versions.iter().filter(|version| !known.contains(&version.digest)) {
+            let (store, engine) = (Arc::clone(&self.store), Arc::clone(&self.parts.engine));
+            let (name, digest) = (format!("{} {}", version.plugin, version.version), version.digest.clone());
+            // One component is compiled at a time, and only operators bring them, so this stays within bounds.
+            tokio::spawn(async move {
+                // Whatever goes wrong is said when it is activated.
+                if let Ok(Some(component)) = store.artefact(&digest).await {
+                    let _ = engine.describe(&name, &component).await;
+                }
+            });
+        }
     }
 
     async fn prepare_if_due(&self, state: &mut State, catalogue: &Catalogue, row: &GenerationRow) {

@@ -1,6 +1,7 @@
 //! Accepts connections and speaks HTTP on them.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
@@ -25,6 +27,9 @@ const CONNECTIONS: usize = 4_096;
 
 /// How long to wait when the process has no file descriptor left.
 const BREATH: Duration = Duration::from_millis(100);
+
+/// How long what an operator still sends is taken after the last answer.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Where requests of one listener go.
 #[derive(Clone)]
@@ -82,25 +87,47 @@ async fn serve(stream: TcpStream, routes: Routes, mut stop: watch::Receiver<bool
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let service = service_fn(move |request| routes.clone().answer(request));
-    let mut connection = std::pin::pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_WITHIN)
-            .max_buf_size(32 * 1024)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades()
-    );
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = stopped(&mut stop) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let has_sockets = routes.sockets.is_some();
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(32 * 1024);
+    let served = if has_sockets {
+        let service = service_fn(move |request| routes.clone().answer(request));
+        let connection = server.serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection.with_upgrades());
+        tokio::select! {
+            served = connection.as_mut() => served,
+            () = stopped(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
+    } else {
+        let service = service_fn(move |request| Box::pin(routes.clone().answer(request)));
+        let mut connection = server.serve_connection(TokioIo::new(stream), service);
+        let served = tokio::select! {
+            served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,
+            () = stopped(&mut stop) => {
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+            }
+        };
+        linger(connection.into_parts().io.into_inner()).await;
+        served
     };
     if let Err(error) = served {
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// Ends a connection for someone who may still be sending what nobody wants, such as a component without a token. To close
+/// it at once would reset it, and the answer, which says why, could be lost on the way.
+async fn linger(mut stream: TcpStream) {
+    let discarding = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    // Whoever goes on for longer, or is gone, has had its answer.
+    let _ = tokio::time::timeout(LINGER, discarding).await;
 }
 
 /// Returns when `stop` turned true, or nobody can turn it any more.
