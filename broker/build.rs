@@ -3,6 +3,9 @@
 //! It leaves `builtin.rs` in `OUT_DIR`: the name and the bytes of each. It runs again only when a plugin, the SDK, the
 //! contract or a dependency changes, and it must not write anything outside the target folder.
 
+#[path = "build/kit.rs"]
+mod kit;
+
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
@@ -51,7 +54,8 @@ fn embed_plugins() -> Result<(), String> {
     }
     source.push_str("];\n");
     let list = out.join("builtin.rs");
-    fs::write(&list, source).map_err(|error| failed("write", &list, &error))
+    fs::write(&list, source).map_err(|error| failed("write", &list, &error))?;
+    kit::embed(&workspace, &out)
 }
 
 /// The packages directly below `plugins/`, each named as its folder.

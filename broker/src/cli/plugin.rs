@@ -8,6 +8,7 @@ mod audit;
 mod deploy;
 mod list;
 mod logs;
+mod new;
 mod routes;
 mod terms;
 
@@ -28,6 +29,8 @@ pub(super) struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Make a folder with a plugin that builds and passes its tests
+    New(new::New),
     /// Check a component and keep it in the catalogue; it handles nothing yet
     Deploy(deploy::Deploy),
     /// List the plugins and what handles each type
@@ -67,6 +70,7 @@ enum Verb {
 pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
     let api = || Api::new(command.admin_url.as_deref(), config);
     match command.verb {
+        Verb::New(verb) => new::run(&verb),
         Verb::Deploy(verb) => deploy::run(&verb, &api()?).await,
         Verb::List => list::list(&api()?).await,
         Verb::Show(verb) => list::show(&verb, &api()?).await,

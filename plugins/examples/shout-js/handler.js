@@ -1,0 +1,60 @@
+/**
+ * `shout`: says what a member sends, in capitals.
+ *
+ *     client   {"type":"shout","id":"c1","text":"hello"}
+ *     all      {"type":"shout","channel":"…","seq":7,"message":{"content":{"text":"HELLO!"},…}}
+ *
+ * The operator may set what a text ends with: {"mark":"!!!"}.
+ *
+ * What the module holds is a cache: the broker runs several instances of it and ends any of them when it likes.
+ */
+
+const MAX_CHARS = 500;
+
+let mark = "!";
+
+/** What the broker calls, named and typed as in the interface `handler` of the WIT. */
+export const handler = {
+  /** What the plugin is. Called once a generation. */
+  describe() {
+    return {
+      name: "shout-js",
+      version: "0.1.0",
+      // Durable: who sends it counts on it being kept.
+      kinds: [{ name: "shout", origin: "client", durability: "durable" }],
+      watches: [],
+      wants: [],
+    };
+  },
+
+  /** Called once an instance, before its first event. What is thrown is for the operator to read. */
+  init(config) {
+    mark = "!";
+    if (config === "") return;
+    let given;
+    try {
+      given = JSON.parse(config).mark;
+    } catch (error) {
+      throw error.message;
+    }
+    if (typeof given !== "string") throw "`mark` must be a string";
+    mark = given;
+  },
+
+  /** Called for each event. Nothing is done here: the broker applies all effects that are returned, or none. */
+  handle(event) {
+    const { text } = JSON.parse(event.payload);
+    if (typeof text !== "string") throw { tag: "invalid", val: "`text` must be a string" };
+    const length = [...text].length;
+    if (length < 1 || length > MAX_CHARS) {
+      throw { tag: "invalid", val: `\`text\` must be 1 to ${MAX_CHARS} characters` };
+    }
+    const content = JSON.stringify({ text: text.toUpperCase() + mark });
+    return [{ tag: "store", val: { kind: "shout", content, replyTo: undefined, attachments: [] } }];
+  },
+
+  /** Called after a message of a kind in `watches` was stored. */
+  stored() {
+    return [];
+  },
+};

@@ -1,0 +1,32 @@
+"""Tests the handler and makes the component: `python build.py [FILE.wasm]`, with what requirements.txt names installed."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+WIT = HERE / "../../../wit/0.1.0"
+
+
+def componentize_py(*arguments):
+    # The program that belongs to the Python that runs this, so that a venv need not be activated.
+    program = shutil.which("componentize-py", path=str(Path(sys.executable).parent)) or "componentize-py"
+    subprocess.run([program, "-q", "-d", str(WIT), "-w", "plugin", *arguments], check=True, cwd=HERE)
+
+
+def main():
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else HERE / "dist/shout-py.wasm").resolve()
+    bindings = HERE / "dist/bindings"
+    shutil.rmtree(bindings, ignore_errors=True)
+    componentize_py("bindings", str(bindings))
+    tests = [sys.executable, "-m", "unittest", "--quiet", "test_handler"]
+    subprocess.run(tests, check=True, cwd=HERE, env=os.environ | {"PYTHONPATH": str(bindings)})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A plugin has no network and no files, so the parts of WASI that Python would import for them are left out.
+    componentize_py("componentize", "handler", "--stub-wasi", "-p", str(HERE), "-o", str(target))
+    print(f"{target}: {target.stat().st_size} bytes")
+
+
+main()
