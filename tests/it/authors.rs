@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde_json::json;
-use switchboard_tests::{App, Settings};
+use serde_json::{Value, json};
+use switchboard_tests::{App, Settings, component, number};
+use tokio::sync::OnceCell;
 
 /// The target folder of this run; what is built for these tests is kept below it, for the next run.
 fn target() -> PathBuf {
@@ -32,23 +33,112 @@ fn cargo(folder: &Path, arguments: &[&str]) -> Output {
     output
 }
 
+/// A plugin as `switchboard plugin new` makes it, tested and built as its README says, once for all tests.
+async fn louder_now() -> &'static str {
+    static COMPONENT: OnceCell<String> = OnceCell::const_new();
+    let made = COMPONENT.get_or_init(async || {
+        let settings = Settings::bare();
+        settings.run(&["plugin", "new", "louder-now"]).await.success();
+        let folder = settings.folder().path().join("louder-now");
+        let tests = cargo(&folder, &["test"]);
+        assert!(String::from_utf8_lossy(&tests.stdout).contains("3 passed"), "{tests:?}");
+        cargo(&folder, &["build", "--target", "wasm32-wasip2"]);
+        let component = target().join("new-plugins/wasm32-wasip2/debug/louder_now.wasm");
+        component.into_os_string().into_string().expect("a path in UTF-8")
+    });
+    made.await
+}
+
+/// Writes a file into the folder that commands run in.
+fn written(settings: &Settings, name: &str, text: &str) {
+    std::fs::write(settings.folder().path().join(name), text).unwrap();
+}
+
 #[tokio::test]
 async fn a_new_plugin_passes_its_tests_and_a_broker_takes_it() {
-    let settings = Settings::embedded();
-    settings.run(&["plugin", "new", "louder-now"]).await.success();
-    let folder = settings.folder().path().join("louder-now");
-    let tests = cargo(&folder, &["test"]);
-    assert!(String::from_utf8_lossy(&tests.stdout).contains("3 passed"), "{tests:?}");
-    cargo(&folder, &["build", "--target", "wasm32-wasip2"]);
-    let component = target().join("new-plugins/wasm32-wasip2/debug/louder_now.wasm");
-
-    let app = App::start(settings.with("SWITCHBOARD_PLUGIN", component.to_str().expect("a path in UTF-8"))).await;
+    let app = App::start(Settings::embedded().with("SWITCHBOARD_PLUGIN", louder_now().await)).await;
     let acme = app.tenant("acme").await;
     let alice = acme.member("alice").await;
     let lobby = acme.channel("lobby", &[&alice]).await;
     let mut socket = alice.join(&lobby).await;
     socket.acked(json!({"type": "louder-now", "text": "hello"})).await;
     assert_eq!(socket.next_of("louder-now").await["message"]["content"], json!({"text": "HELLO!"}));
+}
+
+#[tokio::test]
+async fn a_component_is_checked_without_a_broker() {
+    let settings = Settings::bare();
+    let said = settings.run(&["plugin", "check", louder_now().await]).await.success();
+    for line in ["louder-now 0.1.0", "handles   louder-now (durable, from clients)", "a broker takes it"] {
+        assert!(said.contains(line), "{said}");
+    }
+    assert!(!said.contains("it needs"), "{said}");
+    written(&settings, "config.json", "{\"marc\":1}");
+    written(&settings, "rubbish.wasm", "rubbish");
+    for (arguments, reason) in [
+        (vec![louder_now().await, "--init-file", "config.json"], "unknown field `marc`"),
+        (vec!["rubbish.wasm"], "no WebAssembly component"),
+        (vec!["missing.wasm"], "missing.wasm"),
+    ] {
+        let exit = settings.run(&[vec!["plugin", "check"], arguments].concat()).await;
+        assert_eq!((exit.code(), exit.stderr.lines().count()), (Some(1), 1), "{exit:?}");
+        assert!(exit.stderr.contains(reason), "{exit:?}");
+    }
+}
+
+#[tokio::test]
+async fn events_of_a_file_are_tried_out_and_two_versions_compared() {
+    let settings = Settings::bare();
+    let component = louder_now().await;
+    written(
+        &settings,
+        "events.jsonl",
+        r#"{"kind":"louder-now","payload":{"text":"hello"},"user":"bob"}
+
+{"kind":"louder-now","payload":{"text":""}}
+"#,
+    );
+    let said = settings.run(&["plugin", "test", component, "events.jsonl"]).await.success();
+    println!("{said}");
+    for line in ["store {\"content\":{\"text\":\"HELLO!\"}", "invalid `text` must be 1 to 500", "2 events, 0 failed"] {
+        assert!(said.contains(line), "{said}");
+    }
+    let as_json = settings.run(&["plugin", "test", component, "events.jsonl", "--json"]).await.success();
+    let first: Value = serde_json::from_str(as_json.lines().next().unwrap()).unwrap();
+    let kept = json!([{"store": {"kind": "louder-now", "content": {"text": "HELLO!"}}}]);
+    assert_eq!((&first["answer"], &first["failed"]), (&kept, &json!(false)));
+    assert!(number(&first, "fuel") > 0 && number(&first, "memory_bytes") > 0, "{first}");
+
+    written(&settings, "config.json", r#"{"mark":"?!"}"#);
+    let replay = ["plugin", "replay", component, component, "events.jsonl"];
+    assert!(settings.run(&replay).await.success().contains("2 events, 0 differ"));
+    let exit = settings.run(&[&replay[..], &["--new-init-file", "config.json"]].concat()).await;
+    assert_eq!(exit.code(), Some(1), "{exit:?}");
+    println!("{}", exit.stdout);
+    let differing: Vec<&str> = exit.stdout.lines().filter(|line| line.trim().starts_with(['-', '+'])).collect();
+    assert_eq!(differing.len(), 2, "{exit:?}");
+    assert!(differing[0].contains("HELLO!") && differing[1].contains("HELLO?!"), "{differing:?}");
+    assert!(exit.stdout.contains("2 events, 1 differ"), "{exit:?}");
+}
+
+#[tokio::test]
+async fn a_trap_and_an_endless_loop_fail_a_test_of_a_plugin() {
+    let settings = Settings::bare();
+    let kinds = ["hostile.trap", "hostile.calls", "hostile.calls", "hostile.loop", "typing"];
+    let events: String = kinds.map(|kind| format!("{{\"kind\":\"{kind}\"}}\n")).concat();
+    written(&settings, "events.jsonl", &events);
+    let exit = settings.run(&["plugin", "test", &component("hostile"), "events.jsonl"]).await;
+    assert_eq!(exit.code(), Some(1), "{exit:?}");
+    assert!(exit.stderr.contains("failed at 2 of 5 events"), "{exit:?}");
+    for line in ["trapped ", "a secret of the plugin", "timed out", "denied typing is mine now"] {
+        assert!(exit.stdout.contains(line), "`{line}`: {}", exit.stdout);
+    }
+    assert!(exit.stdout.contains("\"content\":\"2\""), "an instance goes on after an answer: {}", exit.stdout);
+
+    written(&settings, "wrong.jsonl", "{\"kind\":\"typing\"}\n{\"kid\":1}\n");
+    let exit = settings.run(&["plugin", "test", &component("hostile"), "wrong.jsonl"]).await;
+    assert_eq!((exit.code(), exit.stderr.lines().count()), (Some(1), 1), "{exit:?}");
+    assert!(exit.stderr.contains("line 2: unknown field `kid`"), "{exit:?}");
 }
 
 #[tokio::test]

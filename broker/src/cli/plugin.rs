@@ -5,12 +5,16 @@
 
 mod api;
 mod audit;
+mod check;
 mod deploy;
 mod list;
 mod logs;
 mod new;
+mod replay;
 mod routes;
+mod stage;
 mod terms;
+mod test;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -31,6 +35,12 @@ pub(super) struct Command {
 enum Verb {
     /// Make a folder with a plugin that builds and passes its tests
     New(new::New),
+    /// Say what a component is, and whether this broker takes it
+    Check(check::Check),
+    /// Run a plugin on events of a file, and show what it asks for
+    Test(test::Test),
+    /// Run two versions of a plugin on recorded events, and show where they differ
+    Replay(replay::Replay),
     /// Check a component and keep it in the catalogue; it handles nothing yet
     Deploy(deploy::Deploy),
     /// List the plugins and what handles each type
@@ -71,6 +81,9 @@ pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
     let api = || Api::new(command.admin_url.as_deref(), config);
     match command.verb {
         Verb::New(verb) => new::run(&verb),
+        Verb::Check(verb) => check::run(&verb, config).await,
+        Verb::Test(verb) => test::run(&verb, config).await,
+        Verb::Replay(verb) => replay::run(&verb, config).await,
         Verb::Deploy(verb) => deploy::run(&verb, &api()?).await,
         Verb::List => list::list(&api()?).await,
         Verb::Show(verb) => list::show(&verb, &api()?).await,

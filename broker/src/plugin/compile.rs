@@ -31,6 +31,8 @@ pub enum Compiler {
     Child,
     /// In this process and without a bound, for programs that are not the broker: tests and benchmarks.
     InProcess,
+    /// As [`Compiler::InProcess`], with code that counts what it executes and is slower for it.
+    Metered,
 }
 
 impl Compiler {
@@ -43,7 +45,7 @@ impl Compiler {
     ) -> Result<Vec<u8>, String> {
         match self {
             Compiler::Child => in_child(component, bounds).await,
-            Compiler::InProcess => {
+            Compiler::InProcess | Compiler::Metered => {
                 let (compiler, component) = (compiler.clone(), component.to_vec());
                 let compiled = tokio::task::spawn_blocking(move || compiler.precompile_component(&component)).await;
                 compiled.map_err(|error| error.to_string())?.map_err(engine::in_one_line)
@@ -115,7 +117,7 @@ pub fn child(memory: u64, time: Duration) -> io::Result<()> {
     setrlimit(Resource::Cpu, Rlimit { current: Some(seconds), maximum: Some(seconds) })?;
     let mut component = Vec::new();
     io::stdin().lock().read_to_end(&mut component)?;
-    let compiler = engine::compiler().map_err(|error| io::Error::other(error.to_string()))?;
+    let compiler = engine::compiler(false).map_err(|error| io::Error::other(error.to_string()))?;
     match compiler.precompile_component(&component) {
         Ok(code) => io::stdout().lock().write_all(&code),
         Err(error) => Err(io::Error::other(format!("{SAYS}{}", engine::in_one_line(error)))),

@@ -142,7 +142,7 @@ impl Engine {
     pub fn new(options: Options, sources: Arc<dyn Sources>) -> Result<(Arc<Self>, Incidents), LoadError> {
         let Options { folder, compiler, bounds, clock } = options;
         let broken = |error: String| LoadError::Engine(error);
-        let engine = self::compiler().map_err(|error| broken(error.to_string()))?;
+        let engine = self::compiler(compiler == Compiler::Metered).map_err(|error| broken(error.to_string()))?;
         let cache = Cache::open(&folder, &engine, bounds.cache, clock.clone())
             .map_err(|source| LoadError::Cache { path: folder, source })?;
         let (reporter, incidents) = Reporter::new();
@@ -311,10 +311,11 @@ struct Compiled {
 }
 
 /// The compiler and its settings. What one process compiles another loads only if both have the same.
-pub(super) fn compiler() -> wasmtime::Result<wasmtime::Engine> {
+pub(super) fn compiler(metered: bool) -> wasmtime::Result<wasmtime::Engine> {
     let mut config = wasmtime::Config::new();
     config.wasm_component_model(true);
     config.epoch_interruption(true);
+    config.consume_fuel(metered);
     // A guest's frames and the host calls it makes share a fibre's stack; the rest is for the host.
     config.max_wasm_stack(512 << 10);
     config.async_stack_size(1 << 20);

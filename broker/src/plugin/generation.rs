@@ -118,6 +118,10 @@ impl Generation {
         &self.site
     }
 
+    pub(super) fn blueprint(&self) -> &Arc<Blueprint> {
+        &self.blueprint
+    }
+
     pub(super) fn author(&self) -> &Author {
         &self.blueprint.author
     }

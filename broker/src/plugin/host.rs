@@ -59,9 +59,9 @@ impl HostState {
             limits: StoreLimitsBuilder::new()
                 .memory_size(limits.memory)
                 .memories(4)
-                .tables(16)
+                .tables(64)
                 .table_elements(100_000)
-                .instances(32)
+                .instances(128)
                 .build(),
             high_water: 0,
         };

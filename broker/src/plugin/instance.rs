@@ -66,6 +66,8 @@ impl Instance {
         let state = HostState::new(author, tenant.cloned(), Arc::clone(allowance), Arc::clone(usage), sources);
         let mut store = Store::new(linked.engine(), state);
         store.limiter(|state| state.limiter());
+        // Only the engine of a rehearsal counts fuel, and it is to count and not to stop anything.
+        let _ = store.set_fuel(u64::MAX);
         store.epoch_deadline_callback(|context| Ok(context.data().usage().tick()));
         store.data_mut().begin(None);
         store.set_epoch_deadline(1);
@@ -114,6 +116,11 @@ impl Instance {
     /// The most linear memory that it ever had, in bytes.
     pub(super) fn memory(&self) -> usize {
         self.store.data().memory_high_water()
+    }
+
+    /// Units of work since its start, about one an instruction; 0 where they are not counted.
+    pub(super) fn fuel_used(&self) -> u64 {
+        u64::MAX - self.store.get_fuel().unwrap_or(u64::MAX)
     }
 
     /// What counts its time.

@@ -1,6 +1,6 @@
 /** Makes the component: `npm run build [FILE.wasm]`. */
 
-import { mkdir, writeFile } from "node:fs/promises";
+import { cp, mkdir, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -9,9 +9,13 @@ import { componentize } from "@bytecodealliance/componentize-js";
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const target = process.argv[2] ?? here("dist/shout-js.wasm");
 
+// The plugin's own world, with the broker's contract beside it as what it depends on.
+await cp(here("world.wit"), here("dist/wit/world.wit"));
+await cp(here("../../../wit/0.1.0"), here("dist/wit/deps/switchboard-plugin"), { recursive: true });
+
 const { component } = await componentize({
   sourcePath: here("handler.js"),
-  witPath: here("../../../wit/0.1.0"),
+  witPath: here("dist/wit"),
   worldName: "plugin",
   // A plugin has no network. With these in it the component would import what the broker does not give.
   disableFeatures: ["http", "fetch-event"],

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-WIT = HERE / "../../../wit/0.1.0"
+CONTRACT = HERE / "../../../wit/0.1.0"
+WIT = HERE / "dist/wit"
 
 
 def componentize_py(*arguments):
@@ -18,6 +19,9 @@ def componentize_py(*arguments):
 
 def main():
     target = Path(sys.argv[1] if len(sys.argv) > 1 else HERE / "dist/shout-py.wasm").resolve()
+    # The plugin's own world, with the broker's contract beside it as what it depends on.
+    shutil.copytree(CONTRACT, WIT / "deps/switchboard-plugin", dirs_exist_ok=True)
+    shutil.copy(HERE / "world.wit", WIT)
     bindings = HERE / "dist/bindings"
     shutil.rmtree(bindings, ignore_errors=True)
     componentize_py("bindings", str(bindings))

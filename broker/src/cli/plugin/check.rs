@@ -1,0 +1,99 @@
+//! `switchboard plugin check`: whether this broker would take a component, and on which terms.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use super::stage::{self, Silent};
+use crate::config::Config;
+use crate::model::Clock;
+use crate::model::catalogue::{Durability, Import, Origin, Scope};
+use crate::plugin::{Allowance, Bounds, Compiler, Descriptor, Engine, Limits, Options, Order};
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The component
+    file: PathBuf,
+    #[command(flatten)]
+    init: stage::Init,
+}
+
+/// Prints what it is. The error says in one line why a broker would not take it.
+pub(super) async fn run(verb: &Check, config: &Config) -> Result<()> {
+    let file = verb.file.display().to_string();
+    let component = fs::read(&verb.file).with_context(|| format!("failed to read {file}"))?;
+    let text = verb.init.text()?;
+    // Compiled as a broker compiles it, within the same bounds.
+    let options = Options {
+        folder: config.data.folder.join("compiled"),
+        compiler: Compiler::Child,
+        bounds: Bounds::default(),
+        clock: Clock::system(),
+    };
+    let (engine, _) = Engine::new(options, Arc::new(Silent))?;
+    let (described, memory) = least_memory(&engine, &file, &component, &text).await?;
+    print(&described);
+    println!("  memory    at most {memory} MiB at its start");
+    let name = &described.plugin;
+    println!("a broker takes it: switchboard plugin deploy {file}");
+    // Its log is granted to every plugin.
+    let grants: Vec<&str> =
+        described.wants.iter().filter(|import| **import != Import::Log).map(|import| import.as_str()).collect();
+    if !grants.is_empty() {
+        println!("it needs grants: switchboard plugin grants {name} --add {}", grants.join(" --add "));
+    }
+    if memory > Limits::default().memory >> 20 {
+        println!("it needs a limit: switchboard plugin limits {name} memory_mib={memory}");
+    }
+    Ok(())
+}
+
+/// Starts it with as much memory as it needs, in steps of the limit; what else is wrong ends the search.
+async fn least_memory(engine: &Engine, name: &str, component: &[u8], config: &str) -> Result<(Descriptor, usize)> {
+    let default = Limits::default().memory >> 20;
+    let mut mebibytes = default;
+    loop {
+        let allowance = stage::allowance(&[], &[("memory_mib".to_owned(), u64::try_from(mebibytes)?)])?;
+        let allowance = Arc::new(Allowance { grants: Import::ALL.into_iter().collect(), ..allowance });
+        let order = Order { name, component, id: None, config, allowance, scope: &Scope::All };
+        match engine.prepare(order).await {
+            Ok(generation) => return Ok((generation.descriptor().clone(), mebibytes)),
+            Err(error) if mebibytes >= 512 => return Err(error.into()),
+            // A start that needs more memory fails in as many ways as there are languages.
+            Err(error) => {
+                let next = mebibytes * 2;
+                if !may_be_memory(&error.to_string()) {
+                    bail!(error);
+                }
+                mebibytes = next;
+            }
+        }
+    }
+}
+
+fn may_be_memory(error: &str) -> bool {
+    error.contains("failed to run the handler") && !error.contains("its init failed")
+}
+
+fn print(described: &Descriptor) {
+    let list = |texts: Vec<String>| if texts.is_empty() { "none".to_owned() } else { texts.join(", ") };
+    println!("{} {}", described.plugin, described.version);
+    println!("  digest    {}", described.digest);
+    println!("  size      {} bytes", described.size);
+    for spec in &described.kinds {
+        let durability = match spec.durability {
+            Durability::Durable => "durable",
+            Durability::Ephemeral => "ephemeral",
+        };
+        let origin = match spec.origin {
+            Origin::Client => "from clients",
+            Origin::Broker => "from the broker",
+        };
+        println!("  handles   {} ({durability}, {origin})", spec.kind);
+    }
+    println!("  watches   {}", list(described.watches.iter().map(ToString::to_string).collect()));
+    println!("  uses      {}", list(described.wants.iter().map(ToString::to_string).collect()));
+}

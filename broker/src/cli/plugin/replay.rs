@@ -1,0 +1,64 @@
+//! `switchboard plugin replay`: runs two versions of a plugin on recorded events and shows where they differ.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use super::{stage, test};
+use crate::config::Config;
+use crate::plugin::Shown;
+
+#[derive(Debug, Args)]
+pub(super) struct Replay {
+    /// The component that counts
+    old: PathBuf,
+    /// The component to compare it with
+    new: PathBuf,
+    /// The events, as `switchboard plugin record` writes them
+    recording: PathBuf,
+    #[command(flatten)]
+    init: stage::Init,
+    /// File with the configuration of the new one, if it has another one
+    #[arg(long, value_name = "FILE")]
+    new_init_file: Option<PathBuf>,
+    #[command(flatten)]
+    terms: stage::Given,
+}
+
+/// Gives each event to both, with what the host answered then. The error counts the events at which they differ.
+pub(super) async fn run(verb: &Replay, config: &Config) -> Result<()> {
+    let events = test::events(&verb.recording)?;
+    let text = verb.init.text()?;
+    let new_text = verb.new_init_file.as_deref().map(stage::read).transpose()?;
+    let mut old = test::open(&verb.old, &text, &verb.terms, config).await?;
+    let mut new = test::open(&verb.new, new_text.as_ref().unwrap_or(&text), &verb.terms, config).await?;
+    let (mut differ, mut spent) = (0, [(Duration::ZERO, 0); 2]);
+    for (number, event) in events.iter().enumerate() {
+        let played = [old.play(event).await, new.play(event).await];
+        for (spent, played) in spent.iter_mut().zip(&played) {
+            *spent = (spent.0 + played.time, spent.1 + played.fuel);
+        }
+        let differences = Shown::of(&played[0]).differences(&Shown::of(&played[1]));
+        if !differences.is_empty() {
+            differ += 1;
+            println!("{} {}", number + 1, event.kind);
+            for line in differences {
+                println!("    {line}");
+            }
+        }
+    }
+    for ((name, version), (time, fuel)) in [&old, &new]
+        .map(|rehearsal| (rehearsal.descriptor().plugin.clone(), rehearsal.descriptor().version.clone()))
+        .iter()
+        .zip(spent)
+    {
+        println!("{name} {version}: {} µs and {fuel} units of fuel in all", time.as_micros());
+    }
+    println!("{} events, {differ} differ", events.len());
+    if differ > 0 {
+        bail!("the two differ at {differ} of {} events", events.len());
+    }
+    Ok(())
+}

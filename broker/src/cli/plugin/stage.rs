@@ -1,0 +1,122 @@
+//! The terms on which the commands for authors run a plugin: given on the command line, as an operator would set them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use clap::Args;
+
+use crate::model::catalogue::{Import, Scope, Terms};
+use crate::model::{ChannelKey, KvEntry, Message, MessageId, PluginName, TenantSlug, User, UserId};
+use crate::plugin::{Allowance, Limits, Sources, Unavailable};
+
+/// Grants and limits.
+#[derive(Debug, Args)]
+pub(super) struct Given {
+    /// Grant an interface: history, members, presence, kv or log; may be repeated [default: all of them]
+    #[arg(long = "grant", value_name = "INTERFACE", value_parser = import)]
+    grants: Vec<Import>,
+    /// Set a limit, as memory_mib=64; may be repeated
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limit)]
+    limits: Vec<(String, u64)>,
+}
+
+/// The operator's text for `init`.
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// The operator's configuration, as the plugin's `init` gets it
+    #[arg(long, value_name = "TEXT", conflicts_with = "init_file")]
+    init: Option<String>,
+    /// A file with it
+    #[arg(long, value_name = "FILE")]
+    init_file: Option<PathBuf>,
+}
+
+impl Init {
+    /// The text; empty when none is given.
+    pub(super) fn text(&self) -> Result<String> {
+        match &self.init_file {
+            Some(file) => read(file),
+            None => Ok(self.init.clone().unwrap_or_default()),
+        }
+    }
+}
+
+impl Given {
+    /// What they come to.
+    pub(super) fn allowance(&self) -> Result<Allowance> {
+        allowance(&self.grants, &self.limits)
+    }
+}
+
+/// Grants and limits over the broker's own; without a grant, all of them.
+pub(super) fn allowance(grants: &[Import], limits: &[(String, u64)]) -> Result<Allowance> {
+    let terms = Terms {
+        scope: Scope::All,
+        plugin: "rehearsed".parse()?,
+        grants: (!grants.is_empty()).then(|| grants.iter().copied().collect::<BTreeSet<_>>()),
+        limits: limits.iter().cloned().collect::<BTreeMap<_, _>>(),
+    };
+    Ok(Allowance::trusted().under(Some(&terms), None))
+}
+
+/// Reads the operator's text for a plugin.
+pub(super) fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()))
+}
+
+fn import(name: &str) -> Result<Import, String> {
+    let all = || Import::ALL.map(Import::as_str).join(", ");
+    Import::from_name(name).ok_or_else(|| format!("there are {}", all()))
+}
+
+fn limit(text: &str) -> Result<(String, u64), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    let value = value.parse().map_err(|_| "the value is a whole number")?;
+    Limits::check(name, value).map_err(|error| error.to_string())?;
+    Ok((name.to_owned(), value))
+}
+
+/// The host of a component that is only looked at: it answers nothing.
+#[derive(Debug)]
+pub(super) struct Silent;
+
+#[async_trait]
+impl Sources for Silent {
+    async fn recent(&self, _: &ChannelKey, _: Option<u64>, _: u32) -> Result<Vec<Message>, Unavailable> {
+        Err(Unavailable)
+    }
+
+    async fn message(&self, _: &ChannelKey, _: MessageId) -> Result<Option<Message>, Unavailable> {
+        Err(Unavailable)
+    }
+
+    async fn members(&self, _: &ChannelKey, _: Option<&UserId>, _: u32) -> Result<Vec<User>, Unavailable> {
+        Err(Unavailable)
+    }
+
+    async fn contains(&self, _: &ChannelKey, _: &UserId) -> Result<bool, Unavailable> {
+        Err(Unavailable)
+    }
+
+    async fn online(&self, _: &ChannelKey, _: usize) -> Result<Vec<User>, Unavailable> {
+        Err(Unavailable)
+    }
+
+    async fn kv_get(&self, _: &TenantSlug, _: &PluginName, _: &str) -> Result<Option<KvEntry>, Unavailable> {
+        Err(Unavailable)
+    }
+
+    async fn kv_list(
+        &self,
+        _: &TenantSlug,
+        _: &PluginName,
+        _: &str,
+        _: Option<&str>,
+        _: u32,
+    ) -> Result<Vec<KvEntry>, Unavailable> {
+        Err(Unavailable)
+    }
+}

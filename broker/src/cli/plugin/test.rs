@@ -1,0 +1,115 @@
+//! `switchboard plugin test`: runs a plugin on the events of a file and shows what it asks for and what that costs.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use serde_json::json;
+
+use super::stage;
+use crate::config::Config;
+use crate::plugin::{Played, Recorded, Rehearsal, Shown};
+
+#[derive(Debug, Args)]
+pub(super) struct Test {
+    /// The component
+    file: PathBuf,
+    /// The events: a line of JSON each, as {"kind":"poke","payload":{…},"user":"alice"}
+    events: PathBuf,
+    #[command(flatten)]
+    init: stage::Init,
+    #[command(flatten)]
+    terms: stage::Given,
+    /// Print a line of JSON for each event
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs all events, one after the other. The error counts those at which the plugin failed.
+pub(super) async fn run(verb: &Test, config: &Config) -> Result<()> {
+    let events = events(&verb.events)?;
+    let text = verb.init.text()?;
+    let mut rehearsal = open(&verb.file, &text, &verb.terms, config).await?;
+    let (mut failed, mut times, mut fuel) = (0, Vec::with_capacity(events.len()), 0);
+    for (number, event) in events.iter().enumerate() {
+        let played = rehearsal.play(event).await;
+        failed += usize::from(played.is_failure());
+        times.push(played.time);
+        fuel += played.fuel;
+        if verb.json {
+            println!("{}", as_json(number + 1, event, &played));
+        } else {
+            print(number + 1, event, &played);
+        }
+    }
+    if !verb.json {
+        times.sort();
+        let median = times.get(times.len() / 2).copied().unwrap_or_default();
+        let slowest = times.last().copied().unwrap_or_default();
+        println!(
+            "{} events, {failed} failed; median {} µs, slowest {} µs, {fuel} units of fuel",
+            events.len(),
+            median.as_micros(),
+            slowest.as_micros()
+        );
+    }
+    if failed > 0 {
+        bail!("the plugin failed at {failed} of {} events", events.len());
+    }
+    Ok(())
+}
+
+/// Reads a file of events.
+pub(super) fn events(path: &PathBuf) -> Result<Vec<Recorded>> {
+    let text = fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
+    Recorded::read_lines(&text).map_err(|error| anyhow!("failed to understand {}: {error}", path.display()))
+}
+
+/// Prepares a component to be tried out.
+pub(super) async fn open(file: &PathBuf, text: &str, given: &stage::Given, config: &Config) -> Result<Rehearsal> {
+    let name = file.display().to_string();
+    let component = fs::read(file).with_context(|| format!("failed to read {name}"))?;
+    let folder = config.data.folder.join("compiled");
+    Ok(Rehearsal::open(folder, &name, &component, text, given.allowance()?).await?)
+}
+
+fn print(number: usize, event: &Recorded, played: &Played) {
+    let unrecorded = match played.unrecorded {
+        0 => String::new(),
+        some => format!(", {some} without a recorded answer"),
+    };
+    println!(
+        "{number} {}{}  {} µs, {} units of fuel, {} KiB of memory, {} reads{unrecorded}",
+        event.kind,
+        if event.message.is_some() { " (stored)" } else { "" },
+        played.time.as_micros(),
+        played.fuel,
+        played.memory >> 10,
+        played.reads,
+    );
+    for line in Shown::of(played).to_string().lines() {
+        println!("    {line}");
+    }
+    // A trap is in the log with where in the component it happened.
+    for line in played.log.iter().flat_map(|line| line.text.lines()) {
+        println!("    log {line}");
+    }
+}
+
+fn as_json(number: usize, event: &Recorded, played: &Played) -> serde_json::Value {
+    let log: Vec<&str> = played.log.iter().map(|line| line.text.as_str()).collect();
+    json!({
+        "event": number,
+        "kind": event.kind,
+        "answer": Shown::of(played).to_json(),
+        "failed": played.is_failure(),
+        "microseconds": u64::try_from(played.time.as_micros()).unwrap_or(u64::MAX),
+        "fuel": played.fuel,
+        "memory_bytes": played.memory,
+        "reads": played.reads,
+        "unrecorded_reads": played.unrecorded,
+        "started": played.started,
+        "log": log,
+    })
+}
