@@ -17,6 +17,7 @@ mod frames;
 mod handshake;
 mod hostile;
 mod idempotency;
+mod languages;
 mod liveness;
 mod plugins;
 mod presence;
