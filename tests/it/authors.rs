@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use switchboard_tests::{App, Settings, component, number};
+use switchboard_tests::{App, Settings, number, plugin};
 use tokio::sync::OnceCell;
 
 /// The target folder of this run; what is built for these tests is kept below it, for the next run.
@@ -127,7 +127,7 @@ async fn a_trap_and_an_endless_loop_fail_a_test_of_a_plugin() {
     let kinds = ["hostile.trap", "hostile.calls", "hostile.calls", "hostile.loop", "typing"];
     let events: String = kinds.map(|kind| format!("{{\"kind\":\"{kind}\"}}\n")).concat();
     written(&settings, "events.jsonl", &events);
-    let exit = settings.run(&["plugin", "test", &component("hostile"), "events.jsonl"]).await;
+    let exit = settings.run(&["plugin", "test", &plugin("hostile"), "events.jsonl"]).await;
     assert_eq!(exit.code(), Some(1), "{exit:?}");
     assert!(exit.stderr.contains("failed at 2 of 5 events"), "{exit:?}");
     for line in ["trapped ", "a secret of the plugin", "timed out", "denied typing is mine now"] {
@@ -136,7 +136,7 @@ async fn a_trap_and_an_endless_loop_fail_a_test_of_a_plugin() {
     assert!(exit.stdout.contains("\"content\":\"2\""), "an instance goes on after an answer: {}", exit.stdout);
 
     written(&settings, "wrong.jsonl", "{\"kind\":\"typing\"}\n{\"kid\":1}\n");
-    let exit = settings.run(&["plugin", "test", &component("hostile"), "wrong.jsonl"]).await;
+    let exit = settings.run(&["plugin", "test", &plugin("hostile"), "wrong.jsonl"]).await;
     assert_eq!((exit.code(), exit.stderr.lines().count()), (Some(1), 1), "{exit:?}");
     assert!(exit.stderr.contains("line 2: unknown field `kid`"), "{exit:?}");
 }
