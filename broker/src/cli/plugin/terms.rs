@@ -16,11 +16,11 @@ pub(super) struct Grants {
     /// For this tenant only [default: for all]
     #[arg(long)]
     tenant: Option<TenantSlug>,
-    /// Grant an interface as well: history, members, presence, kv or log; may be repeated
-    #[arg(long, value_name = "INTERFACE")]
+    /// Grant these as well, with commas: history, members, presence, kv, log
+    #[arg(long, value_name = "INTERFACES", value_delimiter = ',')]
     add: Vec<String>,
-    /// Grant it no more; may be repeated
-    #[arg(long, value_name = "INTERFACE", conflicts_with = "add")]
+    /// Grant these no more, with commas
+    #[arg(long, value_name = "INTERFACES", value_delimiter = ',', conflicts_with = "add")]
     remove: Vec<String>,
     /// Grant these and no others, with commas
     #[arg(long, value_name = "INTERFACES", conflicts_with_all = ["add", "remove"])]
