@@ -75,7 +75,7 @@ async fn what_is_secret_is_readable_by_its_owner_alone() {
     let settings = Settings::bare();
     let _broker = Broker::start(&settings).await;
     let data = settings.data();
-    for secret in ["jwt-secret", "demo-password"] {
+    for secret in ["jwt-secret", "demo-password", "admin-token"] {
         let path = data.join(secret);
         let mode = std::fs::metadata(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).permissions();
         assert_eq!(mode.mode() & 0o777, 0o600, "{}", path.display());
@@ -150,6 +150,7 @@ async fn settings_are_checked_without_starting() {
     for (name, value, part) in [
         ("SWITCHBOARD_LISTEN", "localhost", "--listen"),
         ("SWITCHBOARD_JWT_SECRET", "too short", "SWITCHBOARD_JWT_SECRET"),
+        ("SWITCHBOARD_ADMIN_TOKEN", "too short", "SWITCHBOARD_ADMIN_TOKEN"),
         ("SWITCHBOARD_ACCESS_TTL", "soon", "--access-ttl"),
     ] {
         let exit = good.clone().with(name, value).run(&["config", "check"]).await;
@@ -190,7 +191,7 @@ async fn sigterm_and_sigint_end_it_in_order() {
 async fn the_help_lists_the_verbs_and_a_wrong_one_is_refused() {
     let settings = Settings::bare();
     let help = settings.run(&["--help"]).await.success();
-    for verb in ["serve", "tenant", "user", "token", "channel", "config"] {
+    for verb in ["serve", "tenant", "user", "token", "channel", "plugin", "config"] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(verb)), "no {verb} in:\n{help}");
     }
     let wrong = settings.run(&["sevre"]).await;

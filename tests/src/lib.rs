@@ -27,7 +27,7 @@ pub use app::{App, Cluster};
 pub use component::{plugin, plugin_with};
 pub use disk::SmallDisk;
 pub use figures::{Latencies, mib};
-pub use operator::{ADMIN_TOKEN, Operator};
+pub use operator::{ADMIN_TOKEN, Lines, Operator};
 pub use people::{Answer, Channel, Door, Member, Tenant};
 pub use process::{Broker, Exit, Settings, Signal};
 pub use proxy::{Proxy, Traffic};

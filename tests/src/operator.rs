@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
-use crate::{Answer, Exit, PROCESS_DEADLINE, Settings, Tenant, list};
+use crate::{Answer, DEADLINE, Exit, PROCESS_DEADLINE, Settings, Tenant, list};
 
 /// The token of operators of all brokers that [`Settings::embedded`] starts.
 pub const ADMIN_TOKEN: &str = "an-operators-token-of-the-tests";
@@ -200,6 +201,19 @@ impl Operator {
         }
     }
 
+    /// Follows a plugin's log on this node, from now on.
+    ///
+    /// # Panics
+    /// When the broker refuses.
+    pub async fn listen(&self, plugin: &str) -> Lines {
+        // The answer has no end, so the time is that of each line.
+        let http = Client::builder().no_proxy().build().expect("a client without TLS always builds");
+        let url = self.url(&format!("/api/plugins/{plugin}/logs/?tail=0&follow=true"));
+        let answer = http.get(url).bearer_auth(&self.token).send().await.expect("the operators' API answers");
+        assert_eq!(answer.status(), 200, "the log can be followed");
+        Lines { answer, rest: String::new() }
+    }
+
     /// The last lines of the audit, the latest first.
     pub async fn audit(&self) -> Vec<Value> {
         list(&done(self.get("/api/audit/?limit=100").await), "results").to_vec()
@@ -224,6 +238,36 @@ impl Operator {
             text => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
         };
         (status, body)
+    }
+}
+
+/// Lines of a log as they come.
+#[derive(Debug)]
+pub struct Lines {
+    answer: reqwest::Response,
+    rest: String,
+}
+
+impl Lines {
+    /// The next line; none when the broker ended the log.
+    ///
+    /// # Panics
+    /// When nothing of this comes within [`DEADLINE`].
+    pub async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some((line, rest)) = self.rest.split_once('\n') {
+                let line = line.to_owned();
+                self.rest = rest.to_owned();
+                // An empty line is a sign of life.
+                if line.is_empty() {
+                    continue;
+                }
+                return Some(serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}")));
+            }
+            let piece = timeout(DEADLINE, self.answer.chunk()).await.expect("a line, or the end");
+            let piece = piece.unwrap_or_else(|error| panic!("the log broke off: {error:?}"))?;
+            self.rest.push_str(&String::from_utf8(piece.to_vec()).expect("lines are written whole"));
+        }
     }
 }
 

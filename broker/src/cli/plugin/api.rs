@@ -84,7 +84,9 @@ impl Api {
         let mut request = self.request(Method::POST, path, "application/wasm", Body::from_stream(body))?;
         request.headers_mut().insert(CONTENT_LENGTH, length.into());
         request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
-        on_informational(&mut request, move |_| drop(wanted.send_replace(true)));
+        on_informational(&mut request, move |_| {
+            wanted.send_replace(true);
+        });
         whole(self.send(request).await?).await
     }
 

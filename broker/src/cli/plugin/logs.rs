@@ -40,7 +40,7 @@ pub(super) async fn run(verb: &Logs, api: &Api) -> Result<()> {
                 text(&line, "level"),
                 text(&line, "tenant"),
                 text(&line, "version"),
-                text(&line, "text"),
+                printable(text(&line, "text")),
             );
             // Whoever read it has enough.
             if said.is_err() {
@@ -49,4 +49,19 @@ pub(super) async fn run(verb: &Logs, api: &Api) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A plugin's text, without what would command the terminal. A backtrace keeps its lines.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_cannot_command_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\r\nc\td\u{9b}e"), "a\u{fffd}[2Jb\u{fffd}\nc\td\u{fffd}e");
+    }
 }
