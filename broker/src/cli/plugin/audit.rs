@@ -20,18 +20,13 @@ pub(super) async fn audit(verb: &AuditArgs, api: &Api) -> Result<()> {
     let before = verb.before.map(|before| format!("&before={before}")).unwrap_or_default();
     let answer = api.get(&format!("/api/audit/?limit={}{before}", verb.limit)).await?;
     for line in items(&answer["results"]) {
-        println!(
-            "{:>6} {} {} {} {} for {}: {} -> {}: {}",
-            line["id"],
-            text(line, "at"),
-            text(line, "actor"),
-            text(line, "action"),
-            text(line, "subject"),
-            who(line),
-            text(line, "from"),
-            text(line, "to"),
-            text(line, "result"),
-        );
+        let (at, actor, action) = (text(line, "at"), text(line, "actor"), text(line, "action"));
+        print!("{:<6} {at} {actor} {action} {} for {}: ", line["id"].to_string(), text(line, "subject"), who(line));
+        match text(line, "to") {
+            // What was refused came to nothing.
+            "" => println!("{}", text(line, "result")),
+            to => println!("{} -> {to}: {}", text(line, "from"), text(line, "result")),
+        }
     }
     Ok(())
 }

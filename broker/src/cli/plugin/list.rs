@@ -52,13 +52,20 @@ pub(super) async fn show(verb: &Show, api: &Api) -> Result<()> {
             words(&version["wants"], Value::as_str)
         );
     }
-    for route in items(&plugin["routes"]) {
-        println!("  route     {} for {}: {}", text(route, "subject"), who(route), text(route, "stable"));
+    let routes = items(&plugin["routes"]);
+    for alike in routes.chunk_by(|a, b| ["tenant", "stable", "candidate"].iter().all(|part| a[part] == b[part])) {
+        let [route, ..] = alike else { continue };
+        let subjects: Vec<&str> = alike.iter().map(|route| text(route, "subject")).collect();
+        println!("  route     for {}: {}", who(route), text(route, "stable"));
+        println!("            {}", subjects.join(", "));
         if let Some(candidate) = route["candidate"].as_str() {
             println!("            tried out: {candidate}");
         }
-        if !items(&route["previous"]).is_empty() {
-            println!("            before: {}", words(&route["previous"], Value::as_str));
+        let mut before: Vec<&str> = alike.iter().filter_map(|route| route["previous"][0].as_str()).collect();
+        before.sort_unstable();
+        before.dedup();
+        if !before.is_empty() {
+            println!("            before: {}", before.join(", "));
         }
     }
     for terms in items(&plugin["terms"]) {
