@@ -318,7 +318,7 @@ async fn a_command_that_fails_says_in_one_line_what_to_do() {
     one_line(&other.run(&["plugin", "list"]).await, &["--admin-url", "ftp://localhost"]);
     one_line(&Settings::bare().run(&["plugin", "list"]).await, &["SWITCHBOARD_ADMIN_TOKEN", "--admin-token-file"]);
     for wrong in [
-        vec!["canary", "typing", "--percent", "100"],
+        vec!["canary", "typing", "--percent", "some"],
         vec!["activate", "No Name"],
         vec!["follow", "typing"],
         vec!["promoot"],

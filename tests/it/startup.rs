@@ -50,7 +50,7 @@ async fn a_second_start_keeps_everything_and_compiles_nothing() {
     let settings = Settings::bare();
     let first = Broker::start(&settings).await;
     let password = password_in(&first.printed("password").await);
-    let compiled = first.events("plugin loaded");
+    let compiled = first.events("plugin prepared");
     assert!(!compiled.is_empty(), "one line a plugin:\n{}", first.stderr());
     assert!(compiled.iter().all(|plugin| plugin["from_cache"] == false), "{compiled:?}");
     let (_, tokens) = Door::new(first.address()).log_in("demo", "alice", &password).await;
@@ -59,7 +59,7 @@ async fn a_second_start_keeps_everything_and_compiles_nothing() {
     let begun = Instant::now();
     let second = Broker::start(&settings).await;
     println!("second start: {} ms until it listens", begun.elapsed().as_millis());
-    let cached = second.events("plugin loaded");
+    let cached = second.events("plugin prepared");
     assert_eq!(cached.len(), compiled.len());
     assert!(cached.iter().all(|plugin| plugin["from_cache"] == true), "{cached:?}");
     let door = Door::new(second.address());

@@ -55,7 +55,7 @@ async fn a_handler_swapped_ten_times_a_second_under_load_loses_nothing_and_cuts_
     let acme = cluster.tenant("acme").await;
     let (alice, bob) = (acme.member("alice").await, acme.member("bob").await.at(cluster.b.door()));
     operator.deploy(plugin("stamp")).await;
-    operator.deploy(&plugin_with("stamp", "second")).await;
+    operator.deploy(plugin_with("stamp", "second")).await;
     operator.activate("stamp", "1.0.0", &acme, "first of all").await;
     let scene = Scene { cluster, acme, alice, bob };
 

@@ -211,7 +211,7 @@ impl Operator {
         let url = self.url(&format!("/api/plugins/{plugin}/logs/?tail=0&follow=true"));
         let answer = http.get(url).bearer_auth(&self.token).send().await.expect("the operators' API answers");
         assert_eq!(answer.status(), 200, "the log can be followed");
-        Lines { answer, rest: String::new() }
+        Lines { answer, rest: Vec::new() }
     }
 
     /// The last lines of the audit, the latest first.
@@ -245,7 +245,7 @@ impl Operator {
 #[derive(Debug)]
 pub struct Lines {
     answer: reqwest::Response,
-    rest: String,
+    rest: Vec<u8>,
 }
 
 impl Lines {
@@ -255,18 +255,17 @@ impl Lines {
     /// When nothing of this comes within [`DEADLINE`].
     pub async fn next(&mut self) -> Option<Value> {
         loop {
-            if let Some((line, rest)) = self.rest.split_once('\n') {
-                let line = line.to_owned();
-                self.rest = rest.to_owned();
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
                 // An empty line is a sign of life.
-                if line.is_empty() {
+                if line == b"\n" {
                     continue;
                 }
-                return Some(serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}")));
+                return Some(serde_json::from_slice(&line).unwrap_or_else(|_| panic!("no JSON: {line:?}")));
             }
             let piece = timeout(DEADLINE, self.answer.chunk()).await.expect("a line, or the end");
             let piece = piece.unwrap_or_else(|error| panic!("the log broke off: {error:?}"))?;
-            self.rest.push_str(&String::from_utf8(piece.to_vec()).expect("lines are written whole"));
+            self.rest.extend_from_slice(&piece);
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Canary {
     #[command(flatten)]
     what: Activate,
     /// How many per cent of the channels, 1 to 99; a channel stays on one side
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=99))]
+    #[arg(long, value_name = "NUMBER")]
     percent: u8,
 }
 
