@@ -192,13 +192,16 @@ async fn what_is_not_understood_is_named() {
     assert!(message.contains("`memory`") && message.contains("memory_mib"), "{message}");
     let (message, _) = error(operator.put("/api/plugins/typing/grants/", json!({"add": ["disk"]})).await, 400);
     assert!(message.contains("`disk`"), "{message}");
-    let actor = |name: &str| {
-        format!("GET /api/nodes/ HTTP/1.1\r\nHost: a\r\n{}Switchboard-Actor: {name}\r\n\r\n", bearer(ADMIN_TOKEN))
-    };
-    for (name, status) in [("olga", "200"), ("broker", "200"), (&*"x".repeat(101), "200")] {
-        let (_, answer) = raw::request(operator.address(), &actor(name)).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "reading is nobody's: {answer}");
+    for (actor, expected) in [("olga", "422"), ("broker", "400"), (&*"x".repeat(101), "400")] {
+        let head = format!(
+            "POST /api/plugins/typing/rollback/ HTTP/1.1\r\nHost: localhost\r\n{}Switchboard-Actor: {actor}\r\n\
+             Content-Length: 0\r\n\r\n",
+            bearer(ADMIN_TOKEN)
+        );
+        let (_, answer) = raw::request(operator.address(), &head).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected} ")), "{actor}: {answer}");
     }
+    assert_eq!(operator.audit().await[0]["actor"], "olga", "who asks is written down");
     assert!(operator.audit().await.iter().all(|line| line["result"] != "ok"), "nothing was changed");
 }
 
