@@ -77,6 +77,10 @@ fn describe() {
     describe_gauge!("switchboard_plugin_memory_bytes", Unit::Bytes, "the most memory that an instance had");
     describe_gauge!("switchboard_plugin_instances", Unit::Count, "instances of a plugin, running and warm");
     describe_counter!("switchboard_plugin_shadow_total", "events given to a shadow, by what came of it");
+    describe_gauge!("switchboard_plugin_catalogue_revision", "the revision of the catalogue that this node runs");
+    describe_gauge!("switchboard_plugin_generations_failing", "generations in force that cannot be prepared here");
+    describe_counter!("switchboard_plugin_prepare_failures_total", "tries to prepare a generation that failed");
+    describe_counter!("switchboard_plugin_changes_total", "changes of the catalogue that were asked for, by result");
     describe_counter!("switchboard_plugin_incidents_dropped_total", "incidents that nobody read in time");
     describe_histogram!(
         "switchboard_commit_seconds",
