@@ -9,10 +9,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use switchboard_tests::{App, Settings};
+use tokio::time::Instant;
 
 /// Calls of a warm instance that are measured.
 const WARM: usize = 50;
