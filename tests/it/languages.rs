@@ -117,7 +117,12 @@ async fn built(language: &Language, name: &str) -> PathBuf {
     let _ = fs::remove_dir_all(&folder);
     copy(&made, &folder).unwrap();
     for line in language.build {
-        let output = command(line)
+        let mut run = command(line);
+        if line[0].contains('/') {
+            run = Command::new(folder.join(line[0]));
+            run.args(&line[1..]);
+        }
+        let output = run
             .current_dir(&folder)
             .env("npm_config_cache", cache.join("npm"))
             .env("PIP_CACHE_DIR", cache.join("pip"))
