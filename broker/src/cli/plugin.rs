@@ -10,6 +10,7 @@ mod deploy;
 mod list;
 mod logs;
 mod new;
+mod record;
 mod replay;
 mod routes;
 mod stage;
@@ -39,6 +40,8 @@ enum Verb {
     Check(check::Check),
     /// Run a plugin on events of a file, and show what it asks for
     Test(test::Test),
+    /// Write down live events of a type, with what the host answered, of a tenant that consents
+    Record(record::Record),
     /// Run two versions of a plugin on recorded events, and show where they differ
     Replay(replay::Replay),
     /// Check a component and keep it in the catalogue; it handles nothing yet
@@ -83,6 +86,7 @@ pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
         Verb::New(verb) => new::run(&verb),
         Verb::Check(verb) => check::run(&verb, config).await,
         Verb::Test(verb) => test::run(&verb, config).await,
+        Verb::Record(verb) => record::run(&verb, &api()?).await,
         Verb::Replay(verb) => replay::run(&verb, config).await,
         Verb::Deploy(verb) => deploy::run(&verb, &api()?).await,
         Verb::List => list::list(&api()?).await,

@@ -13,8 +13,8 @@ use super::follower::{Follower, LIVES_FOR, TryError};
 use super::plan::{Planner, plan};
 use super::view::{BuiltIn, View};
 use crate::model::catalogue::{Audit, Catalogue, Change, NodeReport, Scope, Target};
-use crate::model::{Digest, PluginName, Timestamp};
-use crate::plugin::{Descriptor, Limits, LoadError, Logs};
+use crate::model::{Digest, PluginName, TenantSlug, Timestamp};
+use crate::plugin::{Descriptor, Limits, LoadError, Logs, Recording, Wanted};
 use crate::store::StoreError;
 
 /// How often a command is planned anew because the catalogue changed meanwhile.
@@ -153,6 +153,30 @@ impl Desk {
         nodes.push(NodeReport { node: follower.parts.node.clone(), revision: own.revision, error: own.error, at: now });
         nodes.sort_by(|a, b| a.node.cmp(&b.node));
         Ok(nodes)
+    }
+
+    /// Begins to record events on this node, for a tenant that consents.
+    pub async fn record(&self, actor: &str, wanted: Wanted) -> Result<Recording, DeskError> {
+        let (tenant, kind) = (wanted.tenant.clone(), wanted.kind.to_string());
+        let line = Audit {
+            action: "record".to_owned(),
+            scope: Scope::Tenant(tenant.clone()),
+            subject: kind,
+            ..self.line(actor)
+        };
+        let begun = match self.consents(&tenant).await? {
+            false => {
+                Err(format!("tenant `{tenant}` does not consent; `switchboard plugin consent {tenant} on` says so"))
+            }
+            true => self.follower.parts.engine.recorder().record(wanted).map_err(|error| error.to_string()),
+        };
+        self.write_down(line, begun.as_ref().map_or_else(|reason| reason.as_str(), |_| "ok")).await;
+        begun.map_err(|reason| Refused::new(reason).into())
+    }
+
+    /// Whether a tenant's events may be recorded.
+    pub async fn consents(&self, tenant: &TenantSlug) -> Result<bool, StoreError> {
+        Ok(self.catalogue().await?.consents.contains(tenant))
     }
 
     /// The bytes that a component may have.

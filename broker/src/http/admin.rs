@@ -7,6 +7,7 @@ mod guard;
 mod logs;
 mod openapi;
 mod plugins;
+mod recordings;
 mod request;
 mod routes;
 mod terms;
@@ -58,6 +59,7 @@ fn guarded() -> Vec<(&'static str, MethodRouter<Arc<State>>)> {
         ("/api/policies/{kind}/", put(terms::policy)),
         ("/api/consents/", get(terms::consents)),
         ("/api/consents/{tenant}/", put(terms::consent)),
+        ("/api/recordings/", post(recordings::record)),
         ("/api/audit/", get(audit::audit)),
         ("/api/nodes/", get(audit::nodes)),
     ]

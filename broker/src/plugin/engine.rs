@@ -24,11 +24,12 @@ use super::instance::{Blueprint, Instance, broken};
 use super::linker::linker;
 use super::log::{Author, Logs};
 use super::pool::Pool;
+use super::recorder::Noted;
 use super::run::{Floor, Job, Usage};
 use super::shadow::Shadows;
 use super::site::Site;
 use super::turns::Turns;
-use super::{Allowance, Bounds, CallError, Generation, Sources};
+use super::{Allowance, Bounds, CallError, Generation, Recorder, Sources};
 use crate::model::catalogue::{GenerationId, Import, Scope};
 use crate::model::{Clock, Digest, PluginName};
 
@@ -155,7 +156,8 @@ impl Engine {
             logs: Arc::new(Logs::new(clock)),
             reporter,
             shadows: Shadows::default(),
-            sources,
+            recorder: Arc::default(),
+            sources: Arc::new(Noted(sources)),
         };
         let (cache, compiling, site) = (Arc::new(cache), Semaphore::new(1), Arc::new(site));
         let made = Self { engine, cache, compiler, compiling, bounds, site };
@@ -210,6 +212,11 @@ impl Engine {
     /// What all plugins share.
     pub fn bounds(&self) -> &Bounds {
         &self.bounds
+    }
+
+    /// Who records what on this node.
+    pub fn recorder(&self) -> &Arc<Recorder> {
+        &self.site.recorder
     }
 
     /// The logs of plugins on this node.

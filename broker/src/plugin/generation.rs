@@ -12,6 +12,7 @@ use super::instance::{Answer, Blueprint, Given, Instance, broken, read};
 use super::log::{Author, Level};
 use super::meter::VersionMeter;
 use super::pool::{Serial, Slot};
+use super::recorder::along;
 use super::run::{Job, Ran, Usage};
 use super::site::Site;
 use super::trial::Recent;
@@ -193,7 +194,7 @@ impl Generation {
                 Err(busy) => return (Err(busy), Duration::ZERO),
             },
         };
-        let Ran { answer, used, slow } = self.site.floor.run(job, &usage, limits.wall, turn.is_slow()).await;
+        let Ran { answer, used, slow } = self.site.floor.run(along(job), &usage, limits.wall, turn.is_slow()).await;
         turn.spent(used, slow);
         let tenant = Some(&channel.tenant);
         let answer = match answer {

@@ -55,7 +55,8 @@ impl Handler {
     /// Gives the event to the generation, in an instance that belongs to the channel's tenant. Waits for the tenant's turn;
     /// takes at most the time of [`super::Limits::wall`] after that.
     pub async fn handle(&self, channel: &ChannelKey, event: &Event) -> Result<Vec<Effect>, CallError> {
-        let answer = self.call(channel, event, None).await;
+        let recorder = &self.generation.site().recorder;
+        let answer = recorder.during(None, channel, event, None, self.call(channel, event, None)).await;
         self.shadow(channel, event, None, &answer);
         answer
     }
@@ -68,7 +69,9 @@ impl Handler {
         event: &Event,
         message: &Message,
     ) -> Result<Vec<Effect>, CallError> {
-        let answer = self.call(channel, event, Some(message)).await;
+        let (watcher, recorder) = (Some(self.generation.plugin()), &self.generation.site().recorder);
+        let call = self.call(channel, event, Some(message));
+        let answer = recorder.during(watcher, channel, event, Some(message), call).await;
         self.shadow(channel, event, Some(message), &answer);
         answer
     }

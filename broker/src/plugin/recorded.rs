@@ -133,16 +133,33 @@ pub struct RecordedEntry {
 }
 
 impl Recorded {
-    /// Reads a file: a line an event; empty lines are skipped. The error names the line.
+    /// Reads a file: a line an event; empty lines and those that begin with `#` are skipped. The error names the line.
     pub fn read_lines(text: &str) -> Result<Vec<Self>, String> {
         let mut events = Vec::new();
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let is_event = |line: &str| !line.trim().is_empty() && !line.starts_with('#');
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| is_event(line)) {
             let wrong = |error: String| format!("line {}: {error}", number + 1);
             let event: Self = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
             event.check().map_err(wrong)?;
             events.push(event);
         }
         Ok(events)
+    }
+
+    /// What a live event is in a file, without what the host answered.
+    pub(super) fn of(channel: &ChannelKey, event: &Event, message: Option<&Message>) -> Self {
+        Self {
+            kind: event.kind.clone(),
+            payload: serde_json::from_str(&event.payload).ok(),
+            tenant: Some(channel.tenant.clone()),
+            channel: Some(channel.channel),
+            user: Some(Person::Whole(event.user.clone())),
+            session: event.session,
+            now_ms: Some(milliseconds(event.at)),
+            event_id: Some(event.id),
+            reads: Vec::new(),
+            message: message.map(RecordedMessage::from),
+        }
     }
 
     /// The event itself. `index` counts the events of a file, from 0.

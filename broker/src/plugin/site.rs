@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::Sources;
 use super::incident::Reporter;
 use super::log::Logs;
 use super::meter::Labels;
@@ -10,6 +9,7 @@ use super::pool::Pool;
 use super::run::Floor;
 use super::shadow::Shadows;
 use super::turns::Turns;
+use super::{Recorder, Sources};
 
 pub(super) struct Site {
     pub(super) pool: Arc<Pool>,
@@ -19,5 +19,6 @@ pub(super) struct Site {
     pub(super) logs: Arc<Logs>,
     pub(super) reporter: Reporter,
     pub(super) shadows: Shadows,
+    pub(super) recorder: Arc<Recorder>,
     pub(super) sources: Arc<dyn Sources>,
 }

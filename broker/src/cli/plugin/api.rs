@@ -92,11 +92,13 @@ impl Api {
 
     /// A GET whose answer comes bit by bit.
     pub(super) async fn stream(&self, path: &str) -> Result<Body> {
-        let answer = self.send(self.request(Method::GET, path, "application/json", Body::empty())?).await?;
-        match answer.status() {
-            StatusCode::OK => Ok(answer.into_body()),
-            _ => whole(answer).await.map(|_| Body::empty()),
-        }
+        bit_by_bit(self.send(self.request(Method::GET, path, "application/json", Body::empty())?).await?).await
+    }
+
+    /// A POST of JSON whose answer comes bit by bit.
+    pub(super) async fn post_stream(&self, path: &str, body: &Value) -> Result<Body> {
+        let body = Body::from(body.to_string());
+        bit_by_bit(self.send(self.request(Method::POST, path, "application/json", body)?).await?).await
     }
 
     async fn json(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
@@ -128,6 +130,13 @@ impl Api {
         answer.map(|answer| answer.map(Body::new)).map_err(|error| {
             anyhow!("what is at http://{authority} answered with no HTTP, or hung up: {error} (see --admin-url)")
         })
+    }
+}
+
+async fn bit_by_bit(answer: hyper::Response<Body>) -> Result<Body> {
+    match answer.status() {
+        StatusCode::OK => Ok(answer.into_body()),
+        _ => whole(answer).await.map(|_| Body::empty()),
     }
 }
 

@@ -35,6 +35,7 @@ use super::super::error::Body as ApiErrorBody;
         super::terms::policy,
         super::terms::consents,
         super::terms::consent,
+        super::recordings::record,
         super::audit::audit,
         super::audit::nodes,
     ),

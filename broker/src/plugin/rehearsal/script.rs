@@ -128,7 +128,11 @@ impl Sources for Script {
     async fn kv_get(&self, tenant: &TenantSlug, _: &PluginName, key: &str) -> Result<Option<KvEntry>, Unavailable> {
         let recorded = self.recorded::<Option<RecordedEntry>>(Call::KvGet, &json!({ "key": key }));
         match recorded {
-            Some(answer) => answer.map(|entry| entry.map(Into::into)),
+            Some(answer) => {
+                let entry = answer?.map(KvEntry::from);
+                self.state().learn(tenant, key, entry.as_ref());
+                Ok(entry)
+            }
             None => Ok(self.state().entries(tenant).find(|entry| entry.key == key)),
         }
     }
@@ -143,7 +147,11 @@ impl Sources for Script {
     ) -> Result<Vec<KvEntry>, Unavailable> {
         let arguments = json!({ "prefix": prefix, "after": after, "limit": limit });
         if let Some(answer) = self.recorded::<Vec<RecordedEntry>>(Call::KvPage, &arguments) {
-            return answer.map(|entries| entries.into_iter().map(Into::into).collect());
+            let entries: Vec<KvEntry> = answer?.into_iter().map(Into::into).collect();
+            for entry in &entries {
+                self.state().learn(tenant, &entry.key, Some(entry));
+            }
+            return Ok(entries);
         }
         let state = self.state();
         let later = |key: &str| after.is_none_or(|after| key > after);
@@ -153,6 +161,19 @@ impl Sources for Script {
 }
 
 impl State {
+    /// Has a key as it was when it was recorded, so that a write which expects that finds it.
+    fn learn(&mut self, tenant: &TenantSlug, key: &str, entry: Option<&KvEntry>) {
+        let keys = self.keys.entry(tenant.clone()).or_default();
+        match entry {
+            Some(KvEntry { value, version, .. }) => {
+                keys.insert(key.to_owned(), Kept { value: value.clone(), version: *version, expires_at: None });
+            }
+            None => {
+                keys.remove(key);
+            }
+        }
+    }
+
     fn entries(&self, tenant: &TenantSlug) -> impl Iterator<Item = KvEntry> {
         let now = Timestamp(self.now);
         let keys = self.keys.get(tenant).into_iter().flatten();
@@ -208,5 +229,13 @@ mod tests {
         assert!(script.kv_list(&tenant, &plugin, "", Some("k"), 9).await.unwrap().is_empty());
         script.begin(Timestamp(10), &[]);
         assert_eq!(script.kv_get(&tenant, &plugin, "k").await, Ok(None));
+
+        // A recording that begins in the middle.
+        let answer = Some(json!({ "key": "k", "value": "seven", "version": 7 }));
+        script.begin(Timestamp(11), &[Read { call: Call::KvGet, arguments: json!({ "key": "k" }), answer }]);
+        assert_eq!(script.kv_get(&tenant, &plugin, "k").await.unwrap().unwrap().version, 7);
+        assert_eq!(script.write(&tenant, &[&put("eight", Some(6))]), Err("k".to_owned()));
+        let eight = KvWrite { expires_at: None, ..put("eight", Some(7)) };
+        assert_eq!(script.write(&tenant, &[&eight]), Ok(()));
     }
 }
