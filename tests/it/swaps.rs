@@ -9,8 +9,8 @@ use switchboard_tests::journal::{Doors, Figures, Journal, Pace};
 use switchboard_tests::{Channel, Cluster, Member, Operator, Tenant, list, number, plugin, plugin_with, text};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// Publishers at each node, of about fifty messages a second each.
-const PUBLISHERS: usize = 5;
+/// Publishers at each node, of some forty messages a second each.
+const PUBLISHERS: usize = 7;
 
 /// Acks without swaps, to compare with.
 const CALM: u64 = 4_000;
@@ -19,6 +19,9 @@ const CALM: u64 = 4_000;
 const SWAPPED: Duration = Duration::from_secs(30);
 
 const SWAP_EVERY: Duration = Duration::from_millis(100);
+
+/// How many swaps there are to be.
+const SWAPS: u64 = (SWAPPED.as_millis() / SWAP_EVERY.as_millis()) as u64;
 
 struct Scene {
     cluster: Cluster,
@@ -71,7 +74,7 @@ impl Scene {
         let (calm, _) = self.speak_while(async |journal| journal.acks(CALM).await).await;
         println!("without swaps: {calm}");
 
-        let (begun, mut swaps) = (Instant::now(), 0);
+        let (begun, mut swaps, mut seconds) = (Instant::now(), 0, 0.0);
         let swapping = async |_: &Journal| {
             let mut pace = interval(SWAP_EVERY);
             pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -81,9 +84,10 @@ impl Scene {
                 operator.activate("stamp", version, &self.acme, &format!("swap {swaps}")).await;
                 swaps += 1;
             }
+            seconds = begun.elapsed().as_secs_f64();
         };
         let (figures, channel) = self.speak_while(swapping).await;
-        let a_second = |count: u64| count as f64 / begun.elapsed().as_secs_f64();
+        let a_second = |count: u64| count as f64 / seconds;
         println!(
             "{swaps} swaps, {:.1} and {:.0} messages a second: {figures}",
             a_second(swaps),
@@ -98,6 +102,7 @@ impl Scene {
         assert_eq!(handled, figures.acked, "each by exactly one generation");
         println!("{handled} messages handled by {} generations", generations.len());
         assert!(generations.len() as u64 > swaps / 2, "most generations came to handle something: {generations:?}");
+        assert!(swaps >= SWAPS * 9 / 10, "each swap was in force on both nodes within its tenth of a second: {swaps}");
 
         let ratio = figures.acks.per_mille(990).as_secs_f64() / calm.acks.per_mille(990).as_secs_f64();
         println!("p99 of acks with swaps / without: {ratio:.2}");

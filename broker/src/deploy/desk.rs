@@ -23,8 +23,9 @@ const ATTEMPTS: usize = 8;
 /// How long a command waits for the nodes to follow.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// How often it looks.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often it looks: soon at first, since nodes take some milliseconds, and then less and less often.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LAST_LOOK: Duration = Duration::from_millis(100);
 
 /// The longest reason that the audit keeps, in characters.
 const REASON: usize = 500;
@@ -319,9 +320,8 @@ impl Desk {
     /// Until every node that lives runs a revision, or for [`WAIT`].
     async fn wait_for_nodes(&self, revision: u64) -> Result<Reach, StoreError> {
         let deadline = Instant::now() + WAIT;
-        let mut pace = tokio::time::interval(LOOK_EVERY);
+        let mut pause = FIRST_LOOK;
         loop {
-            pace.tick().await;
             let nodes = self.nodes().await?;
             let (running, behind): (Vec<&NodeReport>, Vec<&NodeReport>) =
                 nodes.iter().partition(|node| node.revision >= revision && node.error.is_none());
@@ -334,6 +334,8 @@ impl Desk {
                 let behind = behind.iter().map(|node| (node.node.clone(), why(node))).collect();
                 return Ok(Reach { nodes: nodes.len(), running: running.len(), behind });
             }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_LOOK);
         }
     }
 
