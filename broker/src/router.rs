@@ -112,6 +112,7 @@ impl Router {
                         %error,
                         "a handler failed"
                     );
+                    handler.note_failure(channel, &event.kind, &error);
                 }
                 refusal(error)
             }

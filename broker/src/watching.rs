@@ -158,20 +158,26 @@ async fn attempt(effects: &Effects, job: &Job, event: &Event, watcher: &Handler)
     let ask = || watcher.stored(&job.channel, event, &job.message);
     match effects.carry_out(&job.channel, event, cause, ask).await {
         Ok(_) => Ok(()),
-        Err(Undone::Call(error)) => Err(match error {
-            CallError::Invalid(_) | CallError::Denied(_) | CallError::Failed(_) | CallError::UnknownMessage => {
-                Missed::Final(error.to_string())
-            }
-            CallError::Retry(after) => Missed::Now(Duration::from_millis(after.into()), error.to_string()),
-            CallError::Trapped(_) | CallError::TimedOut | CallError::Busy => {
-                Missed::Now(Duration::ZERO, error.to_string())
-            }
-        }),
+        Err(Undone::Call(error)) => {
+            watcher.note_failure(&job.channel, &event.kind, &error);
+            Err(again(error))
+        }
         Err(Undone::Refused(refusal)) if refusal.code.retryable() => Err(Missed::Now(
             Duration::from_millis(refusal.retry_after_ms.unwrap_or(0).into()),
             refusal.message.to_string(),
         )),
         Err(Undone::Refused(refusal)) => Err(Missed::Final(refusal.message.to_string())),
+    }
+}
+
+/// What a failed call means for a further try.
+fn again(error: CallError) -> Missed {
+    match error {
+        CallError::Invalid(_) | CallError::Denied(_) | CallError::Failed(_) | CallError::UnknownMessage => {
+            Missed::Final(error.to_string())
+        }
+        CallError::Retry(after) => Missed::Now(Duration::from_millis(after.into()), error.to_string()),
+        CallError::Trapped(_) | CallError::TimedOut | CallError::Busy => Missed::Now(Duration::ZERO, error.to_string()),
     }
 }
 

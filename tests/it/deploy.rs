@@ -140,7 +140,7 @@ async fn what_is_decided_for_one_tenant_is_no_others() {
     operator.activate("versions", "1.0.0", &ours.acme, "").await;
     assert_eq!((which(&mut ours.socket).await, which(&mut theirs).await), ("1.0.0".into(), "unknown_type".into()));
     let outcome = operator.activate("versions", "2.0.0", None, "").await;
-    assert!(outcome["notes"].to_string().contains("keeps its own route"), "{outcome}");
+    assert!(outcome["notes"].to_string().contains("routes of their own stay"), "{outcome}");
     assert_eq!((which(&mut ours.socket).await, which(&mut theirs).await), ("1.0.0".into(), "2.0.0".into()));
     operator.follow("versions", &ours.acme).await;
     assert_eq!(which(&mut ours.socket).await, "2.0.0");

@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::command::{Refused, Step};
 use super::routes::word;
 use super::view::{View, listed};
-use crate::model::PluginName;
 use crate::model::catalogue::{Candidate, Change, GenerationRow, Route, Scope, Subject, Target};
+use crate::model::{PluginName, TenantSlug};
+
+/// How many tenants with routes of their own a note names.
+const NAMED: usize = 5;
 
 /// Changes of routes in a scope, gathered. `None`: the route is taken out.
 pub(super) struct Routing<'a> {
@@ -174,15 +177,20 @@ impl<'a> Routing<'a> {
         if self.asked != Scope::All {
             return;
         }
-        for subject in subjects {
-            for route in &self.view.catalogue.routes {
-                if let Scope::Tenant(tenant) = &route.scope
-                    && route.subject == *subject
-                {
-                    let stays = self.view.words(route.stable, subject);
-                    self.note(format!("tenant {tenant} keeps its own route for {}: {stays}", word(subject)));
-                }
+        let subjects: Vec<&Subject> = subjects.into_iter().collect();
+        let mut own: BTreeMap<&TenantSlug, Vec<String>> = BTreeMap::new();
+        for route in self.view.catalogue.routes.iter().filter(|route| subjects.contains(&&route.subject)) {
+            if let Scope::Tenant(tenant) = &route.scope {
+                let stays = self.view.words(route.stable, &route.subject);
+                own.entry(tenant).or_default().push(format!("{}: {stays}", word(&route.subject)));
             }
+        }
+        let shown = own.iter().take(NAMED).map(|(tenant, routes)| format!("{tenant} for {}", routes.join(", ")));
+        let shown = shown.collect::<Vec<_>>().join("; ");
+        match own.len() {
+            0 => {}
+            1..=NAMED => self.note(format!("routes of their own stay: {shown}")),
+            all => self.note(format!("routes of their own stay: {shown}; and those of {} more tenants", all - NAMED)),
         }
     }
 

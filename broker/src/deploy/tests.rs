@@ -346,7 +346,7 @@ fn a_tenants_decision_goes_before_that_for_all_until_it_is_given_up() {
     assert_eq!(["acme", "apex"].map(|tenant| office.handler(tenant, "vote")), ["poll 1", "nothing"]);
     office.grant_kv();
     let step = office.done(activate("poll", "2"));
-    assert_eq!(step.notes, ["tenant acme keeps its own route for vote: poll 1 (generation 1)"]);
+    assert_eq!(step.notes, ["routes of their own stay: acme for vote: poll 1 (generation 1)"]);
     assert_eq!(["acme", "apex"].map(|tenant| office.handler(tenant, "vote")), ["poll 1", "poll 2"]);
     let step = office.done(Command::Follow(name("poll"), slug("acme")));
     assert_eq!((step.from.as_str(), step.to.as_str()), ("poll 1 (generation 1)", "poll 2 (generation 2)"));

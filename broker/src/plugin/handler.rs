@@ -9,10 +9,11 @@ use tokio::time::Instant;
 
 use super::generation::Called;
 use super::incident::Incident;
+use super::log::Level;
 use super::shadow::Happened;
 use super::{Allowance, CallError, Generation, trial};
 use crate::model::catalogue::{FailurePolicy, KindSpec, Scope, Subject};
-use crate::model::{ChannelKey, Effect, Event, Message};
+use crate::model::{ChannelKey, Effect, Event, Kind, Message};
 
 /// The handler of one message type for one tenant. An event takes it once and keeps it to its end, whatever is activated
 /// meanwhile.
@@ -74,6 +75,14 @@ impl Handler {
         let answer = recorder.during(watcher, channel, event, Some(message), call).await;
         self.shadow(channel, event, Some(message), &answer);
         answer
+    }
+
+    /// Writes into the plugin's log that what it asked for could not be done. A trap and a call that took too long are there
+    /// already.
+    pub fn note_failure(&self, channel: &ChannelKey, kind: &Kind, error: &CallError) {
+        if let CallError::Failed(reason) = error {
+            self.generation.author().write(Some(&channel.tenant), Level::Error, format!("`{kind}` failed: {reason}"));
+        }
     }
 
     /// Calls it and notes how it did.

@@ -43,10 +43,15 @@ impl Shadows {
             tokio::spawn(compare(receiver));
             sender
         });
-        if queue.try_send(happened).is_err() {
-            metrics::counter!("switchboard_plugin_shadow_total", "result" => "dropped").increment(1);
+        if let Err(left_out) = queue.try_send(happened) {
+            count(&left_out.into_inner().shadow, "dropped");
         }
     }
+}
+
+fn count(shadow: &Handler, result: &'static str) {
+    let plugin = shadow.generation.name().to_owned();
+    metrics::counter!("switchboard_plugin_shadow_total", "plugin" => plugin, "result" => result).increment(1);
 }
 
 async fn compare(mut queue: mpsc::Receiver<Happened>) {
@@ -59,7 +64,7 @@ async fn compare(mut queue: mpsc::Receiver<Happened>) {
             Some(line) if candidate.as_ref().is_err_and(CallError::is_fault) => ("failed", Some(line)),
             Some(line) => ("differs", Some(line)),
         };
-        metrics::counter!("switchboard_plugin_shadow_total", "result" => result).increment(1);
+        count(&shadow, result);
         let Some(line) = line else { continue };
         let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.is_none_or(|said| said.elapsed() >= LINE_EVERY) {
