@@ -26,6 +26,7 @@ mod redis_server;
 mod repair;
 mod rest;
 mod resume;
+mod runtime;
 mod sessions;
 mod startup;
 mod store;

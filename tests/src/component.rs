@@ -1,7 +1,8 @@
 //! Components of the workspace's plugins, compiled as a test needs them.
 
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::fs::File;
+use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, PoisonError};
 
 use crate::process;
@@ -12,7 +13,7 @@ use crate::process;
 /// # Panics
 /// When it does not compile.
 pub fn plugin(package: &'static str) -> &'static str {
-    compiled(package, None)
+    compiled(package, Build::default())
 }
 
 /// The same with a cargo feature, as another version of the plugin.
@@ -20,23 +21,52 @@ pub fn plugin(package: &'static str) -> &'static str {
 /// # Panics
 /// When it does not compile.
 pub fn plugin_with(package: &'static str, feature: &'static str) -> &'static str {
-    compiled(package, Some(feature))
+    compiled(package, Build { feature: Some(feature), names: false })
 }
 
-fn compiled(package: &'static str, feature: Option<&'static str>) -> &'static str {
-    type Known = BTreeMap<(&'static str, Option<&'static str>), &'static str>;
+/// The same with the names of its functions, as the manual tells authors to build it.
+///
+/// # Panics
+/// When it does not compile.
+pub fn plugin_with_names(package: &'static str) -> &'static str {
+    compiled(package, Build { feature: None, names: true })
+}
+
+/// Has the broker's program compile a component as a broker does, within so many bytes of memory. How it ended, and how
+/// many bytes of machine code came of it.
+///
+/// # Panics
+/// When the program does not start.
+pub fn compile_within(component: &str, memory: u64) -> (ExitStatus, usize) {
+    let output = Command::new(process::program())
+        .args(["compile-plugin", "--seconds", "60", "--memory", &memory.to_string()])
+        .stdin(File::open(component).expect("the component is there"))
+        .output()
+        .expect("the broker's program starts");
+    (output.status, output.stdout.len())
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Build {
+    feature: Option<&'static str>,
+    names: bool,
+}
+
+fn compiled(package: &'static str, build: Build) -> &'static str {
+    type Known = BTreeMap<(&'static str, Build), &'static str>;
     static COMPILED: Mutex<Known> = Mutex::new(BTreeMap::new());
     // Others wait meanwhile, as they would for cargo's own lock.
     let mut known = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-    known.entry((package, feature)).or_insert_with(|| compile(package, feature).leak())
+    known.entry((package, build)).or_insert_with(|| compile(package, build).leak())
 }
 
-fn compile(package: &str, feature: Option<&str>) -> String {
+fn compile(package: &str, build: Build) -> String {
     // Where the broker's own build puts the built-in ones: what they share is compiled once.
     let target = process::profile().with_file_name("plugins");
     let status = Command::new(env!("CARGO"))
         .args(["build", "--locked", "--package", package, "--profile", "plugin", "--target", "wasm32-wasip2"])
-        .args(feature.map(|feature| format!("--features={feature}")))
+        .args(build.feature.map(|feature| format!("--features={feature}")))
+        .args(build.names.then_some("--config=profile.plugin.strip='debuginfo'"))
         .arg("--target-dir")
         .arg(&target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -46,7 +76,8 @@ fn compile(package: &str, feature: Option<&str>) -> String {
     let built = target.join("wasm32-wasip2/plugin").join(format!("{}.wasm", package.replace('-', "_")));
     // The next build of the package, with another feature or none, takes the place of this one.
     let folder = target.join("for-tests");
-    let kept = folder.join(format!("{package}{}.wasm", feature.map(|name| format!("-{name}")).unwrap_or_default()));
+    let variant = build.feature.map(|name| format!("-{name}")).unwrap_or_default();
+    let kept = folder.join(format!("{package}{variant}{}.wasm", if build.names { "-named" } else { "" }));
     std::fs::create_dir_all(&folder).expect("the target folder is writable");
     std::fs::copy(&built, &kept).expect("the target folder is writable");
     kept.into_os_string().into_string().expect("a path in UTF-8")

@@ -1,0 +1,156 @@
+//! How the broker runs plugins, seen from outside: what is tried out and fails goes, what is compared has no effect, and
+//! instances live as long as operators say.
+
+use serde_json::json;
+use switchboard_tests::{
+    App, Member, Operator, Settings, Socket, Tenant, compile_within, eventually, list, plugin, plugin_with,
+    plugin_with_names, text,
+};
+
+struct Office {
+    app: App,
+    operator: Operator,
+    acme: Tenant,
+    alice: Member,
+    socket: Socket,
+}
+
+async fn office(settings: Settings) -> Office {
+    let app = App::start(settings).await;
+    let acme = app.tenant("acme").await;
+    let alice = acme.member("alice").await;
+    let lobby = acme.channel("lobby", &[&alice]).await;
+    let socket = alice.join(&lobby).await;
+    Office { operator: app.operator(), app, acme, alice, socket }
+}
+
+impl Office {
+    /// With two versions of a plugin, of which the first is in force.
+    async fn with_versions(other: &'static str) -> Self {
+        // They are compiled before the broker is asked anything, or it would close connections that say nothing meanwhile.
+        let versions = [plugin("versions"), plugin_with("versions", other)];
+        let office = office(Settings::embedded()).await;
+        for version in versions {
+            office.operator.deploy(version).await;
+        }
+        office.operator.activate("versions", "1.0.0", None, "").await;
+        office
+    }
+}
+
+/// Which version handles an event of this socket now; the name of the error when none does.
+async fn which(socket: &mut Socket) -> String {
+    let frame = socket.request(json!({"type": "versions.which"})).await;
+    if frame["type"] == "error" {
+        return text(&frame, "name").to_owned();
+    }
+    text(&socket.next_of("versions.answer").await["message"], "content").to_owned()
+}
+
+/// How many events an instance has had, this one included.
+async fn calls(socket: &mut Socket) -> String {
+    socket.acked(json!({"type": "hostile.calls"})).await;
+    text(&socket.next_of("chat.message").await["message"], "content").to_owned()
+}
+
+#[tokio::test]
+async fn a_canary_that_traps_is_dropped_and_the_stable_version_takes_its_channels() {
+    const MOST_CALLS: usize = 400;
+    let mut office = Office::with_versions("traps").await;
+    for _ in 0..25 {
+        assert_eq!(which(&mut office.socket).await, "1.0.0");
+    }
+    office.operator.canary("versions", "6.0.0", None, 99).await;
+    let (mut trapped, mut asked) = (0, 0);
+    // The channel is nearly always one of the canary's; another one is taken until it is.
+    let mut socket = office.socket;
+    while which(&mut socket).await != "handler_failed" {
+        asked += 1;
+        assert!(asked < MOST_CALLS, "no channel is the canary's");
+        let room = office.acme.channel("room", &[&office.alice]).await;
+        socket = office.alice.join(&room).await;
+    }
+    while which(&mut socket).await == "handler_failed" {
+        trapped += 1;
+        assert!(trapped < MOST_CALLS, "the canary is not dropped");
+    }
+    println!("the canary was dropped after {} traps", trapped + 1);
+    assert_eq!(which(&mut socket).await, "1.0.0");
+    let audit = office.operator.audit().await;
+    let line = audit.iter().find(|line| line["action"] == "canary-dropped").expect("its line in the audit");
+    assert_eq!((&line["actor"], &line["result"]), (&json!("broker"), &json!("ok")), "{line}");
+    assert!(text(line, "from").contains("6.0.0"), "{line}");
+    let labels = ["action=\"canary-dropped\"", "result=\"ok\""];
+    assert_eq!(office.app.broker().metric("switchboard_plugin_changes_total", &labels).await, 1.0);
+}
+
+#[tokio::test]
+async fn a_shadow_is_compared_and_nothing_of_what_it_asks_for_is_done() {
+    let mut office = Office::with_versions("two").await;
+    office.operator.shadow("versions", "2.0.0", None).await;
+    for _ in 0..5 {
+        assert_eq!(which(&mut office.socket).await, "1.0.0");
+    }
+    let labels = ["plugin=\"versions\"", "result=\"differs\""];
+    eventually("each event is compared", async || {
+        office.app.broker().metric("switchboard_plugin_shadow_total", &labels).await >= 5.0
+    })
+    .await;
+    let logs = office.operator.logs("versions").await;
+    assert!(logs.iter().any(|line| text(line, "text").contains("shadow of versions.which: effect 1 of 1")), "{logs:?}");
+    let channels = list(&office.alice.get("/api/channels/").await.1, "results").to_vec();
+    let path = format!("/api/channels/{}/messages/", text(&channels[0], "id"));
+    let history = office.alice.get(&path).await.1;
+    let answers: Vec<&str> = list(&history, "results").iter().map(|message| text(message, "content")).collect();
+    assert_eq!(answers, ["1.0.0"; 5], "one answer an event, and the stable one's");
+}
+
+#[tokio::test]
+async fn operators_choose_whether_an_instance_has_more_than_one_event() {
+    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"))).await;
+    assert_eq!([calls(&mut office.socket).await, calls(&mut office.socket).await], ["1", "2"]);
+    office.operator.limit("hostile", &office.acme, "fresh", 1).await;
+    // The warm instance that was there may not serve this call, for it had two events.
+    assert_eq!([calls(&mut office.socket).await, calls(&mut office.socket).await], ["1", "1"]);
+    office.operator.limit("hostile", &office.acme, "fresh", None).await;
+    assert_eq!([calls(&mut office.socket).await, calls(&mut office.socket).await], ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_swap_ends_the_instances_of_the_version_before() {
+    let mut office = Office::with_versions("two").await;
+    let instances = async |office: &Office, version: &str| {
+        let labels = ["plugin=\"versions\"".to_owned(), format!("version=\"{version}\"")];
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        office.app.broker().metric("switchboard_plugin_instances", &labels).await
+    };
+    assert_eq!(which(&mut office.socket).await, "1.0.0");
+    assert_eq!(instances(&office, "1.0.0").await, 1.0, "it is kept warm");
+    office.operator.activate("versions", "2.0.0", None, "").await;
+    assert_eq!(which(&mut office.socket).await, "2.0.0");
+    eventually("the one before is gone", async || instances(&office, "1.0.0").await == 0.0).await;
+    assert_eq!(instances(&office, "2.0.0").await, 1.0);
+}
+
+#[tokio::test]
+async fn a_trap_is_in_the_plugins_log_with_names_of_functions_and_not_in_an_answer() {
+    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin_with_names("hostile"))).await;
+    let error = office.socket.refused(json!({"type": "hostile.trap"})).await;
+    assert_eq!((&error["code"], &error["message"]), (&json!(202), &json!("the handler failed")));
+    let logs = office.operator.logs("hostile").await;
+    let trap = logs.iter().map(|line| text(line, "text")).find(|line| line.contains("wasm backtrace"));
+    let trap = trap.unwrap_or_else(|| panic!("no backtrace: {logs:?}"));
+    println!("{trap}");
+    assert!(trap.contains("Hostile as ") && trap.contains("::handle"), "{trap}");
+}
+
+#[test]
+fn a_compiler_that_wants_more_memory_than_it_may_have_ends_with_nothing() {
+    let component = plugin("versions");
+    let (ended, code) = compile_within(component, 2 << 30);
+    assert!(ended.success() && code > 0, "{ended}, {code} bytes");
+    let (ended, code) = compile_within(component, 48 << 20);
+    println!("with 48 MiB: {ended}");
+    assert!(!ended.success(), "{ended}");
+    assert_eq!(code, 0, "nothing that could be taken for machine code");
+}
