@@ -34,7 +34,9 @@ impl App {
     }
 
     async fn start_on(settings: Settings, database: Option<Arc<Database>>) -> Self {
-        compiled::lend(&settings.data());
+        if !settings.has_small_disk() {
+            compiled::lend(&settings.data());
+        }
         let broker = Broker::start(&settings).await;
         compiled::keep(&settings.data());
         let door = Door::new(broker.address());

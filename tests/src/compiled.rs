@@ -12,7 +12,12 @@ use crate::{process, unique};
 
 const FOLDER: &str = "compiled";
 
-/// Puts what earlier brokers compiled into a data folder.
+/// Bytes of an artefact that is handed on. A runtime of another language has many times as many, and each broker of each
+/// test would copy it.
+const LARGEST: u64 = 2 << 20;
+
+/// Puts what earlier brokers compiled into a data folder. It may be many times what the broker itself needs, so it is not
+/// for a small disk.
 pub(crate) fn lend(data: &Path) {
     fs::create_dir_all(data).expect("the test's own folder is writable");
     // The first test of all finds nothing.
@@ -36,7 +41,10 @@ fn copy_missing(from: &Path, to: &Path) -> io::Result<()> {
         let target = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             copy_missing(&entry.path(), &target)?;
-        } else if entry.path().extension().is_some_and(|kind| kind == "cwasm") && !target.exists() {
+        } else if entry.path().extension().is_some_and(|kind| kind == "cwasm")
+            && entry.metadata()?.len() <= LARGEST
+            && !target.exists()
+        {
             let begun = to.join(format!("{}.part", unique()));
             fs::copy(entry.path(), &begun)?;
             fs::rename(&begun, &target)?;

@@ -82,6 +82,11 @@ impl Settings {
         self.with(DATA, data.to_str().expect("a path of the tests is UTF-8"))
     }
 
+    /// Whether its data folder is on a disk of the test's own.
+    pub(crate) fn has_small_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
     /// The data folder; it is not there before the first start.
     pub fn data(&self) -> PathBuf {
         self.disk.clone().unwrap_or_else(|| self.folder.path().join("data"))
@@ -111,6 +116,19 @@ impl Settings {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// Runs a command whose standard output nobody reads, as when what it was piped into has ended.
+    ///
+    /// # Panics
+    /// When it does not end within [`PROCESS_DEADLINE`].
+    pub async fn run_unread(&self, arguments: &[&str]) -> Exit {
+        let mut child = self.spawn(arguments);
+        drop(child.stdout.take());
+        let output =
+            timeout(PROCESS_DEADLINE, child.wait_with_output()).await.expect("it ends").expect("it was started");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Exit { status: output.status, stdout: String::new(), stderr }
     }
 
     fn spawn(&self, arguments: &[impl AsRef<OsStr>]) -> Child {
