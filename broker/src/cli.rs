@@ -7,6 +7,7 @@ mod channel;
 mod check;
 mod compile;
 mod embedded;
+mod output;
 mod plugin;
 mod serve;
 mod tenant;

@@ -140,6 +140,12 @@ async fn two_brokers_do_not_share_an_embedded_folder() {
 }
 
 #[tokio::test]
+async fn a_command_whose_output_nobody_reads_ends_without_a_word() {
+    let exit = Settings::bare().run_unread(&["config", "check"]).await;
+    assert_eq!((exit.code(), exit.stderr.as_str()), (Some(0), ""));
+}
+
+#[tokio::test]
 async fn settings_are_checked_without_starting() {
     let database = Database::create().await;
     let good = Settings::embedded()

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use clap::Subcommand;
 
 use super::{member, tenant_in_store};
+use crate::cli::output::print_line;
 use crate::config::Config;
 use crate::model::{ChannelId, Clock, Role, TenantSlug, Username};
 use crate::store::NewChannel;
@@ -42,6 +43,6 @@ pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
     if !store.create_channel(&tenant.slug, &new).await? {
         bail!("one of the members is not in tenant `{}` any more", tenant.slug);
     }
-    println!("created channel {name} of tenant {}: {id}", tenant.slug);
+    print_line!("created channel {name} of tenant {}: {id}", tenant.slug);
     Ok(())
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 
 use crate::auth::Keys;
+use crate::cli::output::print_line;
 use crate::config::{Config, LogFormat, Secret};
 use crate::telemetry;
 
@@ -25,7 +26,7 @@ pub(super) fn run(command: &Command, config: &Config) -> Result<()> {
     Keys::new(config.auth.jwt_secret.clone().unwrap_or_else(|| Secret::new("")), config.auth.jwks_file.as_deref())?;
     let set = |is_set: bool, otherwise: &str| if is_set { "(set)".to_owned() } else { otherwise.to_owned() };
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "(any)".to_owned());
-    println!("settings are good");
+    print_line!("settings are good");
     for (name, value) in [
         ("listen", config.listen.public.to_string()),
         ("admin-listen", config.listen.admin.to_string()),
@@ -61,7 +62,7 @@ pub(super) fn run(command: &Command, config: &Config) -> Result<()> {
         ("log-format", if config.log.format == LogFormat::Json { "json" } else { "text" }.to_owned()),
         ("log", config.log.filter.clone()),
     ] {
-        println!("  {name:<16} {value}");
+        print_line!("  {name:<16} {value}");
     }
     Ok(())
 }

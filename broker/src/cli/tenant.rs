@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use clap::Subcommand;
 
 use crate::broker::open_store;
+use crate::cli::output::print_line;
 use crate::config::Config;
 use crate::model::{Clock, TenantSlug};
 
@@ -38,27 +39,27 @@ pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
             bail!("another tenant has the id `{id}` already");
         }
         Command::Create { slug, id } => match store.create_tenant(&slug, id.as_deref(), Clock::system().now()).await? {
-            Some(tenant) => println!("created tenant {}", tenant.slug),
+            Some(tenant) => print_line!("created tenant {}", tenant.slug),
             None => bail!("there is a tenant `{slug}` already"),
         },
         Command::List => {
             for tenant in store.tenants().await? {
                 let state = if tenant.enabled { "enabled" } else { "disabled" };
                 let id = tenant.external_id.as_deref().unwrap_or("-");
-                println!("{:<48} {state:<9} {id:<24} {}", tenant.slug.as_str(), tenant.created_at);
+                print_line!("{:<48} {state:<9} {id:<24} {}", tenant.slug.as_str(), tenant.created_at);
             }
         }
         Command::Disable { slug } => {
             if !store.set_tenant_enabled(&slug, false).await? {
                 bail!("there is no tenant `{slug}`");
             }
-            println!("disabled tenant {slug}: its tokens are refused from now on; sockets that are open stay open");
+            print_line!("disabled tenant {slug}: its tokens are refused from now on; sockets that are open stay open");
         }
         Command::Enable { slug } => {
             if !store.set_tenant_enabled(&slug, true).await? {
                 bail!("there is no tenant `{slug}`");
             }
-            println!("enabled tenant {slug}");
+            print_line!("enabled tenant {slug}");
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use clap::Args;
 
 use super::{embedded, member, tenant_in_store};
 use crate::auth::{Keys, Tokens};
+use crate::cli::output::print_line;
 use crate::config::{Config, duration};
 use crate::model::{Clock, TenantSlug, Username};
 
@@ -25,6 +26,6 @@ pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
     let (store, tenant) = tenant_in_store(config, &command.tenant).await?;
     let user = member(store.as_ref(), &tenant.slug, &command.username).await?;
     let keys = Keys::new(embedded::secret(config)?, None)?;
-    println!("{}", Tokens::new(keys, &config.auth, Clock::system()).access(&tenant, &user, ttl)?);
+    print_line!("{}", Tokens::new(keys, &config.auth, Clock::system()).access(&tenant, &user, ttl)?);
     Ok(())
 }

@@ -7,6 +7,7 @@ use clap::Subcommand;
 
 use super::tenant_in_store;
 use crate::auth::Passwords;
+use crate::cli::output::print_line;
 use crate::config::Config;
 use crate::model::{Clock, TenantSlug, User, UserId, Username};
 
@@ -49,7 +50,7 @@ pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
     if !store.create_member(&tenant.slug, &user, hash.as_deref(), clock.now()).await? {
         bail!("tenant `{}` has a member `{}` or one with the id `{}` already", tenant.slug, user.username, user.id);
     }
-    println!("created member {} of tenant {}", user.username, tenant.slug);
+    print_line!("created member {} of tenant {}", user.username, tenant.slug);
     Ok(())
 }
 

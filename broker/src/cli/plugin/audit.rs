@@ -5,6 +5,7 @@ use clap::Args;
 
 use super::api::Api;
 use super::list::{items, text, who};
+use crate::cli::output::print_line;
 
 #[derive(Debug, Args)]
 pub(super) struct AuditArgs {
@@ -24,8 +25,8 @@ pub(super) async fn audit(verb: &AuditArgs, api: &Api) -> Result<()> {
         print!("{:<6} {at} {actor} {action} {} for {}: ", line["id"].to_string(), text(line, "subject"), who(line));
         match text(line, "to") {
             // What was refused came to nothing.
-            "" => println!("{}", text(line, "result")),
-            to => println!("{} -> {to}: {}", text(line, "from"), text(line, "result")),
+            "" => print_line!("{}", text(line, "result")),
+            to => print_line!("{} -> {to}: {}", text(line, "from"), text(line, "result")),
         }
     }
     Ok(())
@@ -33,10 +34,10 @@ pub(super) async fn audit(verb: &AuditArgs, api: &Api) -> Result<()> {
 
 pub(super) async fn nodes(api: &Api) -> Result<()> {
     let answer = api.get("/api/nodes/").await?;
-    println!("the catalogue is at revision {}", answer["revision"]);
+    print_line!("the catalogue is at revision {}", answer["revision"]);
     for node in items(&answer["results"]) {
         let state = node["error"].as_str().unwrap_or("ok");
-        println!(
+        print_line!(
             "{:<40} revision {:<6} {} {state}",
             text(node, "node"),
             node["revision"].to_string(),

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::stage::{self, Silent};
+use crate::cli::output::print_line;
 use crate::config::Config;
 use crate::model::Clock;
 use crate::model::catalogue::{Durability, Import, Origin, Scope};
@@ -36,17 +37,17 @@ pub(super) async fn run(verb: &Check, config: &Config) -> Result<()> {
     let (engine, _) = Engine::new(options, Arc::new(Silent))?;
     let (described, memory) = least_memory(&engine, &file, &component, &text).await?;
     print(&described);
-    println!("  memory    at most {memory} MiB at its start");
+    print_line!("  memory    at most {memory} MiB at its start");
     let name = &described.plugin;
-    println!("a broker takes it: switchboard plugin deploy {file}");
+    print_line!("a broker takes it: switchboard plugin deploy {file}");
     // Its log is granted to every plugin.
     let grants: Vec<&str> =
         described.wants.iter().filter(|import| **import != Import::Log).map(|import| import.as_str()).collect();
     if !grants.is_empty() {
-        println!("it needs grants: switchboard plugin grants {name} --add {}", grants.join(" --add "));
+        print_line!("it needs grants: switchboard plugin grants {name} --add {}", grants.join(" --add "));
     }
     if memory > Limits::default().memory >> 20 {
-        println!("it needs a limit: switchboard plugin limits {name} memory_mib={memory}");
+        print_line!("it needs a limit: switchboard plugin limits {name} memory_mib={memory}");
     }
     Ok(())
 }
@@ -80,9 +81,9 @@ fn may_be_memory(error: &str) -> bool {
 
 fn print(described: &Descriptor) {
     let list = |texts: Vec<String>| if texts.is_empty() { "none".to_owned() } else { texts.join(", ") };
-    println!("{} {}", described.plugin, described.version);
-    println!("  digest    {}", described.digest);
-    println!("  size      {} bytes", described.size);
+    print_line!("{} {}", described.plugin, described.version);
+    print_line!("  digest    {}", described.digest);
+    print_line!("  size      {} bytes", described.size);
     for spec in &described.kinds {
         let durability = match spec.durability {
             Durability::Durable => "durable",
@@ -92,8 +93,8 @@ fn print(described: &Descriptor) {
             Origin::Client => "from clients",
             Origin::Broker => "from the broker",
         };
-        println!("  handles   {} ({durability}, {origin})", spec.kind);
+        print_line!("  handles   {} ({durability}, {origin})", spec.kind);
     }
-    println!("  watches   {}", list(described.watches.iter().map(ToString::to_string).collect()));
-    println!("  uses      {}", list(described.wants.iter().map(ToString::to_string).collect()));
+    print_line!("  watches   {}", list(described.watches.iter().map(ToString::to_string).collect()));
+    print_line!("  uses      {}", list(described.wants.iter().map(ToString::to_string).collect()));
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::api::Api;
 use super::list::{text, words};
+use crate::cli::output::print_line;
 
 #[derive(Debug, Args)]
 pub(super) struct Deploy {
@@ -22,11 +23,11 @@ pub(super) async fn run(verb: &Deploy, api: &Api) -> Result<()> {
     let version = &answer["version"];
     let (name, number) = (text(version, "plugin"), text(version, "version"));
     let already = if answer["changed"] == false { " was deployed already" } else { " is deployed" };
-    println!("{name} {number}{already}");
-    println!("  digest   {}", text(version, "digest"));
-    println!("  kinds    {}", words(&version["kinds"], |kind| kind["kind"].as_str()));
-    println!("  watches  {}", words(&version["watches"], Value::as_str));
-    println!("  wants    {}", words(&version["wants"], Value::as_str));
-    println!("it handles nothing yet: switchboard plugin activate {name} --version {number}");
+    print_line!("{name} {number}{already}");
+    print_line!("  digest   {}", text(version, "digest"));
+    print_line!("  kinds    {}", words(&version["kinds"], |kind| kind["kind"].as_str()));
+    print_line!("  watches  {}", words(&version["watches"], Value::as_str));
+    print_line!("  wants    {}", words(&version["wants"], Value::as_str));
+    print_line!("it handles nothing yet: switchboard plugin activate {name} --version {number}");
     Ok(())
 }

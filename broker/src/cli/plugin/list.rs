@@ -5,6 +5,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::api::Api;
+use crate::cli::output::print_line;
 use crate::model::PluginName;
 
 #[derive(Debug, Args)]
@@ -15,14 +16,14 @@ pub(super) struct Show {
 
 pub(super) async fn list(api: &Api) -> Result<()> {
     let answer = api.get("/api/plugins/").await?;
-    println!("{:<24} {:<16} {:<16} IN FORCE", "PLUGIN", "LATEST", "BUILT IN");
+    print_line!("{:<24} {:<16} {:<16} IN FORCE", "PLUGIN", "LATEST", "BUILT IN");
     for plugin in items(&answer["results"]) {
         let latest = items(&plugin["versions"]).last().map_or("-", |version| text(version, "version"));
         let built_in = plugin["built_in"].as_str().unwrap_or("-");
         let mut places: Vec<String> = items(&plugin["routes"]).iter().map(place).collect();
         places.dedup();
         let places = if places.is_empty() { "-".to_owned() } else { places.join("; ") };
-        println!("{:<24} {latest:<16} {built_in:<16} {places}", text(plugin, "name"));
+        print_line!("{:<24} {latest:<16} {built_in:<16} {places}", text(plugin, "name"));
     }
     Ok(())
 }
@@ -35,18 +36,18 @@ fn place(route: &Value) -> String {
 
 pub(super) async fn show(verb: &Show, api: &Api) -> Result<()> {
     let plugin = api.get(&format!("/api/plugins/{}/", verb.name)).await?;
-    println!("{}", text(&plugin, "name"));
-    println!("  built in  {}", plugin["built_in"].as_str().unwrap_or("no"));
+    print_line!("{}", text(&plugin, "name"));
+    print_line!("  built in  {}", plugin["built_in"].as_str().unwrap_or("no"));
     for version in items(&plugin["versions"]) {
-        println!(
+        print_line!(
             "  version   {}, deployed {} by {}",
             text(version, "version"),
             text(version, "deployed_at"),
             text(version, "deployed_by")
         );
-        println!("            digest {}, {} bytes", text(version, "digest"), version["size"]);
-        println!("            kinds {}", words(&version["kinds"], |kind| kind["kind"].as_str()));
-        println!(
+        print_line!("            digest {}, {} bytes", text(version, "digest"), version["size"]);
+        print_line!("            kinds {}", words(&version["kinds"], |kind| kind["kind"].as_str()));
+        print_line!(
             "            watches {}; wants {}",
             words(&version["watches"], Value::as_str),
             words(&version["wants"], Value::as_str)
@@ -56,25 +57,25 @@ pub(super) async fn show(verb: &Show, api: &Api) -> Result<()> {
     for alike in routes.chunk_by(|a, b| ["tenant", "stable", "candidate"].iter().all(|part| a[part] == b[part])) {
         let [route, ..] = alike else { continue };
         let subjects: Vec<&str> = alike.iter().map(|route| text(route, "subject")).collect();
-        println!("  route     for {}: {}", who(route), text(route, "stable"));
-        println!("            {}", subjects.join(", "));
+        print_line!("  route     for {}: {}", who(route), text(route, "stable"));
+        print_line!("            {}", subjects.join(", "));
         if let Some(candidate) = route["candidate"].as_str() {
-            println!("            tried out: {candidate}");
+            print_line!("            tried out: {candidate}");
         }
         let mut before: Vec<&str> = alike.iter().filter_map(|route| route["previous"][0].as_str()).collect();
         before.sort_unstable();
         before.dedup();
         if !before.is_empty() {
-            println!("            before: {}", before.join(", "));
+            print_line!("            before: {}", before.join(", "));
         }
     }
     for terms in items(&plugin["terms"]) {
         let who = who(terms);
         if terms["grants"].is_array() {
-            println!("  grants    for {who}: {}", words(&terms["grants"], Value::as_str));
+            print_line!("  grants    for {who}: {}", words(&terms["grants"], Value::as_str));
         }
         for (name, value) in terms["limits"].as_object().into_iter().flatten() {
-            println!("  limit     for {who}: {name}={value}");
+            print_line!("  limit     for {who}: {name}={value}");
         }
     }
     Ok(())

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use kit::KIT;
 
+use crate::cli::output::print_line;
 use crate::model::PluginName;
 
 /// Where the SDK and the contract are in a new plugin.
@@ -98,7 +99,7 @@ pub(super) fn run(command: &New) -> Result<()> {
             .and_then(|()| fs::write(&path, text))
             .with_context(|| format!("failed to write {}", path.display()))?;
     }
-    println!("{name}/ is a plugin; {name}/README.md says how to test and to build it");
+    print_line!("{name}/ is a plugin; {name}/README.md says how to test and to build it");
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::{stage, test};
+use crate::cli::output::print_line;
 use crate::config::Config;
 use crate::plugin::Shown;
 
@@ -43,9 +44,9 @@ pub(super) async fn run(verb: &Replay, config: &Config) -> Result<()> {
         let differences = Shown::of(&played[0]).differences(&Shown::of(&played[1]));
         if !differences.is_empty() {
             differ += 1;
-            println!("{} {}", number + 1, event.kind);
+            print_line!("{} {}", number + 1, event.kind);
             for line in differences {
-                println!("    {line}");
+                print_line!("    {line}");
             }
         }
     }
@@ -54,9 +55,9 @@ pub(super) async fn run(verb: &Replay, config: &Config) -> Result<()> {
         .iter()
         .zip(spent)
     {
-        println!("{name} {version}: {} µs and {fuel} units of fuel in all", time.as_micros());
+        print_line!("{name} {version}: {} µs and {fuel} units of fuel in all", time.as_micros());
     }
-    println!("{} events, {differ} differ", events.len());
+    print_line!("{} events, {differ} differ", events.len());
     if differ > 0 {
         bail!("the two differ at {differ} of {} events", events.len());
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::api::Api;
 use super::list::{items, text, who};
+use crate::cli::output::print_line;
 use crate::model::{PluginName, TenantSlug};
 
 #[derive(Debug, Args)]
@@ -79,14 +80,14 @@ pub(super) async fn follow(verb: &Follow, api: &Api) -> Result<()> {
 pub(super) fn say(outcome: &Value) {
     let (subject, who) = (text(outcome, "subject"), who(outcome));
     if outcome["changed"] == false {
-        println!("{subject} for {who}: {} already", text(outcome, "to"));
+        print_line!("{subject} for {who}: {} already", text(outcome, "to"));
         return;
     }
-    println!("{subject} for {who}: {} (was {})", text(outcome, "to"), text(outcome, "from"));
+    print_line!("{subject} for {who}: {} (was {})", text(outcome, "to"), text(outcome, "from"));
     for note in items(&outcome["notes"]).iter().filter_map(Value::as_str) {
-        println!("note: {note}");
+        print_line!("note: {note}");
     }
-    println!("{}", text(outcome, "reach"));
+    print_line!("{}", text(outcome, "reach"));
 }
 
 fn choice(verb: &Activate) -> Result<Value> {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::api::Api;
 use super::list::{items, text, who, words};
 use super::routes::say;
+use crate::cli::output::print_line;
 use crate::model::{Kind, PluginName, TenantSlug};
 
 #[derive(Debug, Args)]
@@ -72,7 +73,7 @@ pub(super) async fn grants(verb: &Grants, api: &Api) -> Result<()> {
     if verb.add.is_empty() && verb.remove.is_empty() && set.is_none() && !verb.clear {
         let answer = api.get(&path).await?;
         for row in items(&answer["results"]) {
-            println!("{:<24} {}", who(row), words(&row["grants"], Value::as_str));
+            print_line!("{:<24} {}", who(row), words(&row["grants"], Value::as_str));
         }
         return Ok(());
     }
@@ -87,10 +88,10 @@ pub(super) async fn limits(verb: &LimitArgs, api: &Api) -> Result<()> {
     let path = format!("/api/plugins/{}/limits/", verb.name);
     if verb.values.is_empty() {
         let answer = api.get(&path).await?;
-        println!("{:<14} {:>10} {:>8} {:>10}", "LIMIT", "DEFAULT", "LEAST", "MOST");
+        print_line!("{:<14} {:>10} {:>8} {:>10}", "LIMIT", "DEFAULT", "LEAST", "MOST");
         for limit in items(&answer["limits"]) {
             let number = |name: &str| limit[name].as_u64().unwrap_or_default();
-            println!(
+            print_line!(
                 "{:<14} {:>10} {:>8} {:>10}  {}",
                 text(limit, "name"),
                 number("default"),
@@ -101,7 +102,7 @@ pub(super) async fn limits(verb: &LimitArgs, api: &Api) -> Result<()> {
         }
         for row in items(&answer["results"]) {
             for (name, value) in row["limits"].as_object().into_iter().flatten() {
-                println!("set for {}: {name}={value}", who(row));
+                print_line!("set for {}: {name}={value}", who(row));
             }
         }
         return Ok(());
@@ -123,7 +124,7 @@ pub(super) async fn policy(verb: &Policy, api: &Api) -> Result<()> {
     let Some(kind) = &verb.kind else {
         let answer = api.get("/api/policies/").await?;
         for row in items(&answer["results"]) {
-            println!("{:<32} {:<8} for {}", text(row, "kind"), text(row, "policy"), who(row));
+            print_line!("{:<32} {:<8} for {}", text(row, "kind"), text(row, "policy"), who(row));
         }
         return Ok(());
     };
@@ -136,7 +137,7 @@ pub(super) async fn consent(verb: &Consent, api: &Api) -> Result<()> {
     let Some(tenant) = &verb.tenant else {
         let answer = api.get("/api/consents/").await?;
         for tenant in items(&answer["results"]).iter().filter_map(Value::as_str) {
-            println!("{tenant}");
+            print_line!("{tenant}");
         }
         return Ok(());
     };

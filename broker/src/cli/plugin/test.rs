@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::stage;
+use crate::cli::output::print_line;
 use crate::config::Config;
 use crate::plugin::{Played, Recorded, Rehearsal, Shown};
 
@@ -38,7 +39,7 @@ pub(super) async fn run(verb: &Test, config: &Config) -> Result<()> {
         times.push(played.time);
         fuel += played.fuel;
         if verb.json {
-            println!("{}", as_json(number + 1, event, &played));
+            print_line!("{}", as_json(number + 1, event, &played));
         } else {
             print(number + 1, event, &played);
         }
@@ -47,7 +48,7 @@ pub(super) async fn run(verb: &Test, config: &Config) -> Result<()> {
         times.sort();
         let median = times.get(times.len() / 2).copied().unwrap_or_default();
         let slowest = times.last().copied().unwrap_or_default();
-        println!(
+        print_line!(
             "{} events, {failed} failed; median {} µs, slowest {} µs, {fuel} units of fuel",
             events.len(),
             median.as_micros(),
@@ -79,7 +80,7 @@ fn print(number: usize, event: &Recorded, played: &Played) {
         0 => String::new(),
         some => format!(", {some} without a recorded answer"),
     };
-    println!(
+    print_line!(
         "{number} {}{}  {} µs, {} units of fuel, {} KiB of memory, {} reads{unrecorded}",
         event.kind,
         if event.message.is_some() { " (stored)" } else { "" },
@@ -89,11 +90,11 @@ fn print(number: usize, event: &Recorded, played: &Played) {
         played.reads,
     );
     for line in Shown::of(played).to_string().lines() {
-        println!("    {line}");
+        print_line!("    {line}");
     }
     // A trap is in the log with where in the component it happened.
     for line in played.log.iter().flat_map(|line| line.text.lines()) {
-        println!("    log {line}");
+        print_line!("    log {line}");
     }
 }
 
