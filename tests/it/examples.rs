@@ -124,6 +124,27 @@ async fn a_word_filter_without_words_does_not_start() {
 }
 
 #[tokio::test]
+async fn a_word_filter_is_given_other_words_while_people_talk() {
+    let component = plugin("word-filter");
+    let mut office = office("reaction").await;
+    let operator = office.app.operator();
+    operator.deploy(component).await;
+    for (config, heard) in
+        [(r#"{"replace":{"darn":"d**n"}}"#, "d**n that heck"), (r#"{"replace":{"heck":"h**k"}}"#, "darn that h**k")]
+    {
+        operator.activate("word-filter", "0.1.0", None, config).await;
+        says(&mut office.hers, "darn that heck").await;
+        assert_eq!(office.his.next_of("chat.message").await["message"]["content"], heard);
+    }
+    operator.activate("word-filter", "0.1.0", None, r#"{"refuse":["heck"]}"#).await;
+    let error = office.hers.refused(json!({"type": "chat.message", "message": "what the heck"})).await;
+    assert_eq!((&error["code"], &error["message"]), (&json!(200), &json!("`heck` is not said here")));
+    operator.rollback("word-filter", None).await;
+    says(&mut office.hers, "darn that heck").await;
+    assert_eq!(office.his.next_of("chat.message").await["message"]["content"], "darn that h**k");
+}
+
+#[tokio::test]
 async fn a_bot_answers_what_is_said_to_it_and_nothing_else() {
     let mut office = office("slash-bot").await;
     office.hers.say("is there a bot?").await;

@@ -154,3 +154,21 @@ fn a_compiler_that_wants_more_memory_than_it_may_have_ends_with_nothing() {
     assert!(!ended.success(), "{ended}");
     assert_eq!(code, 0, "nothing that could be taken for machine code");
 }
+
+#[tokio::test]
+async fn a_shadow_of_a_plugin_that_watches_is_told_of_stored_messages_too() {
+    let component = plugin("hostile");
+    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", component)).await;
+    office.operator.deploy(component).await;
+    office.operator.grant("hostile", None, &["history", "members", "presence", "kv", "log"]).await;
+    let version = env!("CARGO_PKG_VERSION");
+    office.operator.shadow("hostile", version, None).await;
+    office.socket.acked(json!({"type": "hostile.watched", "how": "hello"})).await;
+    office.socket.next_of("hostile.answer").await;
+    let labels = ["plugin=\"hostile\"", "result=\"same\""];
+    eventually("the event and the stored message are compared", async || {
+        office.app.broker().metric("switchboard_plugin_shadow_total", &labels).await >= 2.0
+    })
+    .await;
+    office.socket.expect_silence("hostile.answer").await;
+}
