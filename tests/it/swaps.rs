@@ -49,7 +49,8 @@ impl Scene {
     }
 }
 
-/// What else runs on the machine may double a latency as well, so the comparison has three attempts; nothing else has.
+/// What else runs on the machine may double a latency or hold up a swap as well, so rate and ratio have three attempts;
+/// nothing else has.
 #[tokio::test]
 async fn a_handler_swapped_ten_times_a_second_under_load_loses_nothing_and_cuts_nobody_off() {
     const AT_MOST: f64 = 2.0;
@@ -64,7 +65,7 @@ async fn a_handler_swapped_ten_times_a_second_under_load_loses_nothing_and_cuts_
 
     let mut ratios = Vec::new();
     while ratios.last().is_none_or(|ratio| *ratio > AT_MOST) {
-        assert!(ratios.len() < 3, "p99 of acks with swaps / without: {ratios:.2?}");
+        assert!(ratios.len() < 3, "p99 of acks with swaps / without, inf with too few swaps: {ratios:.2?}");
         ratios.push(scene.compare(&operator).await);
     }
 }
@@ -102,11 +103,11 @@ impl Scene {
         assert_eq!(handled, figures.acked, "each by exactly one generation");
         println!("{handled} messages handled by {} generations", generations.len());
         assert!(generations.len() as u64 > swaps / 2, "most generations came to handle something: {generations:?}");
-        assert!(swaps >= SWAPS * 9 / 10, "each swap was in force on both nodes within its tenth of a second: {swaps}");
 
         let ratio = figures.acks.per_mille(990).as_secs_f64() / calm.acks.per_mille(990).as_secs_f64();
         println!("p99 of acks with swaps / without: {ratio:.2}");
-        ratio
+        // Each swap is to be in force on both nodes within its tenth of a second.
+        if swaps < SWAPS * 9 / 10 { f64::INFINITY } else { ratio }
     }
 }
 
