@@ -132,7 +132,8 @@ pub struct Commit {
     /// The idempotency key, unique for (tenant, sender), and a digest of what was sent under it. It is kept with the first
     /// draft, or by itself when there is none and the commit [has changes](Commit::has_changes). One of nothing but read
     /// marks keeps none, since a read mark set twice is the same mark; one of nothing at all asks whether the key was used.
-    /// A key that was kept by itself is found by commits that have changes, and by those of nothing at all.
+    /// A key that is kept with a draft is kept as long as the message, one that is kept by itself for
+    /// [`Commit::REMEMBERED`] at least.
     pub request: Option<(RequestKey, [u8; 32])>,
     /// Messages to keep, each with the id it shall have, in the order of their `seq`.
     pub drafts: Vec<(MessageId, Draft)>,
@@ -148,14 +149,12 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// How long a request of which no message is kept is remembered, at least: longer than any client tries again.
+    pub const REMEMBERED: Duration = Duration::from_hours(7 * 24);
+
     /// Whether it changes what is there already, keys or messages, beside what it adds.
     pub fn has_changes(&self) -> bool {
         !self.amendments.is_empty() || self.kv.as_ref().is_some_and(|(_, writes)| !writes.is_empty())
-    }
-
-    /// Whether it has to look for keys that were kept without a message.
-    fn looks_further(&self) -> bool {
-        self.has_changes() || self.request.is_some() && self.drafts.is_empty() && self.reads.is_empty()
     }
 }
 

@@ -112,6 +112,7 @@ conformance! {
         a_key_ends_at_its_time,
         what_a_plugin_keeps_is_bounded_and_what_ends_makes_room,
         a_request_that_stores_no_message_is_done_once,
+        a_request_that_stores_no_message_is_remembered_for_a_week,
         a_batch_judges_keys_in_its_order,
         keys_belong_to_one_plugin_of_one_tenant,
         of_writers_at_once_that_expect_one_version_one_wins,

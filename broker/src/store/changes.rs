@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::{Commit, Outcome};
 use crate::model::{Amendment, ChannelId, KvWrite, MessageId, PluginName, RequestKey, Timestamp};
 
-/// How many keys of a plugin that have ended are taken out when it writes: more than a commit puts, so that they go sooner
-/// than they come.
+/// How many keys of a plugin that have ended are taken out when it writes, and how many requests without a message that may
+/// be forgotten: more than a commit puts, and than a batch has commits, so that they go sooner than they come.
 pub(super) const SWEPT: u32 = 200;
 
 /// What has to be looked up for a batch, each part in order and without repetition.

@@ -1,5 +1,4 @@
-//! Commits that change keys and messages which are there already, and those that ask for a request which may have done so:
-//! in a transaction around the statement of all commits.
+//! Commits that change keys and messages which are there already: in a transaction around the statement of all commits.
 //!
 //! Such a commit is judged by what it finds, so what it finds must stay until it is done. First its plugin's row is locked,
 //! which makes those who write keys of one plugin take turns and keeps count of what is there; then the messages that it
@@ -39,6 +38,14 @@ WHERE k.ctid = ANY (ARRAY(
     ) AS ended
 ))
 RETURNING k.plugin, (length(k.key) + length(k.value))::bigint AS bytes";
+
+/// Those that another batch is forgetting are left to it.
+const FORGET: &str = "
+DELETE FROM {t}.request_without_message r
+WHERE r.ctid = ANY (ARRAY(
+    SELECT old.ctid FROM {t}.request_without_message old
+    WHERE old.created_at < $1 ORDER BY old.created_at LIMIT $2 FOR UPDATE SKIP LOCKED
+))";
 
 /// Each key that is asked for is known by its place, from 1.
 const KEYS: &str = "
@@ -170,7 +177,7 @@ async fn judge<'b>(
     let asked = Asked::of(batch);
     let (plugins, keys): (Vec<&PluginName>, Vec<&[u8]>) =
         asked.keys.iter().map(|(plugin, key)| (*plugin, key.as_bytes())).unzip();
-    let looking: Vec<&Commit> = batch.iter().filter(|commit| commit.looks_further()).collect();
+    let looking: Vec<&Commit> = batch.iter().filter(|commit| commit.has_changes()).collect();
     let named: Vec<MessageId> = looking.iter().flat_map(|commit| answer::named(commit)).collect();
     let channels: Vec<ChannelId> = looking.iter().map(|commit| commit.channel).collect();
     let senders: Vec<&UserId> = looking.iter().map(|commit| &commit.sender.id).collect();
@@ -178,15 +185,16 @@ async fn judge<'b>(
         looking.iter().map(|commit| commit.request.as_ref().map(|(key, _)| key.as_str())).collect();
     // Three kinds of locks are waited for, one after the other, within the bound of the call.
     let patience = format!("SET LOCAL lock_timeout = {}", (database.bound / 4).as_millis());
-    let [enter, lock, sweep, find_keys, lock_messages, find_named, find_requests] =
-        [ENTER, LOCK, SWEEP, KEYS, MESSAGES, NAMED, FOUND].map(|template| within(tenant, template));
-    let [_, _, _, usage, swept, held, messages, named, found] = block
+    let [enter, lock, sweep, forget, find_keys, lock_messages, find_named, find_requests] =
+        [ENTER, LOCK, SWEEP, FORGET, KEYS, MESSAGES, NAMED, FOUND].map(|template| within(tenant, template));
+    let [_, _, _, usage, swept, _, held, messages, named, found] = block
         .run([
             ("BEGIN", &[]),
             (&patience, &[]),
             (&enter, &[&asked.plugins]),
             (&lock, &[&asked.plugins]),
             (&sweep, &[&asked.plugins, &asked.ended_by, &i64::from(SWEPT)]),
+            (&forget, &[&asked.ended_by.minus(Commit::REMEMBERED), &i64::from(SWEPT)]),
             (&find_keys, &[&plugins, &keys]),
             (&lock_messages, &[&asked.messages]),
             (&find_named, &[&named]),
@@ -212,7 +220,7 @@ async fn judge<'b>(
 
     let mut earlier = earlier.into_iter();
     let verdicts = batch.iter().map(|commit| {
-        if !commit.looks_further() {
+        if !commit.has_changes() {
             return None;
         }
         let unknown = || {

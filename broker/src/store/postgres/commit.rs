@@ -46,14 +46,19 @@ WITH found AS MATERIALIZED (
         WHERE seat.channel_id = b.channel AND seat.user_id = b.sender LIMIT 1
     ) AS c ON true
     LEFT JOIN LATERAL (
-        SELECT m.id, m.seq, m.created_at, m.request_digest, c.epoch
-        FROM {t}.chat_message m JOIN {t}.chat_channel c ON c.id = m.channel_id
-        WHERE m.sender_id = b.sender AND m.client_id = b.key LIMIT 1
+        (SELECT m.id, m.seq, m.created_at, m.request_digest, c.epoch
+         FROM {t}.chat_message m JOIN {t}.chat_channel c ON c.id = m.channel_id
+         WHERE m.sender_id = b.sender AND m.client_id = b.key LIMIT 1)
+        UNION ALL
+        (SELECT NULL, r.seq, r.created_at, r.request_digest, c.epoch
+         FROM {t}.request_without_message r JOIN {t}.chat_channel c ON c.id = r.channel_id
+         WHERE r.sender_id = b.sender AND r.client_id = b.key LIMIT 1)
+        LIMIT 1
     ) AS e ON true
 )",
             $named,
             ", judged AS MATERIALIZED (
-    SELECT f.*, f.epoch IS NOT NULL AND f.e_id IS NULL",
+    SELECT f.*, f.epoch IS NOT NULL AND f.e_epoch IS NULL",
             $all_found,
             " AS good FROM found f
 ), placed AS MATERIALIZED (
@@ -138,7 +143,7 @@ pub(super) async fn commit(
     if batch.is_empty() {
         return Ok(Vec::new());
     }
-    if batch.iter().any(Commit::looks_further) {
+    if batch.iter().any(Commit::has_changes) {
         return changes::commit(database, tenant, batch).await;
     }
     let batch: Vec<&Commit> = batch.iter().collect();
@@ -265,10 +270,10 @@ pub(super) fn outcomes(rows: &[Row], batch: &[&Commit]) -> Result<Vec<Outcome>, 
 
 fn outcome(row: &Row, commit: &Commit) -> Result<Outcome, Error> {
     let Some(epoch) = row.try_get("epoch")? else { return Ok(Outcome::UnknownChannel) };
-    if let Some(first) = row.try_get("e_id")? {
+    if let Some(first) = row.try_get("e_epoch")? {
         let receipt = Receipt {
-            message: Some(first),
-            epoch: row.try_get("e_epoch")?,
+            message: row.try_get("e_id")?,
+            epoch: first,
             seq: row.try_get::<_, Number>("e_seq")?.0,
             created_at: row.try_get("e_created_at")?,
         };

@@ -87,7 +87,7 @@ fn earlier(db: &Connection, commit: &Commit, key: &str) -> Result<Option<Earlier
         Ok(Earlier { receipt, digest: row.get("request_digest")? })
     };
     let found = db.prepare_cached(with_message)?.query_row(params![commit.sender.id, key], read).optional()?;
-    if found.is_some() || !commit.looks_further() {
+    if found.is_some() {
         return Ok(found);
     }
     db.prepare_cached(without_message)?.query_row(params![commit.sender.id, key], read).optional()

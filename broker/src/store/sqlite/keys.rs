@@ -37,6 +37,7 @@ fn entry(row: &Row<'_>) -> Result<KvEntry> {
 
 /// Sweeps, and finds what a batch asks for.
 pub(super) fn look<'b>(db: &Connection, asked: &Asked<'b>) -> Result<Changes<'b>> {
+    forget(db, asked.ended_by.minus(Commit::REMEMBERED))?;
     let mut usage = Vec::with_capacity(asked.plugins.len());
     for plugin in &asked.plugins {
         usage.push((*plugin, sweep(db, plugin, used(db, plugin)?, asked.ended_by)?));
@@ -87,6 +88,14 @@ fn sweep(db: &Connection, plugin: &PluginName, mut usage: Usage, ended_by: Times
         usage.swept(bytes?.0);
     }
     Ok(usage)
+}
+
+/// Takes out requests without a message that were made before.
+fn forget(db: &Connection, before: Timestamp) -> Result<()> {
+    let sql = "DELETE FROM request_without_message WHERE (sender_id, client_id) IN ( \
+                   SELECT sender_id, client_id FROM request_without_message \
+                   WHERE created_at < ?1 ORDER BY created_at LIMIT ?2)";
+    db.prepare_cached(sql)?.execute(params![before, SWEPT]).map(drop)
 }
 
 /// Writes what was judged.

@@ -220,7 +220,7 @@ pub(crate) async fn what_a_plugin_keeps_is_bounded_and_what_ends_makes_room(back
 
 pub(crate) async fn a_request_that_stores_no_message_is_done_once(backing: Backing) {
     let room = Room::new(&backing).await;
-    room.scene.say(room.channel, &room.alice, "one").await;
+    let one = room.scene.say(room.channel, &room.alice, "one").await;
     let vote = keyed(room.writing(vec![put("votes", "1")]), "k", 1);
     let first = room.scene.done(&vote).await.receipt;
     assert_eq!((first.message, first.seq), (None, 1));
@@ -230,18 +230,25 @@ pub(crate) async fn a_request_that_stores_no_message_is_done_once(backing: Backi
         Commit { at: hours(1), ..vote.clone() },
         keyed(room.writing(vec![expecting(put("votes", "2"), 99)]), "k", 1),
         keyed(room.saying("it may store something now", vec![put("votes", "2")]), "k", 1),
+        keyed(room.scene.saying(room.channel, &room.alice, "it may store a message alone"), "k", 1),
         keyed(room.writing(vec![]), "k", 1),
     ] {
         assert_eq!(duplicate(room.scene.commit(&again).await), first);
     }
-    for writes in [vec![put("votes", "3")], vec![]] {
-        let other = keyed(room.writing(writes), "k", 2);
+    let reading = keyed(room.scene.reading(room.channel, &room.alice, one.id), "k", 1);
+    let between = room.scene.saying(room.channel, &room.alice, "beside it");
+    let both = room.scene.batch(&[reading, between]).await;
+    assert_eq!(duplicate(both[0].clone()), first, "though a read mark by itself keeps no request");
+    done(both[1].clone());
+    let saying = room.scene.saying(room.channel, &room.alice, "another request");
+    for other in [room.writing(vec![put("votes", "3")]), room.writing(vec![]), saying] {
+        let other = keyed(other, "k", 2);
         assert!(matches!(room.scene.commit(&other).await, Outcome::IdConflict));
     }
     // To ask whether a key was used does not use it.
     done(room.scene.commit(&keyed(room.writing(vec![]), "free", 1)).await);
     done(room.scene.commit(&keyed(room.writing(vec![put("free", "1")]), "free", 2)).await);
-    assert_eq!((room.version("votes").await, room.said().await.len()), (version, 2));
+    assert_eq!((room.version("votes").await, room.said().await.len()), (version, 3));
     let bob = room.scene.member("bob").await;
     assert!(
         room.scene
@@ -262,6 +269,20 @@ pub(crate) async fn a_request_that_stores_no_message_is_done_once(backing: Backi
         Outcome::IdConflict
     ));
     assert_eq!(room.value("told").await.as_deref(), Some("1"));
+}
+
+pub(crate) async fn a_request_that_stores_no_message_is_remembered_for_a_week(backing: Backing) {
+    let room = Room::new(&backing).await;
+    let vote = keyed(room.writing(vec![put("votes", "1")]), "k", 1);
+    let first = room.scene.done(&vote).await.receipt;
+    let (last, over) = (START.plus(Commit::REMEMBERED), START.plus(Commit::REMEMBERED + Duration::from_millis(1)));
+    let another = |at| Commit { at, ..room.writing(vec![put("another", "1")]) };
+    room.scene.done(&another(last)).await;
+    assert_eq!(duplicate(room.scene.commit(&Commit { at: last, ..vote.clone() }).await), first);
+    // It is forgotten when something is written, so what is kept does not grow for ever.
+    room.scene.done(&another(over)).await;
+    let again = room.scene.done(&Commit { at: over, ..vote }).await.receipt;
+    assert_eq!(again.created_at, over);
 }
 
 pub(crate) async fn a_batch_judges_keys_in_its_order(backing: Backing) {
