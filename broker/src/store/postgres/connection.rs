@@ -34,11 +34,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long after a look the next one follows.
 const PACE: Duration = Duration::from_millis(250);
 
-/// A plan is made once and kept, for planning a commit takes longer than running it, and a batch of one would have its
-/// plan made for one row again and again. Since it may be made while a table is still empty, it must not read a table
-/// whole: each statement is a look-up in an index, at any size. Where there is no way around reading a table whole, as
-/// in the catalogue of plugins, that setting makes the plan seem so dear that the server would compile it to machine
-/// code: 40 to 200 ms each time, for a statement of half a millisecond.
+/// A plan is made once and kept, it looks rows up in an index at any size of a table, and it is not compiled to machine
+/// code, which takes many times as long as running it. `docs/decisions/0009-plans-are-made-once.md` says why.
 const PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off";
 
 /// A database and how to reach it.
