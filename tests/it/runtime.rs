@@ -4,8 +4,12 @@
 use serde_json::json;
 use switchboard_tests::{
     App, Member, Operator, Settings, Socket, Tenant, compile_within, eventually, list, plugin, plugin_with,
-    plugin_with_names, text,
+    plugin_with_names, text, with_much_code,
 };
+use tokio::process::Command;
+
+/// Functions that take a compiler some seconds.
+const MUCH: u32 = 200;
 
 struct Office {
     app: App,
@@ -36,7 +40,33 @@ impl Office {
         office.operator.activate("versions", "1.0.0", None, "").await;
         office
     }
+
+    /// Tries a version out on nearly all channels. The socket is in one of its channels, in which it just handled an event.
+    async fn canary(&mut self, version: &str, is_its: impl AsyncFn(&mut Socket) -> bool) -> Socket {
+        self.operator.canary("versions", version, None, 99).await;
+        for _ in 0..MOST_CALLS {
+            let room = self.acme.channel("room", &[&self.alice]).await;
+            let mut socket = self.alice.join(&room).await;
+            if is_its(&mut socket).await {
+                return socket;
+            }
+        }
+        panic!("no channel is the canary's")
+    }
+
+    /// Why the broker dropped a canary, as its audit says.
+    async fn dropped(&self, version: &str) -> String {
+        let audit = self.operator.audit().await;
+        let line = audit.iter().find(|line| line["action"] == "canary-dropped").expect("its line in the audit");
+        assert_eq!((&line["actor"], &line["result"]), (&json!("broker"), &json!("ok")), "{line}");
+        let from = text(line, "from");
+        assert!(from.contains(version), "{line}");
+        from.to_owned()
+    }
 }
+
+/// Frames until what is waited for must have come.
+const MOST_CALLS: usize = 400;
 
 /// Which version handles an event of this socket now; the name of the error when none does.
 async fn which(socket: &mut Socket) -> String {
@@ -55,33 +85,68 @@ async fn calls(socket: &mut Socket) -> String {
 
 #[tokio::test]
 async fn a_canary_that_traps_is_dropped_and_the_stable_version_takes_its_channels() {
-    const MOST_CALLS: usize = 400;
     let mut office = Office::with_versions("traps").await;
     for _ in 0..25 {
         assert_eq!(which(&mut office.socket).await, "1.0.0");
     }
-    office.operator.canary("versions", "6.0.0", None, 99).await;
-    let (mut trapped, mut asked) = (0, 0);
-    // The channel is nearly always one of the canary's; another one is taken until it is.
-    let mut socket = office.socket;
-    while which(&mut socket).await != "handler_failed" {
-        asked += 1;
-        assert!(asked < MOST_CALLS, "no channel is the canary's");
-        let room = office.acme.channel("room", &[&office.alice]).await;
-        socket = office.alice.join(&room).await;
-    }
+    let mut socket = office.canary("6.0.0", async |socket| which(socket).await == "handler_failed").await;
+    let mut trapped = 1;
     while which(&mut socket).await == "handler_failed" {
         trapped += 1;
         assert!(trapped < MOST_CALLS, "the canary is not dropped");
     }
-    println!("the canary was dropped after {} traps", trapped + 1);
     assert_eq!(which(&mut socket).await, "1.0.0");
-    let audit = office.operator.audit().await;
-    let line = audit.iter().find(|line| line["action"] == "canary-dropped").expect("its line in the audit");
-    assert_eq!((&line["actor"], &line["result"]), (&json!("broker"), &json!("ok")), "{line}");
-    assert!(text(line, "from").contains("6.0.0"), "{line}");
+    let reason = office.dropped("6.0.0").await;
+    println!("dropped after {trapped} traps: {reason}");
+    assert!(reason.contains("calls failed"), "{reason}");
     let labels = ["action=\"canary-dropped\"", "result=\"ok\""];
     assert_eq!(office.app.broker().metric("switchboard_plugin_changes_total", &labels).await, 1.0);
+}
+
+#[tokio::test]
+async fn a_canary_that_is_slow_is_dropped() {
+    let mut office = Office::with_versions("slow").await;
+    for _ in 0..200 {
+        assert_eq!(which(&mut office.socket).await, "1.0.0");
+    }
+    let mut socket = office.canary("7.0.0", async |socket| which(socket).await == "7.0.0").await;
+    let mut slow = 1;
+    while which(&mut socket).await == "7.0.0" {
+        slow += 1;
+        assert!(slow < MOST_CALLS, "the canary is not dropped");
+    }
+    let reason = office.dropped("7.0.0").await;
+    println!("dropped after {slow} calls of 40 ms: {reason}");
+    assert!(reason.contains("99th percentile"), "{reason}");
+    assert_eq!(which(&mut socket).await, "1.0.0");
+}
+
+#[tokio::test]
+async fn a_shadow_that_loops_is_given_no_more_than_its_queue_holds() {
+    const EVENTS: u32 = 600;
+    const QUEUE: f64 = 256.0;
+    let mut office = Office::with_versions("loops").await;
+    // Each of its calls takes so long that it is not given up before its queue is full.
+    office.operator.limit("versions", &office.acme, "cpu_ms", 1_000).await;
+    office.operator.limit("versions", &office.acme, "wall_ms", 5_000).await;
+    office.operator.shadow("versions", "8.0.0", None).await;
+    for _ in 0..EVENTS {
+        assert_eq!(which(&mut office.socket).await, "1.0.0", "what is in force has nothing of it");
+    }
+    let shadow = async |result: &str| {
+        let labels = ["plugin=\"versions\"".to_owned(), format!("result=\"{result}\"")];
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        office.app.broker().metric("switchboard_plugin_shadow_total", &labels).await
+    };
+    eventually("it is stopped", async || shadow("failed").await > 0.0).await;
+    let (dropped, failed) = (shadow("dropped").await, shadow("failed").await);
+    println!("of {EVENTS} events {failed} were stopped in the shadow and {dropped} were left out");
+    assert!(dropped > 0.0 && shadow("same").await + shadow("differs").await == 0.0);
+    // One more may be under way.
+    assert!(f64::from(EVENTS) - dropped - failed <= QUEUE + 1.0, "no more wait than may");
+    // Nobody is told of it, and the circuit of what is in force stays closed.
+    assert_eq!(which(&mut office.socket).await, "1.0.0");
+    assert!(office.operator.audit().await.iter().all(|line| line["actor"] != "broker"));
 }
 
 #[tokio::test]
@@ -145,14 +210,40 @@ async fn a_trap_is_in_the_plugins_log_with_names_of_functions_and_not_in_an_answ
 }
 
 #[test]
-fn a_compiler_that_wants_more_memory_than_it_may_have_ends_with_nothing() {
-    let component = plugin("versions");
-    let (ended, code) = compile_within(component, 2 << 30);
+fn a_compiler_that_wants_more_memory_or_time_than_it_may_have_ends_with_nothing() {
+    let component = with_much_code(plugin("versions"), MUCH);
+    let (ended, code) = compile_within(&component, 2 << 30, 60);
     assert!(ended.success() && code > 0, "{ended}, {code} bytes");
-    let (ended, code) = compile_within(component, 48 << 20);
-    println!("with 48 MiB: {ended}");
-    assert!(!ended.success(), "{ended}");
-    assert_eq!(code, 0, "nothing that could be taken for machine code");
+    for (memory, seconds) in [(48 << 20, 60), (2 << 30, 1)] {
+        let (ended, code) = compile_within(&component, memory, seconds);
+        println!("with {} MiB and {seconds} s: {ended}", memory >> 20);
+        assert!(!ended.success(), "{ended}");
+        assert_eq!(code, 0, "nothing that could be taken for machine code");
+    }
+}
+
+#[tokio::test]
+async fn a_compiler_that_is_killed_costs_one_deployment_and_the_next_one_works() {
+    let (component, slow) = (plugin("versions"), with_much_code(plugin("versions"), MUCH));
+    let mut office = office(Settings::embedded()).await;
+    let operator = office.operator.clone();
+    let deployment = tokio::spawn(async move { operator.upload(slow).await });
+    let mut compiler = Vec::new();
+    eventually("it is being compiled", async || {
+        compiler = office.app.broker().children();
+        !compiler.is_empty()
+    })
+    .await;
+    office.socket.say("the broker goes on").await;
+    let pid = compiler[0].to_string();
+    assert!(Command::new("kill").args(["-s", "KILL", &pid]).status().await.unwrap().success(), "it still ran");
+    let (status, answer) = deployment.await.unwrap();
+    let line = text(&answer["error"], "message");
+    println!("{status}: {line}");
+    assert!((400..500).contains(&status) && line.contains("does not compile within") && !line.contains('\n'), "{line}");
+    office.operator.deploy(component).await;
+    office.operator.activate("versions", "1.0.0", None, "").await;
+    assert_eq!(which(&mut office.socket).await, "1.0.0");
 }
 
 #[tokio::test]

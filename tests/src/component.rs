@@ -1,9 +1,14 @@
 //! Components of the workspace's plugins, compiled as a test needs them.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::process::{Command, ExitStatus};
+use std::io::Write;
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use wasm_encoder::{
+    CodeSection, ComponentSection, Function, FunctionSection, Module, ModuleSection, TypeSection, ValType,
+};
 
 use crate::process;
 
@@ -32,18 +37,51 @@ pub fn plugin_with_names(package: &'static str) -> &'static str {
     compiled(package, Build { feature: None, names: true })
 }
 
-/// Has the broker's program compile a component as a broker does, within so many bytes of memory. How it ended, and how
-/// many bytes of machine code came of it.
+/// Has the broker's program compile a component as a broker does, within so many bytes of memory and seconds of a
+/// processor. How it ended, and how many bytes of machine code came of it.
 ///
 /// # Panics
 /// When the program does not start.
-pub fn compile_within(component: &str, memory: u64) -> (ExitStatus, usize) {
-    let output = Command::new(process::program())
-        .args(["compile-plugin", "--seconds", "60", "--memory", &memory.to_string()])
-        .stdin(File::open(component).expect("the component is there"))
-        .output()
+pub fn compile_within(component: &[u8], memory: u64, seconds: u64) -> (ExitStatus, usize) {
+    let mut child = Command::new(process::program())
+        .args(["compile-plugin", "--seconds", &seconds.to_string(), "--memory", &memory.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .expect("the broker's program starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let output = thread::scope(|scope| {
+        // It may end before it has read all.
+        scope.spawn(move || stdin.write_all(component));
+        child.wait_with_output().expect("it was started")
+    });
     (output.status, output.stdout.len())
+}
+
+/// A component with a core module beside the others that nothing uses and that takes long to compile: so many functions,
+/// each of ten thousand steps.
+///
+/// # Panics
+/// When there is no such file.
+pub fn with_much_code(component: &str, functions: u32) -> Vec<u8> {
+    let mut steps = Function::new([(1, ValType::I32)]);
+    for step in 0..2_500 {
+        steps.instructions().local_get(1).i32_const(step).i32_add().local_set(0).local_get(0).i32_const(7).i32_mul();
+        steps.instructions().local_set(1);
+    }
+    steps.instructions().local_get(1).end();
+    let (mut types, mut declared, mut code) = (TypeSection::new(), FunctionSection::new(), CodeSection::new());
+    types.ty().function([ValType::I32], [ValType::I32]);
+    for _ in 0..functions {
+        declared.function(0);
+        code.function(&steps);
+    }
+    let mut module = Module::new();
+    module.section(&types).section(&declared).section(&code);
+    let mut bytes = std::fs::read(component).unwrap_or_else(|error| panic!("{component}: {error}"));
+    ModuleSection(&module).append_to_component(&mut bytes);
+    bytes
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

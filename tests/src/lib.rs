@@ -24,7 +24,7 @@ pub mod tokens;
 use std::time::Duration;
 
 pub use app::{App, Cluster};
-pub use component::{compile_within, plugin, plugin_with, plugin_with_names};
+pub use component::{compile_within, plugin, plugin_with, plugin_with_names, with_much_code};
 pub use disk::SmallDisk;
 pub use figures::{Latencies, mib};
 pub use operator::{ADMIN_TOKEN, Lines, Operator};

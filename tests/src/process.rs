@@ -320,6 +320,21 @@ impl Broker {
         assert!(sent.success(), "kill -s {name} {pid}: {sent}");
     }
 
+    /// The processes that it has started and that run, by their ids.
+    ///
+    /// # Panics
+    /// When it has ended, or the system is no Linux.
+    pub fn children(&self) -> Vec<u32> {
+        let threads = format!("/proc/{}/task", self.pid());
+        let threads = std::fs::read_dir(&threads).unwrap_or_else(|error| panic!("{threads}: {error}"));
+        // A thread may have ended since.
+        let of = |thread: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(thread.ok()?.path().join("children")).ok()
+        };
+        let lists: Vec<String> = threads.filter_map(of).collect();
+        lists.iter().flat_map(|list| list.split_whitespace()).filter_map(|pid| pid.parse().ok()).collect()
+    }
+
     /// Ends it as a power cut would, without a word.
     ///
     /// # Panics

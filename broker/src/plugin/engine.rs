@@ -26,7 +26,6 @@ use super::log::{Author, Logs};
 use super::pool::Pool;
 use super::recorder::Noted;
 use super::run::{Floor, Job, Usage};
-use super::shadow::Shadows;
 use super::site::Site;
 use super::turns::Turns;
 use super::{Allowance, Bounds, CallError, Generation, Recorder, Sources};
@@ -155,7 +154,6 @@ impl Engine {
             labels: Arc::default(),
             logs: Arc::new(Logs::new(clock)),
             reporter,
-            shadows: Shadows::default(),
             recorder: Arc::default(),
             sources: Arc::new(Noted(sources)),
         };

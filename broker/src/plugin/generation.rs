@@ -14,6 +14,7 @@ use super::meter::VersionMeter;
 use super::pool::{Serial, Slot};
 use super::recorder::along;
 use super::run::{Job, Ran, Usage};
+use super::shadow::Comparisons;
 use super::site::Site;
 use super::trial::Recent;
 use super::turns::Turn;
@@ -30,6 +31,7 @@ pub struct Generation {
     site: Arc<Site>,
     meter: VersionMeter,
     recent: Recent,
+    comparisons: Comparisons,
     retired: AtomicBool,
 }
 
@@ -61,6 +63,7 @@ impl Generation {
             site,
             meter,
             recent: Recent::default(),
+            comparisons: Comparisons::default(),
             retired: AtomicBool::new(false),
         }
     }
@@ -129,6 +132,11 @@ impl Generation {
 
     pub(super) fn recent(&self) -> &Recent {
         &self.recent
+    }
+
+    /// What it is to be given as a shadow.
+    pub(super) fn comparisons(&self) -> &Comparisons {
+        &self.comparisons
     }
 
     /// Calls the handler with an event, or with a stored message in the context of one, in an instance that belongs to the

@@ -109,7 +109,7 @@ impl Handler {
         answer
     }
 
-    /// Says once that it does worse than the stable generation. For a canary that is from its first 20 calls on.
+    /// Says once that it does worse than the stable generation, from as many calls on as [`trial`] wants.
     fn compare(&self, rival: &Generation, now: Instant) {
         if self.reported.load(Ordering::Relaxed) {
             return;
@@ -136,7 +136,7 @@ impl Handler {
         answer: &Result<Vec<Effect>, CallError>,
     ) {
         let Some(shadow) = &self.shadow else { return };
-        self.generation.site().shadows.give(Happened {
+        shadow.generation.comparisons().give(Happened {
             shadow: Arc::clone(shadow),
             channel: channel.clone(),
             event: event.clone(),

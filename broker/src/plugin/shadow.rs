@@ -1,7 +1,7 @@
 //! Gives events to a generation that is tried out, after they were handled, and compares what it asks for.
 //!
-//! Nobody waits for it and nothing of what it asks for is done. It has one call at a time and a bounded queue; what finds
-//! no place there is left out and counted.
+//! Nobody waits for it and nothing of what it asks for is done. Each generation that is tried out has one call at a time and
+//! a bounded queue of its own, so that a slow one keeps no other waiting; what finds no place there is left out and counted.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::log::Level;
 use super::{CallError, Handler};
 use crate::model::{Amendment, Audience, ChannelKey, Draft, Effect, Event, Message};
 
-/// Events that wait for the trial.
+/// Events that wait for a generation that is tried out.
 const WAITING: usize = 256;
 
 /// At most one line in the plugin's log in this time; the metrics count each difference.
@@ -29,13 +29,13 @@ pub(super) struct Happened {
     pub(super) stable: Result<Vec<Effect>, CallError>,
 }
 
-/// The queue of a node.
+/// The queue of a generation, which is there from its first event on and ends with the generation.
 #[derive(Debug, Default)]
-pub(super) struct Shadows {
+pub(super) struct Comparisons {
     queue: OnceLock<mpsc::Sender<Happened>>,
 }
 
-impl Shadows {
+impl Comparisons {
     /// Gives it to the shadow later, if there is room.
     pub(super) fn give(&self, happened: Happened) {
         let queue = self.queue.get_or_init(|| {

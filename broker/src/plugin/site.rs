@@ -7,7 +7,6 @@ use super::log::Logs;
 use super::meter::Labels;
 use super::pool::Pool;
 use super::run::Floor;
-use super::shadow::Shadows;
 use super::turns::Turns;
 use super::{Recorder, Sources};
 
@@ -18,7 +17,6 @@ pub(super) struct Site {
     pub(super) labels: Arc<Labels>,
     pub(super) logs: Arc<Logs>,
     pub(super) reporter: Reporter,
-    pub(super) shadows: Shadows,
     pub(super) recorder: Arc<Recorder>,
     pub(super) sources: Arc<dyn Sources>,
 }

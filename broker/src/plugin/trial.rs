@@ -12,8 +12,12 @@ const PART: Duration = Duration::from_secs(5);
 /// Eight steps to the double, from 1 µs to over 8 s: a quantile is off by an eighth at most.
 const STEPS: usize = 8 * 24;
 
-/// Calls below which nothing is concluded.
+/// Calls below which nothing is concluded from failures.
 const ENOUGH: u32 = 20;
+
+/// Calls below which nothing is concluded from times: of fewer, the 99th percentile is the slowest one, which may have
+/// waited for something else.
+const ENOUGH_TIMES: u32 = 100;
 
 /// A share of failures that is borne in any case, in per cent.
 const FAILURES: u32 = 5;
@@ -86,7 +90,7 @@ pub(super) fn worse(candidate: Summary, stable: Summary) -> Option<String> {
         let (of, others) = (stable.calls, stable.failures);
         return Some(format!("{failures} of its {calls} calls failed, and {others} of {of} of the stable generation"));
     }
-    if stable.calls >= ENOUGH && p99 > stable.p99 * 2 && p99 > stable.p99 + SLOWER {
+    if calls.min(stable.calls) >= ENOUGH_TIMES && p99 > stable.p99 * 2 && p99 > stable.p99 + SLOWER {
         return Some(format!("its 99th percentile is {p99:.1?}, and {:.1?} of the stable generation", stable.p99));
     }
     None
@@ -153,7 +157,9 @@ mod tests {
             (did(100, 0, 6), good, false),
             (did(100, 0, 8), good, true),
             (did(100, 0, 19), did(100, 0, 10), false),
-            (did(100, 0, 200), did(3, 0, 1), false),
+            (did(99, 0, 200), good, false),
+            (did(100, 0, 200), did(99, 0, 1), false),
+            (did(100, 0, 200), did(100, 0, 1), true),
         ] {
             assert_eq!(worse(candidate, stable).is_some(), is_worse, "{candidate:?} beside {stable:?}");
         }

@@ -1,5 +1,7 @@
 //! Says which version of it handled an event, so that the tests can tell. Each feature makes another version.
 
+use std::time::{Duration, Instant};
+
 use switchboard_plugin_sdk::prelude::*;
 
 #[derive(Debug, Default)]
@@ -19,6 +21,10 @@ impl Handler for Versions {
         "5.0.0"
     } else if cfg!(feature = "traps") {
         "6.0.0"
+    } else if cfg!(feature = "slow") {
+        "7.0.0"
+    } else if cfg!(feature = "loops") {
+        "8.0.0"
     } else {
         "1.0.0"
     };
@@ -43,6 +49,16 @@ impl Handler for Versions {
     fn handle(&mut self, event: Event, host: &impl Host) -> Outcome {
         if cfg!(feature = "traps") {
             panic!("version 6 has a bug");
+        }
+        if cfg!(feature = "slow") {
+            #[expect(clippy::disallowed_methods, reason = "a guest has no clock but this one")]
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_millis(40) {}
+        }
+        if cfg!(feature = "loops") {
+            loop {
+                std::hint::black_box(());
+            }
         }
         if cfg!(feature = "other") {
             return Err(Failure::denied("other bytes"));
