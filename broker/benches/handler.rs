@@ -6,60 +6,15 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use criterion::{Criterion, criterion_group};
 use rustix::time::{ClockId, clock_gettime};
 use switchboard::model::catalogue::{Scope, Terms};
-use switchboard::model::{
-    ChannelId, ChannelKey, Clock, Event, Kind, KvEntry, Message, MessageId, PluginName, TenantSlug, Timestamp, User,
-    UserId,
-};
+use switchboard::model::{ChannelId, ChannelKey, Clock, Event, Kind, MessageId, Timestamp, User};
 use switchboard::plugin::{
-    BUILTIN, Bounds, Compiler, Engine, Generation, Handler, Options, Order, Plan, Registry, Sources, Table, Unavailable,
+    BUILTIN, Bounds, Compiler, Engine, Generation, Handler, Options, Order, Plan, Registry, Silent, Table,
 };
 use tokio::runtime::Runtime;
 use uuid::Uuid;
-
-/// Nothing to read: the built-in handlers ask for nothing.
-struct Nothing;
-
-#[async_trait]
-impl Sources for Nothing {
-    async fn recent(&self, _: &ChannelKey, _: Option<u64>, _: u32) -> Result<Vec<Message>, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn message(&self, _: &ChannelKey, _: MessageId) -> Result<Option<Message>, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn members(&self, _: &ChannelKey, _: Option<&UserId>, _: u32) -> Result<Vec<User>, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn contains(&self, _: &ChannelKey, _: &UserId) -> Result<bool, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn online(&self, _: &ChannelKey, _: usize) -> Result<Vec<User>, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn kv_get(&self, _: &TenantSlug, _: &PluginName, _: &str) -> Result<Option<KvEntry>, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn kv_list(
-        &self,
-        _: &TenantSlug,
-        _: &PluginName,
-        _: &str,
-        _: Option<&str>,
-        _: u32,
-    ) -> Result<Vec<KvEntry>, Unavailable> {
-        Err(Unavailable)
-    }
-}
 
 fn event(kind: &str, payload: &str) -> (ChannelKey, Event) {
     let channel = ChannelId(Uuid::from_u128(1));
@@ -106,7 +61,7 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let folder = std::env::temp_dir().join(format!("switchboard-bench-{}", std::process::id()));
         let options = Options { folder: folder.clone(), compiler: Compiler::InProcess, bounds, clock: Clock::system() };
-        let (engine, _incidents) = Engine::new(options, Arc::new(Nothing)).expect("an engine");
+        let (engine, _incidents) = Engine::new(options, Arc::new(Silent)).expect("an engine");
         let prepare =
             |(name, component)| runtime.block_on(engine.prepare(Order::builtin(name, component))).expect("it loads");
         let generations = BUILTIN.iter().copied().map(prepare).collect();

@@ -48,7 +48,7 @@ pub use recorded::Recorded;
 pub use recorder::{Recorder, Recording, Redaction, TooMany, Wanted};
 pub use registry::Registry;
 pub use rehearsal::{Played, Rehearsal, Shown};
-pub use sources::{Sources, Unavailable};
+pub use sources::{Silent, Sources, Unavailable};
 pub use table::{Plan, Table, Unprepared};
 
 /// Why an event has no effects.

@@ -43,3 +43,45 @@ pub trait Sources: Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("failed to read: not available now")]
 pub struct Unavailable;
+
+/// Sources that answer nothing, for a component that is only looked at or that is not to read.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+#[async_trait]
+impl Sources for Silent {
+    async fn recent(&self, _: &ChannelKey, _: Option<u64>, _: u32) -> Result<Vec<Message>, Unavailable> {
+        Err(Unavailable)
+    }
+
+    async fn message(&self, _: &ChannelKey, _: MessageId) -> Result<Option<Message>, Unavailable> {
+        Err(Unavailable)
+    }
+
+    async fn members(&self, _: &ChannelKey, _: Option<&UserId>, _: u32) -> Result<Vec<User>, Unavailable> {
+        Err(Unavailable)
+    }
+
+    async fn contains(&self, _: &ChannelKey, _: &UserId) -> Result<bool, Unavailable> {
+        Err(Unavailable)
+    }
+
+    async fn online(&self, _: &ChannelKey, _: usize) -> Result<Vec<User>, Unavailable> {
+        Err(Unavailable)
+    }
+
+    async fn kv_get(&self, _: &TenantSlug, _: &PluginName, _: &str) -> Result<Option<KvEntry>, Unavailable> {
+        Err(Unavailable)
+    }
+
+    async fn kv_list(
+        &self,
+        _: &TenantSlug,
+        _: &PluginName,
+        _: &str,
+        _: Option<&str>,
+        _: u32,
+    ) -> Result<Vec<KvEntry>, Unavailable> {
+        Err(Unavailable)
+    }
+}

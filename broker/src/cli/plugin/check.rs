@@ -7,12 +7,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use super::stage::{self, Silent};
+use super::stage;
 use crate::cli::output::print_line;
 use crate::config::Config;
 use crate::model::Clock;
 use crate::model::catalogue::{Durability, Import, Origin, Scope};
-use crate::plugin::{Allowance, Bounds, Compiler, Descriptor, Engine, Limits, Options, Order};
+use crate::plugin::{Allowance, Bounds, Compiler, Descriptor, Engine, Limits, Options, Order, Silent};
 
 #[derive(Debug, Args)]
 pub(super) struct Check {

@@ -5,12 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use async_trait::async_trait;
 use clap::Args;
 
 use crate::model::catalogue::{Import, Scope, Terms};
-use crate::model::{ChannelKey, KvEntry, Message, MessageId, PluginName, TenantSlug, User, UserId};
-use crate::plugin::{Allowance, Limits, Sources, Unavailable};
+use crate::plugin::{Allowance, Limits};
 
 /// Grants and limits.
 #[derive(Debug, Args)]
@@ -77,46 +75,4 @@ fn limit(text: &str) -> Result<(String, u64), String> {
     let value = value.parse().map_err(|_| "the value is a whole number")?;
     Limits::check(name, value).map_err(|error| error.to_string())?;
     Ok((name.to_owned(), value))
-}
-
-/// The host of a component that is only looked at: it answers nothing.
-#[derive(Debug)]
-pub(super) struct Silent;
-
-#[async_trait]
-impl Sources for Silent {
-    async fn recent(&self, _: &ChannelKey, _: Option<u64>, _: u32) -> Result<Vec<Message>, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn message(&self, _: &ChannelKey, _: MessageId) -> Result<Option<Message>, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn members(&self, _: &ChannelKey, _: Option<&UserId>, _: u32) -> Result<Vec<User>, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn contains(&self, _: &ChannelKey, _: &UserId) -> Result<bool, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn online(&self, _: &ChannelKey, _: usize) -> Result<Vec<User>, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn kv_get(&self, _: &TenantSlug, _: &PluginName, _: &str) -> Result<Option<KvEntry>, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn kv_list(
-        &self,
-        _: &TenantSlug,
-        _: &PluginName,
-        _: &str,
-        _: Option<&str>,
-        _: u32,
-    ) -> Result<Vec<KvEntry>, Unavailable> {
-        Err(Unavailable)
-    }
 }

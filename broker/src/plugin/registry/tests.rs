@@ -1,56 +1,12 @@
 use std::sync::Arc;
 
-use async_trait::async_trait;
-
-use super::super::{
-    Allowance, BUILTIN, Bounds, Compiler, Engine, Handler, Options, Order, Plan, Sources, Unavailable, Unprepared,
-};
+use super::super::{Allowance, BUILTIN, Bounds, Compiler, Engine, Handler, Options, Order, Plan, Silent, Unprepared};
 use super::*;
+use crate::model::Clock;
 use crate::model::catalogue::{
     Candidate, FailurePolicy, GenerationId, Import, Policy, Route, Scope, Subject, Target, Terms, Trial,
 };
-use crate::model::{Clock, KvEntry, Message, MessageId, TenantSlug, User, UserId};
 use crate::plugin::Role;
-
-struct Nothing;
-
-#[async_trait]
-impl Sources for Nothing {
-    async fn recent(&self, _: &ChannelKey, _: Option<u64>, _: u32) -> Result<Vec<Message>, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn message(&self, _: &ChannelKey, _: MessageId) -> Result<Option<Message>, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn members(&self, _: &ChannelKey, _: Option<&UserId>, _: u32) -> Result<Vec<User>, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn contains(&self, _: &ChannelKey, _: &UserId) -> Result<bool, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn online(&self, _: &ChannelKey, _: usize) -> Result<Vec<User>, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn kv_get(&self, _: &TenantSlug, _: &PluginName, _: &str) -> Result<Option<KvEntry>, Unavailable> {
-        Err(Unavailable)
-    }
-
-    async fn kv_list(
-        &self,
-        _: &TenantSlug,
-        _: &PluginName,
-        _: &str,
-        _: Option<&str>,
-        _: u32,
-    ) -> Result<Vec<KvEntry>, Unavailable> {
-        Err(Unavailable)
-    }
-}
 
 /// A node that has prepared the built-in `chat-message`, and two generations of the same component.
 struct Node {
@@ -66,7 +22,7 @@ async fn engine() -> Arc<Engine> {
         bounds: Bounds::default(),
         clock: Clock::system(),
     };
-    Engine::new(options, Arc::new(Nothing)).unwrap().0
+    Engine::new(options, Arc::new(Silent)).unwrap().0
 }
 
 fn component() -> &'static [u8] {
