@@ -209,6 +209,36 @@ async fn a_trap_is_in_the_plugins_log_with_names_of_functions_and_not_in_an_answ
     assert!(trap.contains("Hostile as ") && trap.contains("::handle"), "{trap}");
 }
 
+#[tokio::test]
+async fn a_plugin_that_has_no_room_left_fails_alone_and_its_log_says_why() {
+    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("poll"))).await;
+    let mut polls = Vec::new();
+    for question in ["Lunch?", "Dinner?"] {
+        let create = json!({"type": "poll.create", "question": question, "options": ["soup", "salad"]});
+        polls.push(text(&office.socket.acked(create).await, "message_id").to_owned());
+    }
+    let [lunch, dinner] = [0, 1].map(|at| json!({"type": "poll.vote", "poll_id": polls[at], "option": 0}));
+    office.socket.acked(lunch.clone()).await;
+    // The votes on lunch are under a key; all others are taken, as far as the tenant's account of them goes.
+    let file = office.app.settings().data().join("tenants").join(format!("{}.db", office.acme.slug));
+    let account = |keys: u32| {
+        let database = rusqlite::Connection::open(&file).unwrap();
+        let changed = database.execute("UPDATE plugin_usage SET keys = ?1 WHERE plugin = 'poll'", [keys]);
+        assert_eq!(changed, Ok(1), "it has an account");
+    };
+    account(100_000);
+    let error = office.socket.refused(dinner.clone()).await;
+    assert_eq!((&error["code"], &error["message"]), (&json!(202), &json!("the handler failed")));
+    let logs = office.operator.logs("poll").await;
+    let full = "`poll.vote` failed: its keys and values would be more than 100000 keys or 64 MiB in this tenant";
+    assert!(logs.iter().any(|line| text(line, "text") == full), "{logs:?}");
+    // What is there can still be changed, others go on, and with room the event is handled.
+    office.socket.acked(lunch).await;
+    office.socket.say("never mind").await;
+    account(1);
+    office.socket.acked(dinner).await;
+}
+
 #[test]
 fn a_compiler_that_wants_more_memory_or_time_than_it_may_have_ends_with_nothing() {
     let component = with_much_code(plugin("versions"), MUCH);
