@@ -13,6 +13,8 @@ mod compile;
 mod descriptor;
 mod effects;
 mod engine;
+#[cfg(test)]
+mod fixture;
 mod generation;
 mod handler;
 mod host;

@@ -203,7 +203,8 @@ impl Generation {
             },
         };
         let Ran { answer, used, slow } = self.site.floor.run(along(job), &usage, limits.wall, turn.is_slow()).await;
-        turn.spent(used, slow);
+        // Whoever's call failed waits as after a slow one: a trap costs more than the processor time that was counted for it.
+        turn.spent(used, slow || !matches!(answer, Some(Ok(_))));
         let tenant = Some(&channel.tenant);
         let answer = match answer {
             None => {
@@ -256,5 +257,53 @@ fn again(mut instance: Box<Instance>, channel: ChannelKey, given: Given) -> Job<
 impl Drop for Generation {
     fn drop(&mut self) {
         self.site.pool.retire(self.serial);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use uuid::Uuid;
+
+    use super::super::fixture::{component, engine};
+    use super::super::{Limits, Order};
+    use super::*;
+    use crate::model::{ChannelId, MessageId, Timestamp, User};
+
+    fn said(tenant: &str) -> (ChannelKey, Event) {
+        let channel = ChannelKey { tenant: tenant.parse().unwrap(), channel: ChannelId(Uuid::nil()) };
+        let event = Event {
+            kind: "chat.message".parse().unwrap(),
+            payload: r#"{"type":"chat.message","message":"hi"}"#.to_owned(),
+            channel: channel.channel,
+            user: User { id: "7".parse().unwrap(), username: "alice".parse().unwrap() },
+            session: None,
+            client_id: None,
+            id: MessageId(Uuid::nil()),
+            at: Timestamp(0),
+        };
+        (channel, event)
+    }
+
+    #[tokio::test]
+    async fn a_tenant_whose_call_trapped_waits_as_after_a_slow_one() {
+        let generation = engine().await.prepare(Order::builtin("chat", component())).await.unwrap();
+        let enough = Arc::new(Allowance::trusted());
+        let little = Limits { memory: 64 << 10, ..Limits::default() };
+        let too_little = Arc::new(Allowance { limits: little, ..Allowance::trusted() });
+        let is_slow = |channel: &ChannelKey| {
+            let turn = generation.site.turns.turn(generation.serial, &channel.tenant, &enough.limits);
+            turn.now_or_never().expect("nobody else is here").unwrap().is_slow()
+        };
+
+        let (channel, event) = said("acme");
+        let called = generation.call(&channel, &event, None, &too_little).await;
+        assert!(matches!(called.answer, Err(CallError::Trapped(_))), "{:?}", called.answer);
+        assert!(is_slow(&channel));
+
+        let (channel, event) = said("good");
+        let called = generation.call(&channel, &event, None, &enough).await;
+        assert!(called.answer.is_ok(), "{:?}", called.answer);
+        assert!(!is_slow(&channel));
     }
 }

@@ -1,7 +1,8 @@
 //! The logs of plugins on this node: what they wrote and printed, and why they trapped.
 //!
 //! Each plugin has the last lines in memory, and whoever follows hears of new ones. Lines are for operators and authors;
-//! none of them reaches a client. Nothing is kept on disk; the broker's own log has the lines, too.
+//! none of them reaches a client. Nothing is kept on disk; the broker's own log has the lines, too, but for those of a
+//! plugin that writes too many in a second.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,9 @@ const BYTES: usize = 512 << 10;
 
 /// Plugins whose lines are kept; the one that wrote nothing for the longest time makes room.
 const PLUGINS: usize = 256;
+
+/// Lines of one plugin in a second that go to the broker's log, too. Four sockets can make thousands of traps a second.
+const ALOUD: u32 = 100;
 
 /// Lines that a follower may be behind; then it is told how many it missed.
 const BEHIND: usize = 1_024;
@@ -57,6 +61,21 @@ pub struct LogLine {
     pub text: String,
 }
 
+impl LogLine {
+    /// Writes it to the broker's own log, which has one line for each: of a backtrace, the first.
+    fn say(&self) {
+        let (plugin, version, tenant) =
+            (self.plugin.as_str(), &*self.version, self.tenant.as_ref().map(TenantSlug::as_str));
+        let line = self.text.lines().next().unwrap_or_default();
+        match self.level {
+            Level::Debug => tracing::debug!(target: "plugin", plugin, version, tenant, "{line}"),
+            Level::Info => tracing::info!(target: "plugin", plugin, version, tenant, "{line}"),
+            Level::Warn => tracing::warn!(target: "plugin", plugin, version, tenant, "{line}"),
+            Level::Error => tracing::error!(target: "plugin", plugin, version, tenant, "{line}"),
+        }
+    }
+}
+
 /// All logs of this node.
 #[derive(Debug)]
 pub struct Logs {
@@ -69,6 +88,9 @@ pub struct Logs {
 struct Kept {
     lines: VecDeque<Arc<LogLine>>,
     bytes: usize,
+    /// The second of the last line, and the lines of it.
+    second: i64,
+    said: u32,
 }
 
 impl Logs {
@@ -88,17 +110,8 @@ impl Logs {
         self.news.subscribe()
     }
 
-    /// Adds a line to a plugin's log and to the broker's.
+    /// Adds a line to a plugin's log and, unless there were too many in this second, to the broker's.
     pub(super) fn write(&self, by: &Author, tenant: Option<&TenantSlug>, level: Level, text: String) {
-        let (plugin, version, of) = (by.plugin.as_str(), &*by.version, tenant.map(TenantSlug::as_str));
-        // The broker's log has one line for each; a backtrace is in the plugin's own.
-        let line = text.lines().next().unwrap_or_default();
-        match level {
-            Level::Debug => tracing::debug!(target: "plugin", plugin, version, tenant = of, "{line}"),
-            Level::Info => tracing::info!(target: "plugin", plugin, version, tenant = of, "{line}"),
-            Level::Warn => tracing::warn!(target: "plugin", plugin, version, tenant = of, "{line}"),
-            Level::Error => tracing::error!(target: "plugin", plugin, version, tenant = of, "{line}"),
-        }
         let line = Arc::new(LogLine {
             at: self.clock.now(),
             level,
@@ -108,12 +121,22 @@ impl Logs {
             tenant: tenant.cloned(),
             text,
         });
-        self.keep(Arc::clone(&line));
+        let said = self.keep(Arc::clone(&line));
+        if said <= ALOUD {
+            line.say();
+        } else {
+            metrics::counter!("switchboard_plugin_log_dropped_total", "reason" => "too_fast").increment(1);
+        }
+        if said == ALOUD + 1 {
+            let plugin = line.plugin.as_str();
+            tracing::warn!(target: "plugin", plugin, "more than {ALOUD} lines in a second; the rest are in its own log only");
+        }
         // Nobody may follow.
         let _ = self.news.send(line);
     }
 
-    fn keep(&self, line: Arc<LogLine>) {
+    /// Keeps a line, and says how many there are of this second.
+    fn keep(&self, line: Arc<LogLine>) -> u32 {
         let mut kept = self.kept();
         if kept.len() >= PLUGINS && !kept.contains_key(&line.plugin) {
             let quietest = kept.iter().min_by_key(|(_, kept)| kept.lines.back().map(|line| line.at));
@@ -122,12 +145,20 @@ impl Logs {
             }
         }
         let own = kept.entry(line.plugin.clone()).or_default();
+        // Rounded, so that a clock that was set back begins another second, too.
+        let second = line.at.0.div_euclid(1_000);
+        if own.second != second {
+            (own.second, own.said) = (second, 0);
+        }
+        own.said = own.said.saturating_add(1);
+        let said = own.said;
         own.bytes += line.text.len();
         own.lines.push_back(line);
         while own.lines.len() > LINES || own.bytes > BYTES {
             let Some(oldest) = own.lines.pop_front() else { break };
             own.bytes -= oldest.text.len();
         }
+        said
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<PluginName, Kept>> {
@@ -181,6 +212,53 @@ mod tests {
             matches!(following.try_recv(), Err(broadcast::error::TryRecvError::Lagged(_))),
             "a follower that is too far behind is told"
         );
+    }
+
+    #[test]
+    fn the_broker_writes_so_many_lines_of_a_plugin_in_a_second_and_the_plugins_log_has_all() {
+        let clock = Clock::manual(Timestamp(7_000));
+        let logs = Arc::new(Logs::new(clock.clone()));
+        let (poll, shout) = (author(&logs, "poll"), author(&logs, "shout"));
+        let heard = Heard::default();
+        let listener = heard.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || listener.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            for n in 0..ALOUD + 50 {
+                poll.write(None, Level::Error, format!("trap {n}"));
+            }
+            assert_eq!(heard.count("trap"), 100);
+            assert_eq!(heard.count("more than 100 lines in a second"), 1);
+            assert_eq!(logs.recent(&poll.plugin, usize::MAX).len(), 150);
+            shout.write(None, Level::Info, "another".to_owned());
+            assert_eq!(heard.count("another"), 1, "each plugin has a bound of its own");
+            clock.advance(std::time::Duration::from_secs(1));
+            poll.write(None, Level::Error, "trap".to_owned());
+            assert_eq!(heard.count("trap"), 101, "the next second begins anew");
+        });
+    }
+
+    /// What the broker's own log was given.
+    #[derive(Debug, Clone, Default)]
+    struct Heard(Arc<Mutex<Vec<u8>>>);
+
+    impl Heard {
+        fn count(&self, text: &str) -> usize {
+            String::from_utf8(self.0.lock().unwrap().clone())
+                .unwrap()
+                .lines()
+                .filter(|line| line.contains(text))
+                .count()
+        }
+    }
+
+    impl std::io::Write for Heard {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use super::super::{Allowance, BUILTIN, Bounds, Compiler, Engine, Handler, Options, Order, Plan, Silent, Unprepared};
+use super::super::fixture::{component, engine};
+use super::super::{Allowance, Handler, Order, Plan, Unprepared};
 use super::*;
-use crate::model::Clock;
 use crate::model::catalogue::{
     Candidate, FailurePolicy, GenerationId, Import, Policy, Route, Scope, Subject, Target, Terms, Trial,
 };
@@ -13,20 +13,6 @@ struct Node {
     registry: Registry,
     builtin: Vec<Arc<Generation>>,
     generations: HashMap<GenerationId, Arc<Generation>>,
-}
-
-async fn engine() -> Arc<Engine> {
-    let options = Options {
-        folder: std::env::temp_dir().join("switchboard-unit-tests"),
-        compiler: Compiler::InProcess,
-        bounds: Bounds::default(),
-        clock: Clock::system(),
-    };
-    Engine::new(options, Arc::new(Silent)).unwrap().0
-}
-
-fn component() -> &'static [u8] {
-    BUILTIN.iter().find(|(name, _)| *name == "chat-message").unwrap().1
 }
 
 impl Node {
@@ -161,7 +147,7 @@ async fn a_canary_has_its_channels_and_a_shadow_stands_beside() {
 #[tokio::test]
 async fn a_component_that_needs_nothing_runs_without_a_grant() {
     let engine = engine().await;
-    let (_, component) = BUILTIN.iter().find(|(name, _)| *name == "chat-message").unwrap();
+    let component = component();
     let described = engine.describe("chat", component).await.unwrap();
     assert_eq!((described.plugin.as_str(), described.kinds.len()), ("chat-message", 1));
     assert_eq!(described.size, u64::try_from(component.len()).unwrap());
