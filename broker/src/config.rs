@@ -203,6 +203,12 @@ pub struct Limits {
     pub outbound_bytes: usize,
     /// Channels one socket may be in. Default 1,000.
     pub subscriptions: usize,
+    /// From one ping of the broker to the next. Default 25 s; at least one, since clients are told it in whole seconds.
+    pub ping_interval: Duration,
+    /// How long a client has for its pong; then its socket is closed with 4201. Default 10 s.
+    pub pong_timeout: Duration,
+    /// How long a live socket has for a new token after its own has ended; then it is closed with 4001. Default 25 s.
+    pub token_grace: Duration,
     /// How long a stopping broker lets what is under way finish. Default 10 s.
     pub drain: Duration,
 }

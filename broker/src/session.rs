@@ -34,17 +34,8 @@ use member::Member;
 use socket::{End, Inbound, Reader};
 use work::Worker;
 
-/// How often the broker pings.
-pub const PING_EVERY: Duration = Duration::from_secs(25);
-
-/// How long it waits for the pong.
-const PONG_WITHIN: Duration = Duration::from_secs(10);
-
 /// How long a socket without a token has for its `auth` frame.
 const AUTH_WITHIN: Duration = Duration::from_secs(5);
-
-/// How long a live socket has to bring a new token after its token ended.
-const REFRESH_WITHIN: Duration = Duration::from_secs(25);
 
 /// How long a closing socket has to take what is still queued, and to close from its side.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
@@ -280,7 +271,8 @@ impl Session {
 
     /// Pings, waits for pongs, and watches the token's end.
     async fn watch_clock(&self) -> Close {
-        let mut next_ping = Instant::now() + PING_EVERY;
+        let Limits { ping_interval, pong_timeout, .. } = self.services.limits;
+        let mut next_ping = Instant::now() + ping_interval;
         let mut pong_by = None;
         loop {
             let token_ends = Instant::now() + self.until_token_ends();
@@ -302,8 +294,8 @@ impl Session {
                 None if now >= next_ping => {
                     self.awaiting_pong.store(true, Ordering::Relaxed);
                     self.outbox.push(WireFrame::ping(), Class::Durable);
-                    pong_by = Some(now + PONG_WITHIN);
-                    next_ping += PING_EVERY;
+                    pong_by = Some(now + pong_timeout);
+                    next_ping += ping_interval;
                 }
                 _ => {}
             }
@@ -311,7 +303,7 @@ impl Session {
     }
 
     fn until_token_ends(&self) -> Duration {
-        let end = Timestamp(self.expires_at.load(Ordering::Relaxed)).plus(REFRESH_WITHIN);
+        let end = Timestamp(self.expires_at.load(Ordering::Relaxed)).plus(self.services.limits.token_grace);
         self.services.clock.now().until(end)
     }
 
@@ -334,7 +326,7 @@ impl Session {
             session: self.id,
             user: &principal.user,
             ttl,
-            ping: PING_EVERY.as_secs(),
+            ping: self.services.limits.ping_interval.as_secs(),
             max_bytes: MAX_FRAME,
         });
         self.outbox.push(frame, Class::Durable);

@@ -94,6 +94,18 @@ pub struct Settings {
     #[arg(long, global = true, env = "SWITCHBOARD_MAX_CONNECTIONS", value_name = "NUMBER")]
     pub max_connections: Option<usize>,
 
+    /// Time from one ping of the broker to the next, at least 1s [default: 25s]
+    #[arg(long, global = true, env = "SWITCHBOARD_PING_INTERVAL", value_name = "DURATION")]
+    pub ping_interval: Option<String>,
+
+    /// How long a client has for its pong [default: 10s]
+    #[arg(long, global = true, env = "SWITCHBOARD_PONG_TIMEOUT", value_name = "DURATION")]
+    pub pong_timeout: Option<String>,
+
+    /// How long an open socket has for a new token after its own has ended [default: 25s]
+    #[arg(long, global = true, env = "SWITCHBOARD_TOKEN_GRACE", value_name = "DURATION")]
+    pub token_grace: Option<String>,
+
     /// How long a stopping broker lets what is under way finish [default: 10s]
     #[arg(long, global = true, env = "SWITCHBOARD_DRAIN", value_name = "DURATION")]
     pub drain: Option<String>,
@@ -154,6 +166,9 @@ impl Settings {
                 connections: bounded("--max-connections", given.max_connections.unwrap_or(50_000))?,
                 outbound_bytes: 1024 * 1024,
                 subscriptions: 1_000,
+                ping_interval: ping_interval(given.ping_interval.as_deref().unwrap_or("25s"))?,
+                pong_timeout: duration("--pong-timeout", given.pong_timeout.as_deref().unwrap_or("10s"))?,
+                token_grace: duration("--token-grace", given.token_grace.as_deref().unwrap_or("25s"))?,
                 drain: duration("--drain", given.drain.as_deref().unwrap_or("10s"))?,
             },
             log: Log {
@@ -194,6 +209,9 @@ impl Settings {
             plugin: if self.plugin.is_empty() { file.plugin } else { self.plugin },
             builtin_plugins: self.builtin_plugins.or(file.builtin_plugins),
             max_connections: self.max_connections.or(file.max_connections),
+            ping_interval: self.ping_interval.or(file.ping_interval),
+            pong_timeout: self.pong_timeout.or(file.pong_timeout),
+            token_grace: self.token_grace.or(file.token_grace),
             drain: self.drain.or(file.drain),
             log_format: self.log_format.or(file.log_format),
             log: self.log.or(file.log),
@@ -209,6 +227,16 @@ pub fn duration(name: &'static str, text: &str) -> Result<Duration, ConfigError>
     let signed = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| refused())?;
     let duration = Duration::try_from(signed).map_err(|_| refused())?;
     if duration.is_zero() || duration > YEAR { Err(refused()) } else { Ok(duration) }
+}
+
+/// Clients are told it in whole seconds, so it is not less than one.
+fn ping_interval(text: &str) -> Result<Duration, ConfigError> {
+    let name = "--ping-interval";
+    let interval = duration(name, text)?;
+    if interval < Duration::from_secs(1) {
+        return Err(ConfigError::Value { name, reason: format!("`{text}` is less than a second") });
+    }
+    Ok(interval)
 }
 
 fn bounded(name: &'static str, number: usize) -> Result<usize, ConfigError> {

@@ -15,6 +15,9 @@ fn without_a_database_nothing_has_to_be_set() {
     assert_eq!(config.listen.public.to_string(), "127.0.0.1:8080");
     assert_eq!(config.auth.access_ttl, Duration::from_secs(300));
     assert_eq!(config.auth.refresh_ttl, Duration::from_secs(86_400));
+    // What docs/protocol.md tells clients.
+    let Limits { ping_interval, pong_timeout, token_grace, .. } = config.limits;
+    assert_eq!([ping_interval, pong_timeout, token_grace], [25, 10, 25].map(Duration::from_secs));
 }
 
 #[test]
@@ -52,6 +55,9 @@ fn what_does_not_read_is_named() {
         ("access-ttl = 'soon'", "--access-ttl"),
         ("refresh-ttl = '0s'", "--refresh-ttl"),
         ("drain = '-5s'", "--drain"),
+        ("ping-interval = '999ms'", "--ping-interval"),
+        ("pong-timeout = '0s'", "--pong-timeout"),
+        ("token-grace = 'soon'", "--token-grace"),
         ("max-connections = 0", "--max-connections"),
         ("max-connections = 9223372036854775807", "--max-connections"),
     ] {
