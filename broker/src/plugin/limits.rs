@@ -264,7 +264,7 @@ pub struct Bounds {
     pub running: usize,
     /// How long a call waits for its turn. Default 5 s.
     pub wait: Duration,
-    /// How long a component may take to compile. Default 60 s.
+    /// How long a component may take to compile, on a processor. Default 60 s.
     pub compile: Duration,
     /// The address space that compiling may use, in bytes. Default 2 GiB.
     pub compile_memory: u64,

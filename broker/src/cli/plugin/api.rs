@@ -29,8 +29,9 @@ const MAX_ANSWER: usize = 16 << 20;
 /// How long a connection may take.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long an answer may take to begin: a component is compiled, and the nodes are waited for.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(150);
+/// How long an answer may take to begin: a component is compiled, for which a busy broker takes up to five minutes, and the
+/// nodes are waited for.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(400);
 
 /// How long a body waits for the broker's word that it wants it.
 const WANTED_WITHIN: Duration = Duration::from_secs(5);
