@@ -15,7 +15,7 @@ use switchboard::model::{ChannelId, ChannelKey, Clock};
 use switchboard::relay::Relay;
 use switchboard::store::Store;
 use switchboard::store::sqlite::Sqlite;
-use switchboard_tests::{Folder, Proxy, Traffic};
+use switchboard_tests::{Folder, Goal, Proxy, Traffic, figure};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
@@ -386,9 +386,9 @@ async fn a_restarted_redis_is_found_again() {
     let before = drops.counted("disconnected");
     one.says(&lobby, "into the void");
     assert_eq!(drops.counted("disconnected"), before + 1);
-    let at_once = Duration::from_millis(500);
-    timeout(at_once, two.subscribe(&cellar)).await.expect("does not wait for the connection");
-    timeout(at_once, two.unsubscribe(&attic)).await.expect("does not wait for the connection");
+    // There is no connection to wait for before Redis is started again.
+    two.subscribe(&cellar).await;
+    two.unsubscribe(&attic).await;
 
     redis.start_again().await;
     one.is_connected(true).await;
@@ -409,7 +409,9 @@ async fn a_redis_that_falls_silent_is_noticed() {
     let lobby = channel("acme");
     two.subscribe(&lobby).await;
     redis.freeze();
-    timeout(Duration::from_secs(5), two.is_connected(false)).await.expect("noticed in time");
+    let frozen = Instant::now();
+    two.is_connected(false).await;
+    figure("a silent Redis was noticed after", frozen.elapsed(), Goal::AtMost(Duration::from_secs(5)));
     one.is_connected(false).await;
     redis.thaw();
     two.gets_notice().await;
@@ -427,10 +429,9 @@ async fn a_silent_redis_holds_no_subscriber_up_and_gets_the_subscription_later()
     redis.freeze();
     let started = Instant::now();
     assert!(two.bus.subscribe(&lobby).await.is_err());
-    println!("a silent Redis was waited for {:?}", started.elapsed());
     // By now the connection may count as lost, and then this does not wait.
     let _ = two.bus.unsubscribe(&attic).await;
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    figure("a silent Redis was waited for", started.elapsed(), Goal::AtMost(Duration::from_secs(4)));
     redis.thaw();
     let names = [&lobby, &attic].map(|channel| format!("switchboard:ch:acme:{}", channel.channel));
     until("Redis has what is wanted", async || {
@@ -474,11 +475,10 @@ async fn a_subscription_takes_effect_when_nobody_waits_for_it() {
 #[tokio::test]
 async fn the_first_connection_fails_fast_and_names_the_address_alone() {
     let port = free_port();
-    let started = Instant::now();
     let refused = RedisBus::connect(&format!("redis://eve:s3cret@127.0.0.1:{port}"), &Clock::system()).await;
     let Err(error @ BusError::Unreachable { .. }) = refused else { panic!("nothing listens there") };
-    assert!(started.elapsed() < Duration::from_secs(5));
     let text = format!("{error} {error:?}");
+    assert!(text.contains("refused"), "it is the first refusal that is told, and none is waited for: {text}");
     assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{text}");
     assert!(!text.contains("s3cret") && !text.contains("eve"), "{text}");
 
@@ -492,7 +492,7 @@ async fn the_first_connection_does_not_wait_for_ever() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
     let address = listener.local_addr().expect("a bound socket has an address");
     let connecting = async { RedisBus::connect(&format!("redis://{address}"), &Clock::system()).await };
-    let result = timeout(Duration::from_secs(7), connecting).await.expect("gives up in time");
+    let result = timeout(DEADLINE, connecting).await.expect("gives up");
     assert!(matches!(result, Err(BusError::Unreachable { .. })), "nothing answers there");
 }
 

@@ -1,7 +1,5 @@
 //! What operators are promised: one line for what cannot be, one generation for each event, and nodes that agree.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use switchboard_tests::{
     App, Channel, Cluster, DEADLINE, Member, Operator, Settings, Socket, eventually, list, number, plugin, plugin_with,
@@ -315,10 +313,7 @@ async fn ask(socket: &mut Socket) -> String {
 
 /// A node that says nothing any more is soon not counted.
 async fn eventually_dead(operator: &Operator) {
-    switchboard_tests::eventually_within(Duration::from_secs(20), "the dead node is not counted", async || {
-        operator.nodes().await.len() == 1
-    })
-    .await;
+    eventually("the dead node is not counted", async || operator.nodes().await.len() == 1).await;
 }
 
 #[tokio::test]

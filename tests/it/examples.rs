@@ -167,7 +167,7 @@ async fn a_bot_answers_what_is_said_to_it_and_nothing_else() {
 #[tokio::test]
 async fn of_members_who_vote_at_the_same_moment_on_two_nodes_every_vote_counts() {
     const MEMBERS: usize = 8;
-    let cluster = Cluster::two_nodes_with(plugin("poll")).await;
+    let cluster = Cluster::two_nodes_with(|node| node.with("SWITCHBOARD_PLUGIN", plugin("poll"))).await;
     let acme = cluster.tenant("acme").await;
     let mut members = Vec::new();
     for n in 0..MEMBERS {

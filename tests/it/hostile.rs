@@ -6,7 +6,9 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use switchboard_tests::journal::{Doors, Journal, Pace};
-use switchboard_tests::{App, Channel, Database, Member, Settings, Socket, Tenant, eventually_within, mib, plugin};
+use switchboard_tests::{
+    App, Channel, Database, Goal, Member, Settings, Socket, Tenant, eventually, figure, figures_are_held, mib, plugin,
+};
 
 /// What the hostile plugin does, and the error that its sender gets for it.
 const HARM: [(&str, u64); 7] = [
@@ -22,8 +24,11 @@ const HARM: [(&str, u64); 7] = [
 /// How many sockets of the hostile tenant do it at once, one event after the other.
 const ATTACKERS: usize = 4;
 
-/// Acks of the other tenant in one measurement: about four seconds.
-const ACKS: u64 = 400;
+/// Acks of the other tenant while harm is done, about a hundred a second.
+const ACKS: u64 = 100;
+
+/// Acks of one measurement, where figures are held to their goals.
+const MEASURED: u64 = 400;
 
 /// What a broker may take more for good: caches that fill with work, heap that is not given back.
 const MARGIN: u64 = 32 << 20;
@@ -46,7 +51,7 @@ impl Neighbours {
         Self { app, attackers, good, alice }
     }
 
-    /// How long the 99th of 100 acks takes the good tenant, while something happens.
+    /// How long the 99th of 100 acks takes the good tenant, while something happens. It notices nothing else of it.
     async fn p99(&self) -> Duration {
         let room = self.good.channel("room", &[&self.alice]).await;
         let mut journal = Journal::of(&room);
@@ -54,8 +59,10 @@ impl Neighbours {
         for _ in 0..2 {
             journal.publisher(&self.alice, &doors, Pace::STEADY);
         }
-        journal.acks(ACKS).await;
-        journal.verify(&self.alice).await.acks.per_mille(990)
+        journal.acks(if figures_are_held() { MEASURED } else { ACKS }).await;
+        let figures = journal.verify(&self.alice).await;
+        assert_eq!((figures.retries, figures.refused, figures.unknown), (0, 0, 0), "{figures}");
+        figures.acks.per_mille(990)
     }
 }
 
@@ -64,24 +71,30 @@ async fn attack(attacker: &mut Socket, kind: &str, code: u64, over: &AtomicBool)
     let mut events = 0;
     while !over.load(Ordering::Relaxed) || events == 0 {
         let error: Value = attacker.refused(json!({"type": kind})).await;
-        // Where a processor is busy with something else, its time may be over before its harm is done.
-        assert!(error["code"] == code || error["code"] == 201, "{kind}: {error}");
+        assert!(is_for_harm(&error, code), "{kind}: {error}");
         events += 1;
     }
     events
 }
 
-/// What else runs on the machine may double a latency as well, so each comparison has three attempts; nothing else has.
+/// Whether this is the error for a harm. Where others keep the processors busy, its time may be over before it is done.
+fn is_for_harm(error: &Value, code: u64) -> bool {
+    error["code"] == code || error["code"] == 201
+}
+
+/// Where figures are held to their goals each comparison has three attempts, since what else runs on the machine may
+/// double a latency as well.
 #[tokio::test]
-async fn a_hostile_plugin_is_stopped_and_slows_no_other_tenant_to_half() {
+async fn a_hostile_plugin_is_stopped_and_others_do_not_notice() {
     const AT_MOST: f64 = 2.0;
     let mut neighbours = Neighbours::move_in().await;
     neighbours.p99().await;
     let before = neighbours.app.broker().memory();
     for (kind, code) in HARM {
         let mut ratios: Vec<f64> = Vec::new();
-        while ratios.last().is_none_or(|ratio| *ratio > AT_MOST) {
-            assert!(ratios.len() < 3, "{kind}: p99 of acks beside it / alone: {ratios:.2?}");
+        while ratios.is_empty()
+            || (figures_are_held() && ratios.len() < 3 && ratios.iter().all(|ratio| *ratio > AT_MOST))
+        {
             let alone = neighbours.p99().await;
             let over = AtomicBool::new(false);
             let mut attackers = std::mem::take(&mut neighbours.attackers);
@@ -100,12 +113,11 @@ async fn a_hostile_plugin_is_stopped_and_slows_no_other_tenant_to_half() {
             );
             ratios.push(ratio);
         }
+        let least = ratios.into_iter().fold(f64::INFINITY, f64::min);
+        figure(&format!("p99 of acks beside {kind} / alone"), least, Goal::AtMost(AT_MOST));
     }
     let most = before + MARGIN;
-    eventually_within(Duration::from_secs(30), "the memory is back to where it was", async || {
-        neighbours.app.broker().memory() <= most
-    })
-    .await;
+    eventually("the memory is back to where it was", async || neighbours.app.broker().memory() <= most).await;
     println!("memory: {} before, {} after", mib(before), mib(neighbours.app.broker().memory()));
 }
 
@@ -133,12 +145,13 @@ async fn leaves_nothing(app: &App) {
 
     for (kind, code) in [("hostile.trap", 202), ("hostile.loop", 201), ("hostile.grow", 202), ("hostile.torn", 107)] {
         let error = socket.refused(json!({"type": kind, "message_id": first["message_id"]})).await;
-        assert_eq!(error["code"], code, "{kind}: {error}");
+        assert!(is_for_harm(&error, code), "{kind}: {error}");
         assert_eq!(stored(&alice, &lobby).await, before, "{kind}");
     }
     let ack = socket.acked(json!({"type": "hostile.look"})).await;
     assert_eq!(ack["seq"], 2, "no number was used up");
-    let heard = witness.next().await;
+    // That someone came may be told late.
+    let heard = witness.next_where("anything that was said", |frame| frame["type"] != "user.join").await;
     assert_eq!((&heard["type"], &heard["message"]["content"]), (&json!("chat.message"), &json!("whole")), "{heard}");
 }
 

@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use redis::FromRedisValue;
 
+pub(crate) use switchboard_tests::DEADLINE;
 pub(crate) use switchboard_tests::servers::PrivateRedis;
-
-/// How long anything that must happen may take.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The address of the Redis that all tests share.
 pub(crate) fn shared_url() -> String {

@@ -6,17 +6,20 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use switchboard_tests::{App, Channel, Cluster, Door, Member, Socket, Tenant, number, text};
+use switchboard_tests::{App, Channel, Cluster, Door, Goal, Member, Socket, Tenant, figure, number, text};
 use tokio::time::Instant;
 use tokio_postgres::{Client, NoTls};
 
 use crate::redis_server::{PrivateRedis, until};
 
-/// Within what a lost message is to arrive: a pause of two seconds, and what a busy machine takes.
-const REPAIRED_WITHIN: Duration = Duration::from_secs(5);
+/// Within what a lost message is to arrive: nodes compare their positions with the store every two seconds at most.
+const REPAIRED_WITHIN: Goal<Duration> = Goal::AtMost(Duration::from_secs(5));
 
-/// Within what a join is answered while Redis hangs: a second for the bus, one for presence, and what a busy machine takes.
-const ANSWERED_WITHIN: Duration = Duration::from_millis(3_500);
+/// Within what a join is answered while Redis hangs: a second for the bus, one for presence.
+const ANSWERED_WITHIN: Goal<Duration> = Goal::AtMost(Duration::from_millis(3_500));
+
+/// The shortest of the waits for a Redis that hangs, that of a call of presence or of the bus.
+const A_WAIT: Duration = Duration::from_secs(1);
 
 /// A tenant's data as a database administrator sees it.
 struct Behind {
@@ -65,6 +68,11 @@ async fn counted(app: &App, name: &str) -> u64 {
     wanted.map(|(_, value)| value.parse::<u64>().expect("a whole number")).sum()
 }
 
+/// How many times a node has compared positions with the store.
+async fn compared(app: &App) -> f64 {
+    app.broker().metric("switchboard_checks_total", &[r#"subject="positions""#, r#"result="ok""#]).await
+}
+
 /// Waits for a message, and says how long it took.
 async fn heard(socket: &mut Socket, content: &str) -> (Value, Duration) {
     let since = Instant::now();
@@ -84,11 +92,18 @@ async fn a_lost_last_message_arrives_without_another_one() {
     for round in 0..3 {
         let lost = format!("lost {round}");
         behind.say(&lobby, &alice, &lost).await;
-        for (name, socket) in [("a", &mut a), ("b", &mut b)] {
+        for (node, socket) in [(&cluster.a, &mut a), (&cluster.b, &mut b)] {
+            let repairs = counted(node, "switchboard_gap_repairs_total").await;
+            let before = compared(node).await;
             let (said, took) = heard(socket, &lost).await;
-            println!("a lost last message was at node {name} after {took:?}");
-            assert!(took < REPAIRED_WITHIN, "{took:?}");
+            let compared = compared(node).await - before;
+            figure("a lost last message arrived after", took, REPAIRED_WITHIN);
+            println!("meanwhile the node finished {compared} comparisons with the store");
             assert_eq!(number(&said, "seq"), round + 2);
+            // One may have been under way, and the next one finds it. A busy machine may add one before we look.
+            assert!(compared <= 3.0, "the first comparison that could find it did not: {compared}");
+            let repaired = counted(node, "switchboard_gap_repairs_total").await - repairs;
+            assert!(repaired <= 2, "one page holds it, and it is read once or twice: {repaired}");
         }
     }
     assert_eq!(a.say("and on it goes").await["seq"], 5);
@@ -176,29 +191,37 @@ async fn while_redis_hangs_nobody_waits_long_and_what_is_said_arrives_from_the_s
     redis.freeze();
     let mut many = alice.connect().await;
     for (what, frame) in [
-        ("the first join", json!({"type": "subscribe", "channel": attic.id})),
-        ("a message", json!({"type": "chat.message", "channel": attic.id, "message": "here"})),
-        ("leaving", json!({"type": "unsubscribe", "channel": attic.id})),
-        ("the second join", json!({"type": "subscribe", "channel": attic.id})),
-        ("leaving again", json!({"type": "unsubscribe", "channel": attic.id})),
+        ("while Redis hung, the first join took", json!({"type": "subscribe", "channel": attic.id})),
+        ("a message took", json!({"type": "chat.message", "channel": attic.id, "message": "here"})),
+        ("leaving took", json!({"type": "unsubscribe", "channel": attic.id})),
+        ("the second join took", json!({"type": "subscribe", "channel": attic.id})),
+        ("leaving again took", json!({"type": "unsubscribe", "channel": attic.id})),
     ] {
-        answered(&mut many, what, frame, ANSWERED_WITHIN).await;
+        figure(what, answered(&mut many, frame).await, ANSWERED_WITHIN);
     }
     a.say("meanwhile").await;
     let (said, late) = heard(&mut b, "meanwhile").await;
-    println!("while Redis hung, a message was on the other node after {late:?}");
+    figure("while Redis hung, a message was on the other node after", late, REPAIRED_WITHIN);
     assert_eq!(said["seq"], 1);
-    assert!(late < REPAIRED_WITHIN, "{late:?}");
 
     until("the node says so", async || readiness(&cluster.b).await == (200, "degraded: bus unavailable".to_owned()))
         .await;
     assert_eq!(counted(&cluster.b, "switchboard_bus_connected").await, 0);
     assert_eq!(counted(&cluster.a, "switchboard_presence_connected").await, 0);
     until("the other node knows, too", async || readiness(&cluster.a).await.1 != "ready").await;
-    for (what, kind) in [("a join, once it is known,", "subscribe"), ("leaving, once it is known,", "unsubscribe")] {
-        let frame = json!({"type": kind, "channel": attic.id});
-        answered(&mut many, what, frame, Duration::from_millis(900)).await;
+    // Once it is known, nobody waits for Redis. A wait would take a second of the broker's clock each time, so the
+    // quickest of several tells, however busy the machine is.
+    let (mut joins, mut leaves) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        joins.push(answered(&mut many, json!({"type": "subscribe", "channel": attic.id})).await);
+        leaves.push(answered(&mut many, json!({"type": "unsubscribe", "channel": attic.id})).await);
     }
+    println!("once it is known, joining takes {joins:?} and leaving {leaves:?}");
+    for times in [joins, leaves] {
+        assert!(times.iter().min() < Some(&A_WAIT), "{times:?}");
+    }
+    assert_eq!(cluster.a.broker().events("lost the bus").len(), 1);
+    assert_eq!(cluster.a.broker().events("lost presence").len(), 1);
     let dropped = counted(&cluster.a, "switchboard_bus_dropped_total").await;
     a.say("into the void").await;
     assert!(counted(&cluster.a, "switchboard_bus_dropped_total").await > dropped);
@@ -207,16 +230,13 @@ async fn while_redis_hangs_nobody_waits_long_and_what_is_said_arrives_from_the_s
     until("the node is whole again", async || readiness(&cluster.b).await == (200, "ready".to_owned())).await;
     heard(&mut b, "into the void").await;
     until("and so is its presence", async || counted(&cluster.a, "switchboard_presence_connected").await == 1).await;
-    assert_eq!(cluster.a.broker().events("lost the bus").len(), 1);
-    assert_eq!(cluster.a.broker().events("lost presence").len(), 1);
 }
 
-async fn answered(socket: &mut Socket, what: &str, frame: Value, within: Duration) {
+/// How long the answer to a frame takes.
+async fn answered(socket: &mut Socket, frame: Value) -> Duration {
     let since = Instant::now();
     socket.acked(frame).await;
-    let took = since.elapsed();
-    println!("while Redis hung, {what} took {took:?}");
-    assert!(took < within, "{what}: {took:?}");
+    since.elapsed()
 }
 
 #[tokio::test]
@@ -240,8 +260,8 @@ async fn a_tenant_whose_tables_are_locked_holds_no_other_up() {
         of_globex.say(&lounge, &gina, &lost).await;
         longest = longest.max(heard(&mut g, &lost).await.1);
     }
-    println!("beside a locked tenant {round} lost messages arrived, the slowest after {longest:?}");
-    assert!(longest < REPAIRED_WITHIN, "{longest:?}");
+    println!("beside a locked tenant {round} lost messages arrived");
+    figure("the slowest of them arrived after", longest, REPAIRED_WITHIN);
     of_acme.sql.batch_execute("COMMIT").await.expect("is SQL");
     heard(&mut a, "behind the lock").await;
     assert_eq!(failed(), 1, "it is said once");
@@ -281,13 +301,14 @@ async fn channels_whose_joins_stall_hold_no_other_join_up() {
         behind.sql.query_one(&waiting, &[]).await.expect("is SQL").get::<_, i64>(0) >= STALLED
     })
     .await;
-    let since = Instant::now();
+    let (since, mut meanwhile) = (Instant::now(), 0);
     for channel in &others {
         g.acked(json!({"type": "subscribe", "channel": channel})).await;
+        meanwhile += usize::from(!a.has_heard("error").await);
     }
-    let took = since.elapsed();
-    println!("beside {STALLED} joins that stalled, {} others took {took:?}", others.len());
-    assert!(took < Duration::from_secs(3), "no one of them waited for a stalled one to be given up: {took:?}");
+    println!("beside {STALLED} joins that stalled, {} others took {:?}", others.len(), since.elapsed());
+    println!("{meanwhile} of them were done before the first of the stalled ones was given up");
+    assert!(meanwhile > 0, "they waited for one to be given up");
     a.expect_silence("subscribed").await;
     behind.sql.batch_execute("ROLLBACK").await.expect("is SQL");
     a.next_where("an answer", |frame| frame["type"] == "subscribed" || frame["type"] == "error").await;

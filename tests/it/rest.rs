@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use switchboard_tests::tokens::payload_of;
-use switchboard_tests::{App, Channel, Member, Tenant, keys, list, number, text};
+use switchboard_tests::{App, Channel, Member, Settings, Tenant, keys, list, number, text};
 
 const PASSWORD: &str = "correct horse battery staple";
 
@@ -16,7 +16,7 @@ async fn office() -> (App, Tenant, Member, Member, Channel) {
 
 #[tokio::test]
 async fn a_log_in_gives_tokens_as_simplejwt_makes_them() {
-    let app = App::embedded().await;
+    let app = App::start(Settings::embedded().without("SWITCHBOARD_ACCESS_TTL")).await;
     let acme = app.tenant("acme").await;
     let alice = acme.member_with_password("alice", PASSWORD).await;
     let (status, tokens) = app.door().log_in(&acme.slug, "alice", PASSWORD).await;

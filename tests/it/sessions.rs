@@ -5,7 +5,7 @@ use switchboard_tests::{App, Channel, Database, Settings, eventually, list, numb
 
 #[tokio::test]
 async fn the_welcome_says_who_and_for_how_long() {
-    let app = App::embedded().await;
+    let app = App::start(Settings::embedded().without("SWITCHBOARD_ACCESS_TTL")).await;
     let acme = app.tenant("acme").await;
     let alice = acme.member("alice").await;
     let welcome = alice.connect().await.greeting;

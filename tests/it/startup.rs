@@ -1,7 +1,10 @@
 //! How the program starts, says what is wrong, and ends.
 
-use serde_json::Value;
-use switchboard_tests::{App, Broker, Channel, Database, Door, Exit, Member, Settings, Signal, redis_url, text};
+use serde_json::{Value, json};
+use switchboard_tests::tokens::payload_of;
+use switchboard_tests::{
+    App, Broker, Channel, Database, Door, Exit, Member, Settings, Signal, eventually, number, redis_url, text,
+};
 use tokio::time::Instant;
 
 /// Nothing listens here: the port is reserved, and connecting to it is refused at once.
@@ -202,6 +205,50 @@ async fn the_help_lists_the_verbs_and_a_wrong_one_is_refused() {
     }
     let wrong = settings.run(&["sevre"]).await;
     assert_eq!(wrong.code(), Some(2), "{}", wrong.stderr);
+}
+
+#[tokio::test]
+async fn a_broker_serves_what_commands_make_embedded() {
+    a_broker_serves_what_commands_make(App::embedded().await).await;
+}
+
+#[tokio::test]
+async fn a_broker_serves_what_commands_make_on_postgres() {
+    a_broker_serves_what_commands_make(App::postgres().await).await;
+}
+
+async fn a_broker_serves_what_commands_make(app: App) {
+    let (settings, door, password) = (app.settings(), app.door(), "correct horse battery staple");
+    settings.run(&["tenant", "create", "acme"]).await.success();
+    let create = ["user", "create", "acme", "alice", "--password-stdin"];
+    settings.run_with_input(&create, &format!("{password}\n")).await.success();
+    settings.run(&["user", "create", "acme", "bob", "--id", "7"]).await.success();
+    let printed =
+        settings.run(&["channel", "create", "acme", "the lobby", "--member", "alice", "--member", "bob"]).await;
+    let printed = printed.success();
+    let id = printed.split_whitespace().next_back().expect("the id is the last word").to_owned();
+    let token = settings.run(&["token", "acme", "bob", "--ttl", "1h"]).await.success();
+    let claims = payload_of(&token);
+    assert_eq!((&claims["user_id"], number(&claims, "exp") - number(&claims, "iat")), (&json!("7"), 3_600), "{claims}");
+
+    let (status, tokens) = door.log_in("acme", "alice", password).await;
+    assert_eq!(status, 200, "{tokens}");
+    let alice = Member::external(door, "alice", "alice", text(&tokens, "access").to_owned());
+    let (_, channels) = alice.get("/api/channels/").await;
+    assert_eq!((&channels["results"][0]["id"], &channels["results"][0]["name"]), (&json!(id), &json!("the lobby")));
+    let lobby = Channel { id, name: "the lobby".to_owned() };
+    let bob = Member::external(door, "bob", "7", token);
+    let (mut a, mut b) = (alice.join(&lobby).await, bob.join(&lobby).await);
+    a.say("hello").await;
+    assert_eq!(b.next_of("chat.message").await["message"]["content"], "hello");
+    // The first one who is named owns the channel.
+    assert_eq!(bob.delete(&lobby.path("members/alice/")).await.0, 403);
+    assert_eq!(alice.delete(&lobby.path("members/7/")).await.0, 204);
+
+    settings.run(&["tenant", "disable", "acme"]).await.success();
+    eventually("the tenant is shut out", async || alice.get("/api/me/").await.0 == 401).await;
+    settings.run(&["tenant", "enable", "acme"]).await.success();
+    eventually("the tenant is let in again", async || alice.get("/api/me/").await.0 == 200).await;
 }
 
 #[tokio::test]

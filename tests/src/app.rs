@@ -131,9 +131,9 @@ impl Cluster {
         Self::two_nodes_of(redis, |node| node).await
     }
 
-    /// Starts both with a plugin, on the Redis that all tests share.
-    pub async fn two_nodes_with(plugin: &str) -> Self {
-        Self::two_nodes_of(&redis_url(), |node| node.with("SWITCHBOARD_PLUGIN", plugin)).await
+    /// Starts both with settings of the test's own, on the Redis that all tests share.
+    pub async fn two_nodes_with(settings: impl Fn(Settings) -> Settings) -> Self {
+        Self::two_nodes_of(&redis_url(), settings).await
     }
 
     async fn two_nodes_of(redis: &str, settings: impl Fn(Settings) -> Settings) -> Self {

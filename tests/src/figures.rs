@@ -1,11 +1,47 @@
 //! What tests measure and print: how long things took, and what a broker counts and weighs.
 //!
-//! Figures are for people to read. A test asserts on those alone that a busy machine does not change.
+//! Figures of time are for people to read: what they are says as much of the machine and of what else it does as of the
+//! broker. So they are printed, and held to their goals only where somebody asks for that: [`figure`].
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::{Broker, Door};
+
+/// What a figure is to be on a machine that does nothing else.
+#[derive(Debug, Clone, Copy)]
+pub enum Goal<T> {
+    /// This or less.
+    AtMost(T),
+    /// This or more.
+    AtLeast(T),
+}
+
+/// Prints a figure with its goal, and holds it to that if [`figures_are_held`].
+///
+/// # Panics
+/// When it misses a goal that it is held to.
+pub fn figure<T: PartialOrd + fmt::Debug>(what: &str, found: T, goal: Goal<T>) {
+    println!("figure: {what}: {found:.2?}; goal: {goal:.2?}");
+    let reached = match &goal {
+        Goal::AtMost(most) => found <= *most,
+        Goal::AtLeast(least) => found >= *least,
+    };
+    assert!(reached || !figures_are_held(), "{what}: {found:.2?}; goal: {goal:.2?}");
+}
+
+/// Whether this run is there for its figures, as `tests/run --figures` says with `SWITCHBOARD_FIGURES=hold`. It then has
+/// the machine for itself, and measures for longer.
+///
+/// # Panics
+/// When the variable has another value.
+pub fn figures_are_held() -> bool {
+    match std::env::var("SWITCHBOARD_FIGURES").as_deref() {
+        Ok("hold") => true,
+        Err(std::env::VarError::NotPresent) => false,
+        other => panic!("SWITCHBOARD_FIGURES is `hold` or not set, and not {other:?}"),
+    }
+}
 
 /// How long each of many things took.
 #[derive(Debug, Default, Clone)]

@@ -1,14 +1,19 @@
 //! Tenants, members and channels as a test speaks of them.
 //!
-//! They are made with the program's commands and act over HTTP and sockets.
+//! They are made on the broker's store, as the program's commands do it, but within this process: a scene has many of
+//! them, and a process for each takes longer than most tests. They act over HTTP and sockets.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
+use switchboard::auth::{Keys, Passwords, Tokens};
+use switchboard::config::{Config, Secret, Settings as Given};
+use switchboard::model::{self, ChannelId, Clock, Role, TenantSlug, User, Username};
+use switchboard::store::{NewChannel, Store};
 
-use crate::tokens::payload_of;
-use crate::{DEADLINE, Settings, Socket, list, number, text, unique};
+use crate::{DEADLINE, Settings, Socket, list, number, unique};
 
 /// The status and the JSON body of an answer; a body that is no JSON is a string, an empty one is null.
 pub type Answer = (u16, Value);
@@ -85,54 +90,99 @@ impl Door {
 /// A tenant that no other test uses.
 #[derive(Debug, Clone)]
 pub struct Tenant {
-    settings: Settings,
+    config: Config,
     door: Door,
+    record: model::Tenant,
     /// Its short name.
     pub slug: String,
 }
 
 impl Tenant {
     pub(crate) async fn create(settings: &Settings, door: &Door, name: &str) -> Self {
-        let slug = format!("{name}-{}", unique());
-        settings.run(&["tenant", "create", &slug]).await.success();
-        Self { settings: settings.clone(), door: door.clone(), slug }
+        let config = config(settings);
+        let slug: TenantSlug = format!("{name}-{}", unique()).parse().expect("a slug");
+        let made = store(&config).await.create_tenant(&slug, None, Clock::system().now()).await;
+        let record = made.expect("the store answers").expect("no other test has this slug");
+        Self { config, door: door.clone(), record, slug: slug.to_string() }
     }
 
     /// Makes a member who has tokens but no password.
     pub async fn member(&self, username: &str) -> Member {
-        self.settings.run(&["user", "create", &self.slug, username]).await.success();
-        self.member_with_token(username).await
+        self.make_member(username, None).await
     }
 
     /// Makes a member who can log in.
+    ///
+    /// # Panics
+    /// When the tenant has such a member.
     pub async fn member_with_password(&self, username: &str, password: &str) -> Member {
-        let create = ["user", "create", &self.slug, username, "--password-stdin"];
-        self.settings.run_with_input(&create, &format!("{password}\n")).await.success();
-        self.member_with_token(username).await
+        let passwords = Passwords::new(Clock::system()).await.expect("there are bytes for a salt");
+        let hash = passwords.hash(password).await.expect("a password can be hashed");
+        self.make_member(username, Some(&hash)).await
     }
 
-    /// A member that is there already.
+    /// The member's id is the name, as it is for `user create`.
+    async fn make_member(&self, username: &str, hash: Option<&str>) -> Member {
+        let user = User { id: username.parse().expect("an id"), username: username.parse().expect("a name") };
+        let made = store(&self.config).await.create_member(&self.record.slug, &user, hash, Clock::system().now()).await;
+        assert!(made.expect("the store answers"), "{} has a member {username} already", self.slug);
+        self.with_token(user)
+    }
+
+    /// A member that is there already, with a new token.
+    ///
+    /// # Panics
+    /// When the tenant has no such member.
     pub async fn member_with_token(&self, username: &str) -> Member {
-        let token = self.settings.run(&["token", &self.slug, username]).await.success();
-        let id = text(&payload_of(&token), "user_id").to_owned();
-        Member { door: self.door.clone(), username: username.to_owned(), id, token }
+        let name: Username = username.parse().expect("a name");
+        let found = store(&self.config).await.credentials(&self.record.slug, &name).await.expect("the store answers");
+        self.with_token(found.unwrap_or_else(|| panic!("{} has no member {username}", self.slug)).user)
     }
 
-    /// Makes a channel with these members.
+    fn with_token(&self, user: User) -> Member {
+        let secret = self.config.auth.jwt_secret.clone().expect("brokers with tenants are given a secret");
+        let tokens = Tokens::new(Keys::new(secret, None).expect("a good secret"), &self.config.auth, Clock::system());
+        let token = tokens.access(&self.record, &user, None).expect("a token can be signed");
+        Member { door: self.door.clone(), username: user.username.to_string(), id: user.id.to_string(), token }
+    }
+
+    /// Makes a channel with these members; the first one owns it.
+    ///
+    /// # Panics
+    /// When one of them is of another tenant.
     pub async fn channel(&self, name: &str, members: &[&Member]) -> Channel {
-        let mut arguments = vec!["channel", "create", &self.slug, name];
-        for member in members {
-            arguments.extend(["--member", &member.username]);
-        }
-        let printed = self.settings.run(&arguments).await.success();
-        let id = printed.split_whitespace().last().expect("`channel create` prints the id as its last word");
-        Channel { id: id.to_owned(), name: name.to_owned() }
+        let clock = Clock::system();
+        let roles = std::iter::once(Role::Owner).chain(std::iter::repeat(Role::Member));
+        let members = members.iter().map(|member| member.id.parse().expect("an id")).zip(roles).collect();
+        let id = ChannelId(clock.uuid());
+        let new = NewChannel { id, name: name.to_owned(), epoch: clock.epoch(), members, at: clock.now() };
+        let made = store(&self.config).await.create_channel(&self.record.slug, &new).await;
+        assert!(made.expect("the store answers"), "all members are of {}", self.slug);
+        Channel { id: id.to_string(), name: name.to_owned() }
     }
 
     /// Shuts the tenant out.
     pub async fn disable(&self) {
-        self.settings.run(&["tenant", "disable", &self.slug]).await.success();
+        let done = store(&self.config).await.set_tenant_enabled(&self.record.slug, false).await;
+        assert!(done.expect("the store answers"), "{} is there", self.slug);
     }
+}
+
+/// What the program reads from the same variables.
+fn config(settings: &Settings) -> Config {
+    let value = |name: &str| settings.value(name).map(str::to_owned);
+    let given = Given {
+        data_dir: Some(settings.data()),
+        database_url: value("SWITCHBOARD_DATABASE_URL"),
+        access_ttl: value("SWITCHBOARD_ACCESS_TTL"),
+        ..Given::default()
+    };
+    given.resolve(value("SWITCHBOARD_JWT_SECRET").map(Secret::new)).expect("a broker runs with these settings")
+}
+
+/// Opened for each use: a store that stayed open would feel what tests do to a broker's database.
+async fn store(config: &Config) -> Arc<dyn Store> {
+    switchboard::broker::open_store(&config.data).await.expect("the broker's store opens beside it")
 }
 
 /// A conversation.

@@ -38,17 +38,18 @@ impl Settings {
         Self { folder: Arc::new(Folder::create()), variables: Vec::new(), entrance: Vec::new(), disk: None }
     }
 
-    /// An empty data folder, the secret that [`crate::tokens`] signs with, and the token of [`crate::Operator`].
+    /// An empty data folder, the secret that [`crate::tokens`] signs with, the token of [`crate::Operator`], and access
+    /// tokens that outlive the longest test.
     pub fn embedded() -> Self {
-        Self::bare().with("SWITCHBOARD_JWT_SECRET", SECRET).with("SWITCHBOARD_ADMIN_TOKEN", ADMIN_TOKEN)
+        Self::bare()
+            .with("SWITCHBOARD_JWT_SECRET", SECRET)
+            .with("SWITCHBOARD_ADMIN_TOKEN", ADMIN_TOKEN)
+            .with("SWITCHBOARD_ACCESS_TTL", "1d")
     }
 
-    /// A node of a cluster. Its access tokens outlive the longest test.
+    /// A node of a cluster.
     pub fn node(database_url: &str, redis_url: &str) -> Self {
-        Self::embedded()
-            .with("SWITCHBOARD_DATABASE_URL", database_url)
-            .with("SWITCHBOARD_REDIS_URL", redis_url)
-            .with("SWITCHBOARD_ACCESS_TTL", "1d")
+        Self::embedded().with("SWITCHBOARD_DATABASE_URL", database_url).with("SWITCHBOARD_REDIS_URL", redis_url)
     }
 
     /// With a variable, instead of an earlier one of the same name.

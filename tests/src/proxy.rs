@@ -4,13 +4,16 @@
 //! recovers; it goes on in order once it is let through.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{interval, timeout};
 
+use crate::DEADLINE;
 use crate::servers::free_address;
 
 /// What happens to what passes.
@@ -95,7 +98,7 @@ async fn serve(
                     listener = None;
                     connections.shutdown().await;
                 } else if listener.is_none() {
-                    listener = Some(TcpListener::bind(address).await.expect("the port is still ours"));
+                    listener = Some(bound_again(address).await);
                 }
                 traffic.send_replace(wanted);
                 let _ = done.send(());
@@ -106,6 +109,21 @@ async fn serve(
             Some(_) = connections.join_next() => {}
         }
     }
+}
+
+/// A process that another test is starting has a copy of this one's sockets until it runs its own program, and so keeps a
+/// port for a moment after we gave it up.
+async fn bound_again(address: SocketAddr) -> TcpListener {
+    let binding = async {
+        let mut pace = interval(Duration::from_millis(10));
+        loop {
+            pace.tick().await;
+            if let Ok(listener) = TcpListener::bind(address).await {
+                return listener;
+            }
+        }
+    };
+    timeout(DEADLINE, binding).await.expect("the port is still ours")
 }
 
 async fn accept(listener: Option<&TcpListener>) -> Option<TcpStream> {

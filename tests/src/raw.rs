@@ -161,13 +161,13 @@ impl RawSocket {
         }
     }
 
-    /// Reads text messages up to and with one that contains a part. `Err`: the broker closed before it.
+    /// Reads text messages up to and with one that contains any of some parts. `Err`: the broker closed before it.
     ///
     /// # Panics
     /// When neither comes.
-    pub async fn texts_until(&mut self, part: &str) -> Result<Vec<String>, Closed> {
+    pub async fn texts_until(&mut self, parts: &[&str]) -> Result<Vec<String>, Closed> {
         let mut texts = Vec::new();
-        while !texts.last().is_some_and(|last: &String| last.contains(part)) {
+        while !texts.last().is_some_and(|last: &String| parts.iter().any(|part| last.contains(part))) {
             texts.push(self.text_or_close("").await?);
         }
         Ok(texts)
@@ -188,13 +188,13 @@ impl RawSocket {
         }
     }
 
-    /// Waits for the broker's ping, for at most this long, and returns its payload. It is not answered.
+    /// Waits for the broker's ping and returns its payload. It is not answered.
     ///
     /// # Panics
     /// When it does not come.
-    pub async fn ping_within(&mut self, bound: Duration) -> Vec<u8> {
+    pub async fn ping(&mut self) -> Vec<u8> {
         loop {
-            match self.frame_within(bound).await {
+            match self.frame().await {
                 Some((PING, payload)) => return payload,
                 Some((CLOSE, payload)) => panic!("closed while waiting for a ping: {:?}", closed(&payload)),
                 Some(_) => {}
@@ -225,13 +225,8 @@ impl RawSocket {
     /// # Panics
     /// When the connection ends without one.
     pub async fn expect_close(&mut self) -> Closed {
-        self.close_within(DEADLINE).await
-    }
-
-    /// As [`RawSocket::expect_close`], with as much patience for each frame as is given.
-    pub async fn close_within(&mut self, bound: Duration) -> Closed {
         loop {
-            match self.frame_within(bound).await {
+            match self.frame().await {
                 Some((CLOSE, payload)) => return closed(&payload),
                 Some(_) => {}
                 None => panic!("the connection ended without a close frame"),
@@ -241,10 +236,6 @@ impl RawSocket {
 
     /// One frame: its first byte and its payload. `None`: the connection has ended.
     async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
-        self.frame_within(self.patience).await
-    }
-
-    async fn frame_within(&mut self, bound: Duration) -> Option<(u8, Vec<u8>)> {
         let read = async {
             let first = self.stream.read_u8().await.ok()?;
             let length = match self.stream.read_u8().await.ok()? {
@@ -257,7 +248,7 @@ impl RawSocket {
             self.stream.read_exact(&mut payload).await.ok()?;
             Some((first, payload))
         };
-        timeout(bound, read).await.expect("the broker sends a frame or hangs up")
+        timeout(self.patience, read).await.expect("the broker sends a frame or hangs up")
     }
 }
 

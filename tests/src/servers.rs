@@ -6,7 +6,7 @@
 mod postgres;
 mod redis;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -34,7 +34,8 @@ pub(crate) fn free_address() -> SocketAddr {
     (0..PORTS.len())
         .map(|_| PORTS.start + next.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start))
         .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-        .find(|address| TcpListener::bind(address).is_ok())
+        // Not by listening there: a process that another test is starting would have a copy of that socket for a moment.
+        .find(|address| TcpStream::connect(address).is_err())
         .expect("one of many ports is free")
 }
 

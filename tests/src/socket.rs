@@ -238,6 +238,12 @@ impl Socket {
         }
     }
 
+    /// Whether an unasked-for frame of a type has come, before the broker answered a `ping` frame of this socket.
+    pub async fn has_heard(&mut self, kind: &str) -> bool {
+        self.catch_up().await;
+        self.unread.iter().any(|frame| frame["type"] == kind)
+    }
+
     /// Forgets all frames that came until now.
     pub async fn forget(&mut self) {
         self.catch_up().await;

@@ -29,6 +29,10 @@ const POSITIONS_EVERY: Duration = Duration::from_millis(1_500);
 /// The same of members; with [`TICK`], thirty seconds.
 const MEMBERS_EVERY: Duration = Duration::from_millis(29_500);
 
+// What docs/operations.md promises: two seconds for a last message that was lost, thirty for a member who was taken out.
+const _: () = assert!(POSITIONS_EVERY.as_millis() + TICK.as_millis() <= 2_000);
+const _: () = assert!(MEMBERS_EVERY.as_millis() + TICK.as_millis() <= 30_000);
+
 /// The pause after a check that failed.
 const BACK_OFF: Duration = Duration::from_secs(3);
 
@@ -230,6 +234,21 @@ impl Relay {
             for (channel, user) in batch.iter().filter(|seat| !members.contains(*seat)) {
                 self.hub.revoke(&ChannelKey { tenant: tenant.clone(), channel: *channel }, user);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_pause_is_longer_than_the_longest_and_they_differ() {
+        let clock = Clock::system();
+        for (subject, longest) in [(Subject::Positions, POSITIONS_EVERY), (Subject::Members, MEMBERS_EVERY)] {
+            let pauses: HashSet<Duration> = (0..1_000).map(|_| subject.pause(&clock)).collect();
+            assert!(pauses.iter().all(|pause| (longest / 2..=longest).contains(pause)), "{pauses:?}");
+            assert!(pauses.len() > 100, "nodes do not ask together for ever");
         }
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use switchboard_tests::journal::{HEALS_WITHIN, Pace, Said, history};
-use switchboard_tests::{Traffic, eventually, number, rounds, text};
-use tokio::time::{Instant, timeout};
+use switchboard_tests::{Traffic, eventually, figure, number, rounds, text};
+use tokio::time::Instant;
 
 use super::{People, Scene, readiness};
 
@@ -47,7 +47,9 @@ async fn partitioned(how: Traffic) {
     }
     let figures = journal.verify(&people.bob).await;
     println!("{figures}");
-    assert!(figures.slowest_delivery < HEALS_WITHIN);
+    figure("the slowest delivery", figures.slowest_delivery, HEALS_WITHIN);
+    let repairs = scene.a.broker().metric("switchboard_gap_repairs_total", &[]).await;
+    assert!(repairs > 0.0, "what the bus did not bring came from the store");
 }
 
 /// Whoever resumes at the cut-off node is told to have recovered only what there was by then.
@@ -90,13 +92,12 @@ async fn the_last_message_reaches_a_quiet_node_that_is_cut_off() {
             scene.a_to_redis.set(how).await;
             let ack = b.say("is anyone there?").await;
             let said = Instant::now();
-            let heard = timeout(HEALS_WITHIN, a.next_of("chat.message")).await;
-            let heard = heard.unwrap_or_else(|_| panic!("{how:?}: not heard within {HEALS_WITHIN:?}"));
+            let heard = a.next_of("chat.message").await;
             slowest = slowest.max(said.elapsed());
             assert_eq!(heard["message"]["id"], ack["message_id"]);
             scene.a_to_redis.set(Traffic::Pass).await;
             eventually("the node is ready again", async || readiness(&scene.a).await == "ready\n").await;
         }
     }
-    println!("the last message reached a node without a bus within {slowest:?}");
+    figure("the last message reached a node without a bus after", slowest, HEALS_WITHIN);
 }

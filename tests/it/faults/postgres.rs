@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::json;
 use switchboard_tests::journal::{Doors, Journal, Pace};
-use switchboard_tests::{Member, Socket, Tenant, mib, rounds};
+use switchboard_tests::{Goal, Member, Socket, Tenant, figure, mib, rounds};
 use tokio::time::{Instant, interval};
 
 use super::gate::Gate;
@@ -14,11 +14,12 @@ use super::{Scene, acks};
 /// How many messages each of the tenants has under way at once, over both nodes.
 const PUBLISHERS: usize = 4;
 
-/// What needs no store is this quick on the busiest machine; waiting for a silent store would take three seconds.
-const NOT_HELD_UP: Duration = Duration::from_secs(2);
+/// What needs no store takes far less than the three seconds of a wait for it.
+const NOT_HELD_UP: Goal<Duration> = Goal::AtMost(Duration::from_secs(2));
 
-/// Within this time a frame that cannot be stored is refused.
-const REFUSED_WITHIN: Duration = Duration::from_secs(5);
+/// Within this time a frame that cannot be stored is refused: the broker waits 3 seconds for the store, and gives a commit
+/// up after 4.
+const REFUSED_WITHIN: Goal<Duration> = Goal::AtMost(Duration::from_secs(5));
 
 #[tokio::test]
 async fn postgres_stopped_and_backends_ended_lose_nothing_and_mix_nothing() {
@@ -79,7 +80,10 @@ async fn tenant_under_load(scene: &Scene, tenant: &Tenant) -> (Journal, Member) 
 
 #[tokio::test]
 async fn a_postgres_that_falls_silent_is_waited_for_within_bounds() {
-    const SILENT: Duration = Duration::from_secs(20);
+    /// How often someone types meanwhile. If typing waited for the store, all of it would take minutes.
+    const TYPED: usize = 100;
+    /// Errors to the publishers meanwhile: each has had several.
+    const REFUSED: u64 = 200;
     const MORE_MEMORY: u64 = 64 << 20;
 
     let scene = Scene::start().await;
@@ -95,14 +99,14 @@ async fn a_postgres_that_falls_silent_is_waited_for_within_bounds() {
     let (mut peak, mut slowest) = (before, Duration::ZERO);
     scene.postgres.freeze();
     let frozen = Instant::now();
-    let (mut ephemeral, mut pace) = (0, interval(Duration::from_millis(100)));
-    while frozen.elapsed() < SILENT {
+    let (mut typed, mut pace) = (0, interval(Duration::from_millis(20)));
+    while typed < TYPED || journal.retries() < REFUSED {
         slowest = slowest.max(types_to(&mut a, &mut b).await);
-        ephemeral += 1;
+        typed += 1;
         peak = peak.max(node.memory());
         pace.tick().await;
     }
-    let refused = journal.retries();
+    let (silent, refused) = (frozen.elapsed(), journal.retries());
     scene.postgres.thaw();
     let healed = Instant::now();
     journal.acks_each(1).await;
@@ -112,17 +116,12 @@ async fn a_postgres_that_falls_silent_is_waited_for_within_bounds() {
     let after = node.memory();
     let figures = journal.verify(&people.bob).await;
 
-    println!(
-        "Postgres silent for {SILENT:?}: {refused} frames refused, the slowest answer {:?}",
-        figures.slowest_answer
-    );
-    println!("meanwhile {ephemeral} times typing and ping, the slowest {slowest:?}");
+    println!("Postgres silent for {silent:?}: {refused} frames refused, {typed} times typing and ping");
+    figure("the slowest answer to a frame", figures.slowest_answer, REFUSED_WITHIN);
+    figure("the slowest of typing and ping", slowest, NOT_HELD_UP);
     println!("memory of the broker: {} before, {} at most, {} after", mib(before), mib(peak), mib(after));
     println!("acks again {back:?} after its return, live equal to history {caught_up:?} later");
     println!("{figures}");
-    assert!(refused > 0, "nothing was said while it was silent");
-    assert!(figures.slowest_answer <= REFUSED_WITHIN, "an answer took {:?}", figures.slowest_answer);
-    assert!(slowest < NOT_HELD_UP, "what needs no store took {slowest:?}");
     assert!(peak < before + MORE_MEMORY, "{} more", mib(peak - before));
 }
 
@@ -140,12 +139,17 @@ async fn frames_behind_one_that_waits_for_a_silent_postgres_do_not_wait_anew() {
     for n in 0..FRAMES {
         a.send_json(json!({"type": "chat.message", "id": format!("c{n}"), "message": "meanwhile"})).await;
     }
+    let mut answered = Vec::new();
     for _ in 0..FRAMES {
         let error = a.next_of("error").await;
-        println!("{} after {:?}", error["name"], sent.elapsed());
+        answered.push(sent.elapsed());
         assert_eq!(error["code"], 108, "{error}");
-        assert!(sent.elapsed() <= REFUSED_WITHIN, "an answer took {:?}", sent.elapsed());
     }
+    let (first, last) = (answered[0], answered[FRAMES - 1]);
+    figure("the first of them was answered after", first, REFUSED_WITHIN);
+    figure("the last of them was answered after", last, REFUSED_WITHIN);
+    // The first one's wait is three seconds of the broker's clock. If each waited anew, the last would take as long as all.
+    assert!(last < first * FRAMES as u32 / 2, "{answered:?}");
     scene.postgres.thaw();
 }
 

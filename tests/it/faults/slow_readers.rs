@@ -7,7 +7,9 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use switchboard_tests::raw::{RawSocket, TEXT};
-use switchboard_tests::{App, Channel, Closed, Latencies, Member, Socket, eventually_within, mib, number};
+use switchboard_tests::{
+    App, Channel, Closed, Goal, Latencies, Member, Settings, Socket, eventually_within, figure, mib, number,
+};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 const SLOW: usize = 50;
@@ -27,7 +29,7 @@ const MESSAGE: usize = 7_500;
 const PACE: Duration = Duration::from_millis(8);
 
 /// How long the slow ones may take to be found out.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What waits for one socket at most.
 const QUEUE: u64 = 1 << 20;
@@ -51,6 +53,11 @@ struct Run {
     delivery: Latencies,
     /// The most memory that the broker had in use meanwhile, in bytes.
     memory: u64,
+}
+
+/// A broker that does not ping: whoever reads nothing answers no ping either, and is to be given up for the former.
+async fn broker() -> App {
+    App::start(Settings::embedded().with("SWITCHBOARD_PING_INTERVAL", "1h")).await
 }
 
 impl<'a> Hall<'a> {
@@ -125,20 +132,9 @@ async fn dropped(app: &App) -> f64 {
     app.broker().metric("switchboard_sessions_dropped_total", &[r#"reason="slow_consumer""#]).await
 }
 
-/// What else runs on the machine may double a latency as well, so the comparison has three attempts; nothing else has.
 #[tokio::test]
 async fn fifty_readers_that_stop_reading_harm_nobody_else() {
-    const AT_MOST: f64 = 2.0;
-    let mut ratios = Vec::new();
-    while ratios.last().is_none_or(|ratio| *ratio > AT_MOST) {
-        assert!(ratios.len() < 3, "p99 beside slow readers / alone: {ratios:.2?}");
-        ratios.push(p99_beside_slow_readers().await);
-    }
-}
-
-/// How much longer the 99th of 100 deliveries takes the others than without slow readers.
-async fn p99_beside_slow_readers() -> f64 {
-    let app = App::embedded().await;
+    let app = broker().await;
     let mut hall = Hall::open(&app).await;
     let without = hall.talk(|said| said == MESSAGES).await;
     assert_eq!(dropped(&app).await, 0.0);
@@ -166,7 +162,6 @@ async fn p99_beside_slow_readers() -> f64 {
     println!("{GOOD} readers alone, {} messages of {MESSAGE} bytes: {}", without.messages, without.delivery);
     println!("beside {SLOW} that do not read, {} messages: {}", with.messages, with.delivery);
     let ratio = with.delivery.per_mille(990).as_secs_f64() / without.delivery.per_mille(990).as_secs_f64();
-    println!("p99 beside slow readers / alone: {ratio:.2}");
     println!("memory: {} before, grown by at most {}; ephemeral frames shed: {shed}", mib(before), mib(grown));
     println!("slow readers had {shortest} to {longest} frames; {saw_why} of {SLOW} saw 4202, the others were cut off");
 
@@ -183,14 +178,14 @@ async fn p99_beside_slow_readers() -> f64 {
         assert_eq!(seqs, expected, "no durable frame is left out before the end");
     }
     assert_eq!(dropped(&app).await, SLOW as f64, "and nobody else");
-    ratio
+    figure("p99 of deliveries beside slow readers / alone", ratio, Goal::AtMost(2.0));
 }
 
 #[tokio::test]
 async fn fifty_readers_that_ask_for_much_and_never_read_it_cost_a_mebibyte_each() {
     /// Answers of up to 256 KiB each that one reader asks for.
     const ASKED: usize = 60;
-    let app = App::embedded().await;
+    let app = broker().await;
     let mut hall = Hall::open(&app).await;
     hall.talk(|said| said == 50).await;
     let before = app.broker().memory();

@@ -11,13 +11,11 @@ use switchboard::effects::group::Committer;
 use switchboard::model::KvWrite;
 use switchboard::protocol::{ErrorCode, Refusal};
 use switchboard::store::{Commit, Outcome};
+use switchboard_tests::DEADLINE;
 use tokio::time::{Instant, timeout};
 
 use super::backing::{Backing, connect, on_postgres, on_sqlite};
 use super::scene::{START, Scene, done, duplicate, keyed, plugin, put, texts};
-
-/// How long a test waits for what must happen.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                        AND wait_event_type = 'Lock'";
@@ -98,7 +96,7 @@ async fn what_is_too_much_is_refused_and_the_rest_is_done(backing: Backing) {
     let scene = Scene::new(&backing).await;
     let alice = scene.member("alice").await;
     let channel = scene.channel(&[&alice]).await;
-    let committer = Committer::with_limits(scene.store.clone(), 4, PATIENCE);
+    let committer = Committer::with_limits(scene.store.clone(), 4, DEADLINE);
     let commits = (0..6).map(|place| scene.saying(channel, &alice, &place.to_string())).collect();
     let answers = commit_all(&scene, &committer, commits).await;
     for refused in &answers[4..] {
@@ -169,7 +167,7 @@ async fn what_comes_together_shares_a_transaction() {
 #[tokio::test]
 async fn a_caller_that_goes_away_changes_nothing_for_the_others() {
     on_postgres(async |backing: Backing| {
-        let (scene, committer, say) = stalled(&backing, PATIENCE).await;
+        let (scene, committer, say) = stalled(&backing, DEADLINE).await;
         let mut under_way = Box::pin(committer.commit(&scene.scene.tenant, say("under way")));
         assert!(poll!(under_way.as_mut()).is_pending());
         scene.blocked().await;
@@ -192,7 +190,7 @@ async fn an_answer_comes_in_time_also_behind_a_batch_that_stalls() {
         let (scene, committer, say) = stalled(&backing, patience).await;
         let began = Instant::now();
         let asked = (0..20).map(|place| committer.commit(&scene.scene.tenant, say(&place.to_string())));
-        let answers = timeout(PATIENCE, join_all(asked)).await.expect("an answer comes");
+        let answers = timeout(DEADLINE, join_all(asked)).await.expect("an answer comes");
         println!("20 answers after {:?}", began.elapsed());
         for answer in answers {
             assert_eq!(answer.unwrap_err().code, ErrorCode::Unavailable);
@@ -200,7 +198,7 @@ async fn an_answer_comes_in_time_also_behind_a_batch_that_stalls() {
         scene.release().await;
         // Whether it was done is open, and the tenant goes on.
         let next = async { while committer.commit(&scene.scene.tenant, say("next")).await.is_err() {} };
-        timeout(PATIENCE, next).await.expect("the store is back");
+        timeout(DEADLINE, next).await.expect("the store is back");
     })
     .await;
 }
@@ -208,7 +206,7 @@ async fn an_answer_comes_in_time_also_behind_a_batch_that_stalls() {
 #[tokio::test]
 async fn a_channel_that_stays_locked_fails_alone() {
     on_postgres(async |backing: Backing| {
-        let (scene, committer, say) = stalled(&backing, PATIENCE).await;
+        let (scene, committer, say) = stalled(&backing, DEADLINE).await;
         let alice = scene.scene.member("free").await;
         let free = scene.scene.channel(&[&alice]).await;
         let others = (1..=3).map(|place| scene.scene.saying(free, &alice, &place.to_string()));
@@ -243,7 +241,7 @@ impl Stalled {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(PATIENCE, blocked).await.expect("the commits wait for the row");
+        timeout(DEADLINE, blocked).await.expect("the commits wait for the row");
     }
 
     async fn release(&self) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use switchboard::store::postgres::{Options, Postgres};
 use switchboard::store::{Commit, Outcome, StoreError};
+use switchboard_tests::DEADLINE;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 
@@ -12,8 +13,8 @@ use super::backing::{Backing, connect, on_postgres};
 use super::cases::catalogue::one_line;
 use super::scene::{START, Scene, duplicate, keyed, plugin, put, texts};
 
-/// How long a test waits for what must happen.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longer than anything here takes, and what a call may take whose end is not waited for.
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// A store with one connection, so that the next call gets the one that the last call had.
 async fn single(backing: &Backing, bound: Duration) -> (Scene, Client) {
@@ -29,7 +30,7 @@ async fn eventually(admin: &Client, question: &str) {
             admin.batch_execute("SELECT pg_stat_clear_snapshot()").await.unwrap();
         }
     };
-    timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("never: {question}"));
+    timeout(DEADLINE, asking).await.unwrap_or_else(|_| panic!("never: {question}"));
 }
 
 const BLOCKED: &str = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
@@ -39,14 +40,13 @@ const SETTLED: &str = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE dat
 
 #[tokio::test]
 async fn an_unreachable_server_is_named_without_its_password() {
-    let started = Instant::now();
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("postgres://alice:hunter2@127.0.0.1:{closed}/chat");
     let error = Postgres::open(&url, Options::default()).await.map(drop).unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
     let text = format!("{error} {error:?}");
     assert!(text.contains(&format!("127.0.0.1:{closed}")) && !text.contains("hunter2"), "{text}");
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(text.contains("refused"), "it is the first refusal that is told, and none is waited for: {text}");
 }
 
 #[tokio::test]
@@ -54,14 +54,14 @@ async fn a_server_that_never_answers_is_given_up() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("postgres://alice:hunter2@{}/chat", silent.local_addr().unwrap());
     let options = Options { bound: Duration::from_millis(200), ..Options::default() };
-    let opened = timeout(PATIENCE, Postgres::open(&url, options)).await.unwrap().map(drop);
+    let opened = timeout(DEADLINE, Postgres::open(&url, options)).await.unwrap().map(drop);
     assert!(matches!(opened, Err(StoreError::Unavailable(_))), "{opened:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_of_calls_is_no_sign_that_the_server_is_away() {
     on_postgres(async |backing: Backing| {
-        let (scene, admin) = single(&backing, Duration::from_secs(1)).await;
+        let (scene, admin) = single(&backing, Duration::from_secs(3)).await;
         let alice = scene.member("alice").await;
         let channel = scene.channel(&[&alice]).await;
         scene.say(channel, &alice, "before").await;
@@ -86,7 +86,7 @@ async fn a_crowd_of_calls_is_no_sign_that_the_server_is_away() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_commit_leaves_no_half_transaction() {
     on_postgres(async |backing: Backing| {
-        let (scene, admin) = single(&backing, Duration::from_secs(5)).await;
+        let (scene, admin) = single(&backing, HOUR).await;
         let alice = scene.member("alice").await;
         let channel = scene.channel(&[&alice]).await;
         let lock = "BEGIN; SELECT FROM tenant_acme.chat_channel FOR UPDATE";
@@ -101,8 +101,7 @@ async fn a_dropped_commit_leaves_no_half_transaction() {
         assert!(dropped.await.unwrap_err().is_cancelled());
 
         // The next user has a connection at once, though the dropped statement still waits for the lock.
-        let next =
-            timeout(Duration::from_secs(2), scene.seq(channel)).await.expect("it does not wait behind the other");
+        let next = timeout(DEADLINE, scene.seq(channel)).await.expect("it does not wait behind the other");
         assert_eq!(next, 0);
         admin.batch_execute("ROLLBACK").await.unwrap();
         eventually(&admin, SETTLED).await;
@@ -169,7 +168,9 @@ async fn a_dropped_commit_of_keys_and_a_message_leaves_both_or_neither() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_freezes_in_a_transaction_does_not_keep_its_locks() {
     on_postgres(async |backing: Backing| {
-        let (scene, admin) = single(&backing, Duration::from_secs(1)).await;
+        // A node's transaction may stand still for a sixth of this, and another one waits a quarter for a lock.
+        let bound = Duration::from_secs(12);
+        let (scene, admin) = single(&backing, bound).await;
         let alice = scene.member("alice").await;
         let channel = scene.channel(&[&alice]).await;
         let voting = |text: &str| Commit {
@@ -184,8 +185,10 @@ async fn a_node_that_freezes_in_a_transaction_does_not_keep_its_locks() {
             () = eventually(&admin, BLOCKED) => {}
         }
         admin.batch_execute("ROLLBACK").await.unwrap();
-        let other = Scene { store: backing.open().await, ..scene.clone() };
-        let done = timeout(PATIENCE, other.done(&voting("goes on"))).await.expect("the locks are given back");
+        let Backing::Postgres(url) = &backing else { panic!("not a Postgres") };
+        let store = Postgres::open(url, Options { connections: 1, bound }).await.unwrap();
+        let other = Scene { store: std::sync::Arc::new(store), ..scene.clone() };
+        let done = timeout(DEADLINE, other.done(&voting("goes on"))).await.expect("the locks are given back");
         assert_eq!(done.receipt.seq, 1);
         let thawed = frozen.await;
         assert!(matches!(thawed, Err(StoreError::Unavailable(_))), "{thawed:?}");
@@ -199,12 +202,12 @@ async fn a_node_that_freezes_in_a_transaction_does_not_keep_its_locks() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_waits_too_long_fails_and_the_next_one_works() {
     on_postgres(async |backing: Backing| {
-        let (scene, admin) = single(&backing, Duration::from_millis(500)).await;
+        let (scene, admin) = single(&backing, Duration::from_secs(3)).await;
         let alice = scene.member("alice").await;
         let channel = scene.channel(&[&alice]).await;
         admin.batch_execute("BEGIN; SELECT FROM tenant_acme.chat_channel FOR UPDATE").await.unwrap();
         let commit = [scene.saying(channel, &alice, "late")];
-        let late = timeout(PATIENCE, scene.store.commit(&scene.tenant, &commit)).await.expect("a call ends");
+        let late = timeout(DEADLINE, scene.store.commit(&scene.tenant, &commit)).await.expect("a call ends");
         assert!(matches!(late, Err(StoreError::Contended)), "{late:?}");
         eventually(&admin, &BLOCKED.replacen("SELECT", "SELECT NOT", 1)).await;
         admin.batch_execute("ROLLBACK").await.unwrap();
@@ -226,7 +229,7 @@ async fn a_server_that_ended_every_connection_is_found_again() {
                 assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
             }
         };
-        timeout(PATIENCE, back).await.expect("the store connects again");
+        timeout(DEADLINE, back).await.expect("the store connects again");
     })
     .await;
 }
@@ -275,9 +278,9 @@ async fn while_the_server_is_away_calls_fail_at_once_and_it_is_found_again() {
 
         wire.whole.send_replace(false);
         let commit = [scene.saying(channel, &alice, "meanwhile")];
-        let first = timeout(PATIENCE, scene.store.commit(&scene.tenant, &commit)).await.expect("a call ends");
+        let first = timeout(DEADLINE, scene.store.commit(&scene.tenant, &commit)).await.expect("a call ends");
         assert!(matches!(first, Err(StoreError::Unavailable(_))), "{first:?}");
-        // Somebody looks for the server meanwhile, and it is none of the callers: if each waited, it would take minutes.
+        // Somebody looks for the server meanwhile, and it is none of the callers: one that waited would say so.
         let began = Instant::now();
         let calls = (0..200).map(|_| scene.store.commit(&scene.tenant, &commit));
         for answer in futures_util::future::join_all(calls).await {
@@ -288,7 +291,6 @@ async fn while_the_server_is_away_calls_fail_at_once_and_it_is_found_again() {
             assert!(matches!(answer, Err(StoreError::Away)), "{answer:?}");
         }
         println!("400 calls failed in {:?}", began.elapsed());
-        assert!(began.elapsed() < 50 * bound, "{:?}", began.elapsed());
 
         wire.whole.send_replace(true);
         let mut pace = tokio::time::interval(Duration::from_millis(10));
@@ -297,7 +299,7 @@ async fn while_the_server_is_away_calls_fail_at_once_and_it_is_found_again() {
                 pace.tick().await;
             }
         };
-        timeout(PATIENCE, back).await.expect("it is found again without a restart");
+        timeout(DEADLINE, back).await.expect("it is found again without a restart");
         scene.say(channel, &alice, "after").await;
         // Whether the first one got through before the wire was cut is open.
         let mut said = texts(&scene.history(channel).await);

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// How long a socket may be silent while an answer is due; then it counts as dead.
-const SILENCE: Duration = Duration::from_secs(12);
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// How every message of others begins. They are many, and not looked at.
 const OTHERS: &str = r#"{"type":"chat.message""#;

@@ -25,6 +25,8 @@ const DIAL: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(2);
 /// How often an idle connection is asked for a sign of life; a silent death shows after this and [`ANSWER`].
 const PING: Duration = Duration::from_secs(1);
+// What docs/operations.md promises: that Redis hangs is noticed within three seconds.
+const _: () = assert!(PING.as_millis() + ANSWER.as_millis() <= 3_000);
 /// The shortest and the longest wait before the next attempt to connect.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// How many messages or changes of subscriptions go to Redis at once.

@@ -1,17 +1,13 @@
 //! What a batch promises: each of its commits is done or refused by itself, in the order of the batch.
 
-use std::time::Duration;
-
 use futures_util::future::join_all;
 use switchboard::model::{ChannelId, MessageId, User};
 use switchboard::store::{Commit, Outcome};
+use switchboard_tests::DEADLINE;
 use tokio::time::timeout;
 
 use crate::store::backing::Backing;
 use crate::store::scene::{Scene, done, draft, duplicate, keyed, mark, seqs, texts};
-
-/// Longer than any wait that ends well, and than Postgres needs to find a deadlock.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn a_batch_answers_each_commit_in_its_place(backing: Backing) {
     let scene = Scene::new(&backing).await;
@@ -170,7 +166,7 @@ pub(crate) async fn batches_in_opposite_orders_do_not_block_each_other(backing: 
             let scene = scene.clone();
             tokio::spawn(async move { scene.batch(&batch).await })
         });
-        for outcomes in timeout(PATIENCE, join_all(batches.collect::<Vec<_>>())).await.expect("nobody waits for long") {
+        for outcomes in timeout(DEADLINE, join_all(batches.collect::<Vec<_>>())).await.expect("nobody waits for long") {
             outcomes.unwrap().into_iter().for_each(|outcome| drop(done(outcome)));
         }
     }
@@ -205,7 +201,7 @@ pub(crate) async fn batches_at_once_store_a_shared_key_once(backing: Backing) {
                 outcomes
             })
         });
-        let answers: Vec<Vec<Outcome>> = timeout(PATIENCE, join_all(batches.collect::<Vec<_>>()))
+        let answers: Vec<Vec<Outcome>> = timeout(DEADLINE, join_all(batches.collect::<Vec<_>>()))
             .await
             .expect("nobody waits for long")
             .into_iter()

@@ -5,15 +5,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use switchboard::model::{ChannelId, KvEntry, KvWrite, MessageId, PluginName, Timestamp, User};
 use switchboard::store::{Commit, Committed, Outcome};
+use switchboard_tests::DEADLINE;
 use tokio::time::timeout;
 
 use crate::store::backing::Backing;
 use crate::store::scene::{
     START, Scene, amending, done, draft, duplicate, hours, keyed, mark, plugin, put, removal, texts,
 };
-
-/// Longer than any wait that ends well, and than Postgres needs to find a deadlock.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A tenant with one member in one channel.
 struct Room {
@@ -413,7 +411,7 @@ pub(crate) async fn batches_of_changes_in_opposite_orders_do_not_block_each_othe
             let scene = scene.clone();
             tokio::spawn(async move { scene.batch(&batch).await })
         });
-        for outcomes in timeout(PATIENCE, join_all(batches.collect::<Vec<_>>())).await.expect("nobody waits for long") {
+        for outcomes in timeout(DEADLINE, join_all(batches.collect::<Vec<_>>())).await.expect("nobody waits for long") {
             outcomes.unwrap().into_iter().for_each(|outcome| drop(done(outcome)));
         }
     }
