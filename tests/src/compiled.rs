@@ -12,39 +12,40 @@ use crate::{process, unique};
 
 const FOLDER: &str = "compiled";
 
-/// Bytes of an artefact that is handed on. A runtime of another language has many times as many, and each broker of each
-/// test would copy it.
+/// Bytes of an artefact that is copied where it cannot be linked to. A runtime of another language has many times as many.
 const LARGEST: u64 = 2 << 20;
 
 /// Puts what earlier brokers compiled into a data folder. It may be many times what the broker itself needs, so it is not
-/// for a small disk.
+/// for a small disk. Brokers replace and remove artefacts, and write into none.
 pub(crate) fn lend(data: &Path) {
     fs::create_dir_all(data).expect("the test's own folder is writable");
     // The first test of all finds nothing.
-    let _ = copy_missing(&shared(), &data.join(FOLDER));
+    let _ = share_missing(&shared(), &data.join(FOLDER));
 }
 
 /// Keeps what a broker compiled into its data folder for later ones.
 pub(crate) fn keep(data: &Path) {
-    let _ = copy_missing(&data.join(FOLDER), &shared());
+    let _ = share_missing(&data.join(FOLDER), &shared());
 }
 
 fn shared() -> PathBuf {
     process::program().with_file_name("tmp").join("switchboard-compiled")
 }
 
-/// Files appear whole or not at all, whoever else is copying.
-fn copy_missing(from: &Path, to: &Path) -> io::Result<()> {
+/// Files appear whole or not at all, whoever else is at it.
+fn share_missing(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
-            copy_missing(&entry.path(), &target)?;
+            share_missing(&entry.path(), &target)?;
         } else if entry.path().extension().is_some_and(|kind| kind == "cwasm")
-            && entry.metadata()?.len() <= LARGEST
             && !target.exists()
+            && fs::hard_link(entry.path(), &target).is_err()
+            && entry.metadata()?.len() <= LARGEST
         {
+            // On another disk, or someone else was quicker.
             let begun = to.join(format!("{}.part", unique()));
             fs::copy(entry.path(), &begun)?;
             fs::rename(&begun, &target)?;
