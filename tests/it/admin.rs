@@ -91,7 +91,7 @@ async fn a_component_that_says_it_is_too_large_is_not_read_and_one_that_becomes_
 }
 
 #[tokio::test]
-async fn a_broker_without_a_token_says_what_to_set_and_serves_on() {
+async fn a_broker_on_postgres_without_a_token_says_what_to_set_and_serves_on() {
     let database = Database::create().await;
     let settings = Settings::embedded().with("SWITCHBOARD_DATABASE_URL", &database.url());
     let app = App::start(settings.without("SWITCHBOARD_ADMIN_TOKEN")).await;

@@ -304,7 +304,7 @@ async fn redis_knows_of_a_subscription_as_long_as_it_lasts() {
 }
 
 #[tokio::test]
-async fn many_subscribe_at_once_and_each_is_served() {
+async fn many_subscribe_to_redis_at_once_and_each_is_served() {
     let (one, mut two) = (Node::connect(&shared_url()).await, Node::connect(&shared_url()).await);
     let channels: Vec<_> = (0..1_500).map(|_| channel("acme")).collect();
     let mut subscribing: Vec<_> = channels.iter().map(|channel| Box::pin(two.subscribe(channel))).collect();
@@ -323,7 +323,7 @@ async fn many_subscribe_at_once_and_each_is_served() {
 }
 
 #[tokio::test]
-async fn a_full_queue_drops_and_counts_instead_of_waiting() {
+async fn a_full_queue_to_redis_drops_and_counts_instead_of_waiting() {
     let drops = Drops::new();
     let _recording = metrics::set_default_local_recorder(&drops.0);
     let (one, mut two) = (Node::connect(&shared_url()).await, Node::connect(&shared_url()).await);
@@ -340,7 +340,7 @@ async fn a_full_queue_drops_and_counts_instead_of_waiting() {
 }
 
 #[tokio::test]
-async fn a_killed_connection_is_made_again_with_its_subscriptions() {
+async fn a_killed_connection_to_redis_is_made_again_with_its_subscriptions() {
     let redis = PrivateRedis::start().await;
     let (mut one, mut two) = (Node::connect(&redis.url()).await, Node::connect(&redis.url()).await);
     let lobby = channel("acme");
@@ -357,7 +357,7 @@ async fn a_killed_connection_is_made_again_with_its_subscriptions() {
 }
 
 #[tokio::test]
-async fn an_announcement_made_while_cut_off_goes_out_when_the_way_is_back() {
+async fn an_announcement_made_while_cut_off_from_redis_goes_out_when_the_way_is_back() {
     let redis = PrivateRedis::start().await;
     let way = Proxy::to(redis.address()).await;
     let one = Node::connect(&format!("redis://{}", way.address())).await;
@@ -457,7 +457,7 @@ async fn a_silent_redis_holds_no_subscriber_up_and_gets_the_subscription_later()
 }
 
 #[tokio::test]
-async fn a_subscription_takes_effect_when_nobody_waits_for_it() {
+async fn a_subscription_to_redis_takes_effect_when_nobody_waits_for_it() {
     let redis = PrivateRedis::start().await;
     let node = Node::connect(&redis.url()).await;
     redis.freeze();
@@ -508,7 +508,7 @@ async fn a_node_of_one_process_knows_when_it_is_alone() {
 }
 
 #[tokio::test]
-async fn a_relay_passes_announcements_on_and_that_one_may_have_been_missed() {
+async fn a_relay_passes_announcements_of_redis_on_and_that_one_may_have_been_missed() {
     let folder = Folder::create();
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(folder.path()).await.expect("a folder"));
     let mut redis = PrivateRedis::start().await;

@@ -317,7 +317,7 @@ async fn eventually_dead(operator: &Operator) {
 }
 
 #[tokio::test]
-async fn two_desks_at_once_lose_no_change() {
+async fn two_desks_on_postgres_at_once_lose_no_change() {
     const EACH: u64 = 10;
     let cluster = Cluster::two_nodes().await;
     let acme = cluster.tenant("acme").await;

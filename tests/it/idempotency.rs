@@ -105,7 +105,7 @@ async fn race(one: &App, other: &App) {
 }
 
 #[tokio::test]
-async fn the_same_frame_many_times_in_a_row_is_stored_once() {
+async fn the_same_frame_many_times_in_a_row_is_stored_once_on_postgres() {
     let app = App::postgres().await;
     let acme = app.tenant("acme").await;
     let alice = acme.member("alice").await;

@@ -209,7 +209,7 @@ async fn a_renewal_puts_back_what_redis_has_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_renewal_does_not_bring_back_who_is_leaving() {
+async fn a_renewal_on_redis_does_not_bring_back_who_is_leaving() {
     // A lease so short that a renewal is mostly under way while the members come and go.
     let node = Node::connect(&shared_url(), Duration::from_millis(60)).await;
     let lobby = channel("acme");
@@ -270,7 +270,7 @@ async fn a_silent_redis_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_dropped_presence_leaves_no_task_behind() {
+async fn a_dropped_presence_on_redis_leaves_no_task_behind() {
     let tasks = || Handle::current().metrics().num_alive_tasks();
     let before = tasks();
     let node = Node::connect(&shared_url(), LEASE).await;

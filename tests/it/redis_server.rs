@@ -7,14 +7,8 @@ use std::time::Duration;
 
 use redis::FromRedisValue;
 
-pub(crate) use switchboard_tests::DEADLINE;
 pub(crate) use switchboard_tests::servers::PrivateRedis;
-
-/// The address of the Redis that all tests share.
-pub(crate) fn shared_url() -> String {
-    std::env::var("SWITCHBOARD_TEST_REDIS_URL")
-        .expect("SWITCHBOARD_TEST_REDIS_URL is not set; tests/run starts the services and sets it")
-}
+pub(crate) use switchboard_tests::{DEADLINE, redis_url as shared_url};
 
 /// Asks a Redis something.
 pub(crate) async fn ask<T: FromRedisValue>(url: &str, command: &[&str]) -> T {

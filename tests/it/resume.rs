@@ -240,7 +240,7 @@ async fn more_than_the_outbound_queue_holds_can_be_missed() {
 }
 
 #[tokio::test]
-async fn a_client_that_comes_back_while_others_talk_misses_nothing_and_hears_nothing_twice() {
+async fn a_client_that_comes_back_to_a_node_while_others_talk_misses_nothing_and_hears_nothing_twice() {
     for app in [App::embedded().await, App::postgres().await] {
         let mut room = room(&app).await;
         let mut at = position(&room.bob.connect().await.subscribe(&room.lobby).await);

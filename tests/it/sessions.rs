@@ -148,7 +148,7 @@ async fn a_socket_too_many_is_turned_away_and_a_place_that_is_free_again_is_take
 }
 
 #[tokio::test]
-async fn a_channel_that_the_database_holds_up_delays_neither_pings_nor_other_channels() {
+async fn a_channel_that_postgres_holds_up_delays_neither_pings_nor_other_channels() {
     let database = Database::create().await;
     let app = App::start(Settings::embedded().with("SWITCHBOARD_DATABASE_URL", &database.url())).await;
     let acme = app.tenant("acme").await;
@@ -181,7 +181,7 @@ async fn a_channel_that_the_database_holds_up_delays_neither_pings_nor_other_cha
 }
 
 #[tokio::test]
-async fn frames_of_one_channel_are_worked_on_in_order_and_no_more_than_fit_wait() {
+async fn frames_of_one_channel_wait_for_postgres_in_order_and_no_more_than_fit() {
     let database = Database::create().await;
     let app = App::start(Settings::embedded().with("SWITCHBOARD_DATABASE_URL", &database.url())).await;
     let acme = app.tenant("acme").await;

@@ -115,7 +115,7 @@ async fn without_redis_it_says_which_one_and_ends() {
 }
 
 #[tokio::test]
-async fn outside_embedded_mode_a_missing_secret_is_named() {
+async fn on_postgres_a_missing_secret_is_named() {
     let database = Database::create().await;
     let settings = Settings::bare().with("SWITCHBOARD_DATABASE_URL", &database.url());
     for verb in ["serve", "config"] {
@@ -149,7 +149,7 @@ async fn a_command_whose_output_nobody_reads_ends_without_a_word() {
 }
 
 #[tokio::test]
-async fn settings_are_checked_without_starting() {
+async fn settings_of_a_node_are_checked_without_starting() {
     let database = Database::create().await;
     let good = Settings::embedded()
         .with("SWITCHBOARD_DATABASE_URL", &database.url())

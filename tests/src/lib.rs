@@ -33,7 +33,7 @@ pub use operator::{ADMIN_TOKEN, Lines, Operator};
 pub use people::{Answer, Channel, Door, Member, Tenant};
 pub use process::{Broker, Exit, Settings, Signal};
 pub use proxy::{Proxy, Traffic};
-pub use services::{Database, Folder, redis_url};
+pub use services::{Database, Folder, needs_server, redis_url};
 pub use socket::{Closed, Refused, Socket};
 
 use serde_json::Value;

@@ -10,11 +10,26 @@ use crate::unique;
 
 const HOW_TO: &str = "run tests/run, which starts Postgres and Redis";
 
+/// Sees to it that the running test says by its name that it needs a server: `tests/run --quick` goes by that. The words
+/// stand there; without them anything goes.
+///
+/// # Panics
+/// When it does not.
+pub fn needs_server() {
+    let Ok(words) = std::env::var("SWITCHBOARD_TEST_SERVER_WORDS") else { return };
+    let thread = std::thread::current();
+    // Tests have threads of their own, named as they are, unless they run one after the other.
+    let Some(test) = thread.name().filter(|name| name.contains("::")) else { return };
+    let says = words.split_whitespace().any(|word| test.contains(word));
+    assert!(says, "`{test}` needs a server, and its name has none of these words: {words}; see docs/testing.md");
+}
+
 /// The address of the Redis server. Tests share it: what they keep there is named after tenants and channels of their own.
 ///
 /// # Panics
 /// When `SWITCHBOARD_TEST_REDIS_URL` is not set.
 pub fn redis_url() -> String {
+    needs_server();
     std::env::var("SWITCHBOARD_TEST_REDIS_URL").unwrap_or_else(|_| panic!("{HOW_TO}"))
 }
 
@@ -31,6 +46,7 @@ impl Database {
     /// # Panics
     /// When the variable is not set or the server refuses.
     pub async fn create() -> Self {
+        needs_server();
         let server = std::env::var("SWITCHBOARD_TEST_DATABASE_URL").unwrap_or_else(|_| panic!("{HOW_TO}"));
         let name = format!("switchboard_test_{}", unique());
         execute(&server, &format!("CREATE DATABASE {name}")).await.expect("the test server lets us create a database");

@@ -37,6 +37,7 @@ fn options() -> Options {
 
 /// Runs a case on a new database and drops it afterwards, whatever became of the case.
 pub(crate) async fn on_postgres<F: Future<Output = ()> + Send + 'static>(case: impl FnOnce(Backing) -> F) {
+    switchboard_tests::needs_server();
     let server =
         std::env::var(SERVER).unwrap_or_else(|_| panic!("{SERVER} is not set: start these tests with tests/run"));
     let name = unique();

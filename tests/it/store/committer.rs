@@ -143,7 +143,7 @@ async fn keys_are_judged_in_order_also_when_one_commit_fails(backing: Backing) {
 
 /// The transaction that wrote a row stands in the row.
 #[tokio::test]
-async fn what_comes_together_shares_a_transaction() {
+async fn what_comes_together_shares_a_transaction_of_postgres() {
     on_postgres(async |backing: Backing| {
         let scene = Scene::new(&backing).await;
         let alice = scene.member("alice").await;
@@ -165,7 +165,7 @@ async fn what_comes_together_shares_a_transaction() {
 
 /// The channel's row is locked, so the first commit is in the store's hands and the later ones wait for a batch.
 #[tokio::test]
-async fn a_caller_that_goes_away_changes_nothing_for_the_others() {
+async fn a_caller_that_goes_away_changes_nothing_for_the_others_on_postgres() {
     on_postgres(async |backing: Backing| {
         let (scene, committer, say) = stalled(&backing, DEADLINE).await;
         let mut under_way = Box::pin(committer.commit(&scene.scene.tenant, say("under way")));
@@ -184,7 +184,7 @@ async fn a_caller_that_goes_away_changes_nothing_for_the_others() {
 }
 
 #[tokio::test]
-async fn an_answer_comes_in_time_also_behind_a_batch_that_stalls() {
+async fn an_answer_comes_also_behind_a_batch_that_stalls_in_postgres() {
     on_postgres(async |backing: Backing| {
         let patience = Duration::from_millis(300);
         let (scene, committer, say) = stalled(&backing, patience).await;
@@ -204,7 +204,7 @@ async fn an_answer_comes_in_time_also_behind_a_batch_that_stalls() {
 }
 
 #[tokio::test]
-async fn a_channel_that_stays_locked_fails_alone() {
+async fn a_channel_that_stays_locked_in_postgres_fails_alone() {
     on_postgres(async |backing: Backing| {
         let (scene, committer, say) = stalled(&backing, DEADLINE).await;
         let alice = scene.scene.member("free").await;

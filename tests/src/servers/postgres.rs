@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
 use super::{bound_to_us, ended, free_address, send, signal};
-use crate::{DEADLINE, Folder, SmallDisk, eventually};
+use crate::{DEADLINE, Folder, SmallDisk, eventually, needs_server};
 
 /// Where Debian puts the programs of the server, a folder a version; it keeps them out of PATH.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -55,6 +55,7 @@ impl PrivatePostgres {
     }
 
     async fn start_in(folder: Folder, data: PathBuf, log: &Path) -> Self {
+        needs_server();
         let address = free_address();
         make(&data, log);
         let process = spawn(address, &data, folder.path());

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::{bound_to_us, free_address, signal};
-use crate::{Folder, eventually};
+use crate::{Folder, eventually, needs_server};
 
 /// A Redis that keeps nothing on disk. It ends with this value.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ impl PrivateRedis {
     /// # Panics
     /// When `redis-server` is not installed or does not answer.
     pub async fn start() -> Self {
+        needs_server();
         let (address, folder) = (free_address(), Folder::create());
         let process = spawn(address, &folder);
         let redis = Self { address, folder, process };
