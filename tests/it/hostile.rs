@@ -51,7 +51,7 @@ impl Neighbours {
         Self { app, attackers, good, alice }
     }
 
-    /// How long the 99th of 100 acks takes the good tenant, while something happens. It notices nothing else of it.
+    /// How long the 99th of 100 acks takes the good tenant, while something happens.
     async fn p99(&self) -> Duration {
         let room = self.good.channel("room", &[&self.alice]).await;
         let mut journal = Journal::of(&room);
@@ -61,7 +61,8 @@ impl Neighbours {
         }
         journal.acks(if figures_are_held() { MEASURED } else { ACKS }).await;
         let figures = journal.verify(&self.alice).await;
-        assert_eq!((figures.retries, figures.refused, figures.unknown), (0, 0, 0), "{figures}");
+        assert_eq!((figures.refused, figures.unknown), (0, 0), "{figures}");
+        figure("times that another tenant was told to try again", figures.retries, Goal::AtMost(0));
         figures.acks.per_mille(990)
     }
 }
@@ -148,7 +149,8 @@ async fn leaves_nothing(app: &App) {
         assert!(is_for_harm(&error, code), "{kind}: {error}");
         assert_eq!(stored(&alice, &lobby).await, before, "{kind}");
     }
-    let ack = socket.acked(json!({"type": "hostile.look"})).await;
+    // Its tenant's calls run with low priority by now, so on a busy machine one may have to be tried again.
+    let ack = socket.acked_in_the_end(json!({"type": "hostile.look"})).await;
     assert_eq!(ack["seq"], 2, "no number was used up");
     // That someone came may be told late.
     let heard = witness.next_where("anything that was said", |frame| frame["type"] != "user.join").await;
