@@ -7,6 +7,7 @@
 mod admin;
 mod authors;
 mod bad_input;
+mod bounds;
 mod bus;
 mod chat;
 mod cluster;
