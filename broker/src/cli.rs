@@ -14,6 +14,7 @@ mod tenant;
 mod token;
 mod user;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -107,7 +108,8 @@ fn failed(error: &anyhow::Error) -> ExitCode {
             line = format!("{line}: {cause}");
         }
     }
-    eprintln!("error: {line}");
+    // Nobody may read it any more.
+    let _ = writeln!(io::stderr(), "error: {line}");
     ExitCode::FAILURE
 }
 

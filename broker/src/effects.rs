@@ -5,11 +5,9 @@
 
 pub mod group;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use self::group::{Committer, Then};
@@ -18,6 +16,7 @@ use crate::model::{
     Audience, ChannelKey, Clock, Effect, Event, KvWrite, Message, MessageId, PluginName, RequestKey, Signal,
 };
 use crate::plugin::CallError;
+use crate::protocol::json::Tree;
 use crate::protocol::{ErrorCode, Notice, Reading, Refusal, WireFrame};
 use crate::relay::{Relay, said};
 use crate::store::{Commit, Committed, Outcome, Receipt, Store, StoreError};
@@ -301,16 +300,16 @@ fn digest(event: &Event) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(event.channel.0.as_bytes());
     hasher.update(event.kind.as_str().as_bytes());
-    match serde_json::from_str::<BTreeMap<String, Value>>(&event.payload) {
-        Ok(mut said) => {
+    match Tree::read(&event.payload) {
+        Ok(Tree::Object(mut said)) => {
             for envelope in ["type", "id", "channel"] {
                 said.remove(envelope);
             }
             hasher.update([0]);
-            hasher.update(serde_json::to_vec(&said).expect("what was read as JSON writes as JSON"));
+            Tree::Object(said).write(&mut |bytes| hasher.update(bytes));
         }
-        // Deeper than the reader goes, or the like: then the bytes must be the same.
-        Err(_) => hasher.update(event.payload.as_bytes()),
+        // What is no frame is one request if its bytes are the same.
+        _ => hasher.update(event.payload.as_bytes()),
     }
     hasher.finalize().into()
 }
@@ -344,6 +343,8 @@ mod tests {
             ("chat.message", 1, r#"{"message":"hi"}"#),
             ("chat.message", 2, again),
             ("poll", 1, again),
+            // As doubles these are the number above.
+            ("chat.message", 1, r#"{"message":"hi","x":{"a":1,"b":2.0}}"#),
         ] {
             assert_ne!(digest(&event(kind, channel, payload)), first, "{kind} {channel} {payload}");
         }

@@ -5,6 +5,7 @@
 
 mod client;
 mod code;
+pub mod json;
 mod server;
 mod wire;
 

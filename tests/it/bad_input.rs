@@ -1,8 +1,8 @@
 //! What a broken or a hostile client may send: every answer is bounded and exact, and a bad frame costs no connection.
 
 use serde_json::{Value, json};
-use switchboard_tests::raw::{CONTINUE, CONTINUE_END, PING, RawSocket, TEXT, TEXT_BEGIN};
-use switchboard_tests::{App, Channel, Member};
+use switchboard_tests::raw::{CONTINUE, CONTINUE_END, PING, RawSocket, TEXT, TEXT_BEGIN, request};
+use switchboard_tests::{App, Channel, Member, number};
 
 const MAX_FRAME: usize = 64 * 1024;
 const MAX_READ: usize = 256 * 1024;
@@ -16,7 +16,10 @@ struct Room {
 
 impl Room {
     async fn open() -> Self {
-        let app = App::embedded().await;
+        Self::at(App::embedded().await).await
+    }
+
+    async fn at(app: App) -> Self {
         let acme = app.tenant("acme").await;
         let (alice, bob) = (acme.member("alice").await, acme.member("bob").await);
         let lobby = acme.channel("lobby", &[&alice, &bob]).await;
@@ -247,4 +250,63 @@ async fn what_breaks_rfc_6455_closes_with_1002() {
     interrupted.send(TEXT_BEGIN, &ping[..5]).await;
     interrupted.send(TEXT, ping).await;
     assert_eq!(interrupted.expect_close().await.code, 1002, "a message within a message");
+}
+
+#[tokio::test]
+async fn json_that_some_client_cannot_read_is_refused_embedded() {
+    json_that_some_client_cannot_read_is_refused(App::embedded().await).await;
+}
+
+#[tokio::test]
+async fn json_that_some_client_cannot_read_is_refused_on_postgres() {
+    json_that_some_client_cannot_read_is_refused(App::postgres().await).await;
+}
+
+/// By a socket and over HTTP alike; and what is taken is passed on and kept as it was written.
+async fn json_that_some_client_cannot_read_is_refused(app: App) {
+    let room = Room::at(app).await;
+    let mut socket = room.alice.join(&room.lobby).await;
+    let mut witness = room.raw().await;
+    let with = |n: usize, value: &str| {
+        let said = format!(r#"{{"content":"look","attachments":[{{"a":{value}}}]}}"#);
+        format!(r#"{{"type":"chat.message","id":"c{n}","message":{said}}}"#)
+    };
+    let deep = "[".repeat(9_000) + &"]".repeat(9_000);
+    let digits = "7".repeat(5_000);
+    let unfit =
+        [deep.as_str(), digits.as_str(), r#""\ud83d""#, r#"{"\ude00":1}"#, "1e400", "-1e999", r#"{"b":1,"b":2}"#];
+    for (n, value) in unfit.into_iter().enumerate() {
+        let frame = with(n, value);
+        socket.send_text(&frame).await;
+        let error = socket.next_of("error").await;
+        assert_eq!((&error["id"], &error["code"]), (&json!(format!("c{n}")), &json!(107)), "{value:.80}: {error}");
+        assert_eq!(posted(&room, &frame).await, "400", "{value:.80}");
+    }
+    assert_eq!(room.alice.history(&room.lobby).await, [] as [Value; 0]);
+
+    // A double holds these, or they are integers of 20 digits.
+    let kept = r#"[12345678901234567890,-99999999999999999999,1.10,1E+2,"\ud83d\ude00"]"#;
+    socket.send_text(&with(100, kept)).await;
+    assert_eq!(number(&socket.next_of("ack").await, "seq"), 1);
+    let heard = witness.text_with(r#""type":"chat.message""#).await;
+    assert!(heard.contains(kept) || heard.contains(&kept.replace("\\ud83d\\ude00", "\u{1F600}")), "{heard}");
+    assert_eq!(posted(&room, &with(101, kept)).await, "201");
+    // Sent again with another number it is another request, though a double cannot tell them apart.
+    assert_eq!(posted(&room, &with(101, &kept.replace("67890,", "67891,"))).await, "409");
+    assert_eq!(posted(&room, &with(101, kept)).await, "200");
+    assert_eq!(room.bob.history(&room.lobby).await.len(), 2);
+    room.bob.join(&room.lobby).await;
+}
+
+/// The status of a posted frame.
+async fn posted(room: &Room, body: &str) -> String {
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        room.lobby.path("messages/"),
+        room.alice.token,
+        body.len()
+    );
+    let (_, answer) = request(room.app.door().address(), &head).await;
+    answer.split_whitespace().nth(1).expect("a status").to_owned()
 }

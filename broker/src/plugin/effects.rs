@@ -10,6 +10,7 @@ use super::bindings::switchboard::plugin::types::{
 use super::{CallError, Limits};
 use crate::model::catalogue::Import;
 use crate::model::{Amendment, Audience, Draft, Effect, Event, Kind, KvWrite, MessageId, ReadUpTo, Signal, Timestamp};
+use crate::protocol::json::check;
 
 /// The longest text of a handler that reaches a client, in bytes.
 const CLIENT_TEXT: usize = 512;
@@ -109,7 +110,9 @@ fn message(text: &str) -> Result<MessageId, CallError> {
 }
 
 fn json(text: String, what: &str) -> Result<Box<RawValue>, CallError> {
-    RawValue::from_string(text).map_err(|error| failed(format!("{what} is no JSON: {error}")))
+    let value = RawValue::from_string(text).map_err(|error| failed(format!("{what} is no JSON: {error}")))?;
+    check(value.get()).map_err(|unfit| failed(format!("{what} {unfit}")))?;
+    Ok(value)
 }
 
 fn object(text: String, what: &str) -> Result<Box<RawValue>, CallError> {
@@ -174,6 +177,12 @@ mod tests {
             draft("5", &["{},{}"]),
             signal(GuestAudience::Channel, "[]"),
             signal(GuestAudience::Channel, ""),
+            // What some clients cannot read.
+            draft(&("[".repeat(65) + &"]".repeat(65)), &[]),
+            draft("1e400", &[]),
+            draft("\"\\ud800\"", &[]),
+            draft("5", &["{\"a\":1,\"a\":2}"]),
+            signal(GuestAudience::Channel, "{\"a\":123456789012345678901}"),
         ] {
             assert!(matches!(read(vec![bad.clone()], &event(), &limits), Err(CallError::Failed(_))), "{bad:?}");
         }

@@ -1,9 +1,11 @@
 //! Reads the frames of clients.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{ErrorCode, MAX_FRAME, Refusal};
+use super::{ErrorCode, MAX_FRAME, Refusal, json};
 use crate::model::{ChannelId, ClientId, Kind};
 
 /// A frame that is the broker's to answer, or an event for a handler.
@@ -120,6 +122,9 @@ pub fn parse(text: String) -> Result<ClientFrame, BadFrame> {
                 .ok_or_else(|| bad(None, "`id` must be a string of 1 to 64 characters, none a control character"))?,
         ),
     };
+    if let Err(unfit) = json::check(&text) {
+        return Err(bad(id, format!("a frame {unfit}")));
+    }
     if has_nul(&text) {
         return Err(bad(id, "a frame must not contain the character U+0000"));
     }
@@ -160,7 +165,7 @@ pub fn parse(text: String) -> Result<ClientFrame, BadFrame> {
     }
 }
 
-fn bad(id: Option<ClientId>, message: &'static str) -> BadFrame {
+fn bad(id: Option<ClientId>, message: impl Into<Cow<'static, str>>) -> BadFrame {
     BadFrame { id, refusal: Refusal::new(ErrorCode::BadRequest, message) }
 }
 

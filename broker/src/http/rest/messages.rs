@@ -1,19 +1,20 @@
 //! `/api/channels/{channel}/messages/`: history by `seq`, and posting through the handlers that sockets use.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State as Extract};
 use axum::http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::super::State;
 use super::super::error::ApiError;
 use super::super::paging::{Page, limit, link};
 use super::extract::{Body, Seat};
 use crate::model::{ChannelId, ChannelKey, Epoch, Message, MessageId, Timestamp};
-use crate::protocol::{ClientFrame, parse};
+use crate::protocol::{ClientFrame, json, parse};
 use crate::router::Routed;
 use crate::store::Span;
 
@@ -78,9 +79,10 @@ pub(super) struct Posted {
 pub(super) async fn post(
     Extract(state): Extract<Arc<State>>,
     seat: Seat,
-    Body(mut frame): Body<Map<String, Value>>,
+    Body(body): Body<Box<RawValue>>,
 ) -> Result<(StatusCode, Json<Posted>), ApiError> {
-    frame.entry("type").or_insert_with(|| DEFAULT_TYPE.into());
+    let mut frame = members(&body)?;
+    frame.entry("type".to_owned()).or_insert_with(|| word(DEFAULT_TYPE));
     dispatch(&state, seat, frame).await
 }
 
@@ -88,20 +90,29 @@ pub(super) async fn post(
 pub(super) async fn read(
     Extract(state): Extract<Arc<State>>,
     seat: Seat,
-    Body(mut frame): Body<Map<String, Value>>,
+    Body(body): Body<Box<RawValue>>,
 ) -> Result<(StatusCode, Json<Posted>), ApiError> {
-    frame.insert("type".to_owned(), READ_TYPE.into());
+    let mut frame = members(&body)?;
+    frame.insert("type".to_owned(), word(READ_TYPE));
     dispatch(&state, seat, frame).await
 }
 
-async fn dispatch(
-    state: &State,
-    seat: Seat,
-    mut frame: Map<String, Value>,
-) -> Result<(StatusCode, Json<Posted>), ApiError> {
+/// A frame by its names, each value as it was written.
+type Frame = BTreeMap<String, Box<RawValue>>;
+
+fn members(body: &RawValue) -> Result<Frame, ApiError> {
+    json::check(body.get()).map_err(|unfit| ApiError::bad(None, format!("the body {unfit}")))?;
+    serde_json::from_str(body.get()).map_err(|_| ApiError::body(StatusCode::BAD_REQUEST))
+}
+
+fn word(text: &str) -> Box<RawValue> {
+    to_raw_value(text).expect("a text writes as JSON")
+}
+
+async fn dispatch(state: &State, seat: Seat, mut frame: Frame) -> Result<(StatusCode, Json<Posted>), ApiError> {
     // The path names the channel.
     frame.remove("channel");
-    let text = Value::Object(frame).to_string();
+    let text = serde_json::to_string(&frame).expect("names and JSON write as JSON");
     let event = match parse(text).map_err(|bad| bad.refusal)? {
         ClientFrame::Event(event) => event,
         _ => return Err(ApiError::bad(Some("type"), "this type is for sockets alone")),
