@@ -2,12 +2,17 @@
 //!
 //! No token, secret, password or message content goes through here.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
+
+mod writer;
+
+use writer::Writer;
 
 /// How often what was measured is summed up.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -21,6 +26,9 @@ pub enum TelemetryError {
     /// Another part of the process was first.
     #[error("failed to install telemetry: it is installed already")]
     Installed,
+    /// There is no thread for the log.
+    #[error("failed to start writing the log: {0}")]
+    Writer(#[source] std::io::Error),
 }
 
 /// Whether the settings of the log read.
@@ -32,29 +40,50 @@ fn filter(log: &Log) -> Result<EnvFilter, TelemetryError> {
     EnvFilter::try_new(&log.filter).map_err(|_| TelemetryError::Filter(log.filter.clone()))
 }
 
-/// Starts logging for the whole process.
-pub fn log(log: &Log) -> Result<(), TelemetryError> {
+/// The log of the process. At its end, what waits is written, if somebody reads it within a second.
+#[derive(Debug)]
+#[must_use = "the last lines are written at its end"]
+pub struct Logging(Writer);
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
+}
+
+/// Starts logging for the whole process. Nobody who logs, or panics, waits for standard error to be read or fails with it.
+pub fn log(log: &Log) -> Result<Logging, TelemetryError> {
     let filter = filter(log)?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let writer = Writer::standard_error().map_err(TelemetryError::Writer)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer.clone()).with_ansi(colours);
     let installed = match log.format {
         LogFormat::Text => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
     };
-    installed.map_err(|_| TelemetryError::Installed)
+    installed.map_err(|_| TelemetryError::Installed)?;
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let message = panic.payload_as_str().unwrap_or_default();
+        // None unless RUST_BACKTRACE asks for it.
+        let backtrace = Some(Backtrace::capture()).filter(|trace| trace.status() == BacktraceStatus::Captured);
+        tracing::error!(place, backtrace = backtrace.map(|trace| trace.to_string()), "panicked: {message}");
+    }));
+    Ok(Logging(writer))
 }
 
 /// Starts collecting metrics for the whole process; the handle renders them. Needs a running Tokio runtime.
-pub fn metrics() -> Result<PrometheusHandle, TelemetryError> {
+pub fn metrics(logging: &Logging) -> Result<PrometheusHandle, TelemetryError> {
     let handle = PrometheusBuilder::new().install_recorder().map_err(|_| TelemetryError::Installed)?;
     describe();
     // Samples of histograms are kept until they are summed up; nobody may ever ask for them.
-    let upkeep = handle.clone();
+    let (upkeep, dropped) = (handle.clone(), logging.0.clone());
     tokio::spawn(async move {
         let mut pace = tokio::time::interval(UPKEEP_EVERY);
         loop {
             pace.tick().await;
             upkeep.run_upkeep();
+            metrics::counter!("switchboard_log_dropped_total").absolute(dropped.dropped());
         }
     });
     Ok(handle)
@@ -100,5 +129,9 @@ fn describe() {
     describe_counter!("switchboard_bus_dropped_total", "messages between nodes that were dropped, by reason");
     describe_gauge!("switchboard_bus_connected", "1 while the bus is connected to Redis, 0 while it is away");
     describe_gauge!("switchboard_presence_connected", "1 while presence is answered by Redis, 0 while it is not");
+    describe_counter!(
+        "switchboard_log_dropped_total",
+        "log lines that found no room, since standard error is not read"
+    );
     describe_counter!("switchboard_plugin_log_dropped_total", "plugin log lines beyond the bound");
 }

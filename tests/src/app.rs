@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::compiled;
-use crate::{Broker, Database, Door, Exit, Operator, Settings, Signal, Tenant, redis_url};
+use crate::{Broker, Database, Door, Exit, Listener, Operator, Settings, Signal, Tenant, redis_url};
 
 /// One broker.
 #[derive(Debug)]
@@ -31,6 +31,14 @@ impl App {
     /// A broker with settings of the test's own.
     pub async fn start(settings: Settings) -> Self {
         Self::start_on(settings, None).await
+    }
+
+    /// A broker whose standard error is no longer read once it listens.
+    pub async fn start_unheard(settings: Settings, listener: Listener) -> Self {
+        compiled::lend(&settings.data());
+        let broker = Broker::start_unheard(&settings, listener).await;
+        let door = Door::new(broker.address());
+        Self { broker, settings, door, database: None }
     }
 
     async fn start_on(settings: Settings, database: Option<Arc<Database>>) -> Self {

@@ -31,7 +31,7 @@ pub use disk::SmallDisk;
 pub use figures::{Goal, Latencies, figure, figures_are_held, mib};
 pub use operator::{ADMIN_TOKEN, Lines, Operator};
 pub use people::{Answer, Channel, Door, Member, Tenant};
-pub use process::{Broker, Exit, Settings, Signal};
+pub use process::{Broker, Exit, Listener, Settings, Signal};
 pub use proxy::{Proxy, Traffic};
 pub use services::{Database, Folder, needs_server, redis_url};
 pub use socket::{Closed, Refused, Socket};

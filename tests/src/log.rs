@@ -43,6 +43,28 @@ impl Log {
         log
     }
 
+    /// Reads a stream as far as a line that is looked for, and hands back the rest of it.
+    ///
+    /// # Panics
+    /// When there is no such line.
+    pub(crate) async fn follow_until<S: AsyncRead + Unpin>(
+        stream: S,
+        last: impl Fn(&str) -> bool,
+    ) -> (Self, BufReader<S>) {
+        let mut stream = BufReader::new(stream);
+        let log = Self { lines: Arc::default(), grown: watch::channel(0).1 };
+        let reading = async {
+            let mut line = String::new();
+            while !last(line.trim_end()) {
+                line.clear();
+                assert_ne!(stream.read_line(&mut line).await.expect("UTF-8"), 0, "ended:\n{}", log.text());
+                log.lines().push_back(line.trim_end().to_owned());
+            }
+        };
+        timeout(PROCESS_DEADLINE, reading).await.expect("the line comes");
+        (log, stream)
+    }
+
     /// Waits until a kept line is what is looked for. `Err`: the stream ended, or the deadline passed, without it.
     pub(crate) async fn find<T>(&self, mut pick: impl FnMut(&str) -> Option<T>) -> Result<T, &'static str> {
         let mut grown = self.grown.clone();

@@ -10,8 +10,8 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
 use crate::log::Log;
@@ -205,12 +205,25 @@ pub enum Signal {
     Interrupt,
 }
 
+/// Who listens to what a broker writes to standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// Everything is read.
+    Attentive,
+    /// Nothing is read, so the pipe fills.
+    Asleep,
+    /// The other end of the pipe is closed.
+    Gone,
+}
+
 /// A broker that serves.
 #[derive(Debug)]
 pub struct Broker {
     child: Child,
     stdout: Log,
     stderr: Log,
+    /// What is kept open and not read.
+    asleep: Option<BufReader<ChildStderr>>,
     address: SocketAddr,
     admin_address: SocketAddr,
 }
@@ -221,6 +234,18 @@ impl Broker {
     /// # Panics
     /// When it does not listen within [`PROCESS_DEADLINE`].
     pub async fn start(settings: &Settings) -> Self {
+        Self::start_with(settings, Listener::Attentive).await
+    }
+
+    /// Starts a broker whose standard error is no longer read once it listens.
+    ///
+    /// # Panics
+    /// When it does not listen within [`PROCESS_DEADLINE`].
+    pub async fn start_unheard(settings: &Settings, listener: Listener) -> Self {
+        Self::start_with(settings, listener).await
+    }
+
+    async fn start_with(settings: &Settings, listener: Listener) -> Self {
         let on_a_free_port = "127.0.0.1:0";
         let mut child = settings.spawn(&[
             "serve",
@@ -232,14 +257,22 @@ impl Broker {
             "json",
         ]);
         let stdout = Log::follow(child.stdout.take().expect("standard output is piped"));
-        let stderr = Log::follow(child.stderr.take().expect("standard error is piped"));
+        let errors = child.stderr.take().expect("standard error is piped");
+        let (stderr, asleep) = match listener {
+            Listener::Attentive => (Log::follow(errors), None),
+            Listener::Asleep | Listener::Gone => {
+                let (log, rest) = Log::follow_until(errors, |line| event(line, "listening").is_some()).await;
+                (log, Some(rest).filter(|_| listener == Listener::Asleep))
+            }
+        };
         let listening = stderr.find(|line| event(line, "listening")).await.unwrap_or_else(|why| {
             panic!("the broker does not listen: {why}\nstdout:\n{}\nstderr:\n{}", stdout.text(), stderr.text())
         });
         let address = |name: &str| {
             crate::text(&listening, name).parse().unwrap_or_else(|_| panic!("no address `{name}` in {listening}"))
         };
-        Self { address: address("address"), admin_address: address("admin_address"), child, stdout, stderr }
+        let (address, admin_address) = (address("address"), address("admin_address"));
+        Self { child, stdout, stderr, asleep, address, admin_address }
     }
 
     /// Where clients connect.
@@ -304,6 +337,7 @@ impl Broker {
             .expect("the process was started");
         self.stdout.ended().await;
         self.stderr.ended().await;
+        drop(self.asleep.take());
         Exit { status, stdout: self.stdout.text(), stderr: self.stderr.text() }
     }
 

@@ -1,5 +1,6 @@
 //! `switchboard compile-plugin`: what a broker starts to compile a component. Not for people.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ pub(super) fn run(command: &Command) -> ExitCode {
     match plugin::compile_child(command.memory, Duration::from_secs(command.seconds)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            let _ = writeln!(io::stderr(), "{error}");
             ExitCode::FAILURE
         }
     }

@@ -21,7 +21,7 @@ pub(super) fn line(text: Arguments<'_>) {
         if error.kind() == ErrorKind::BrokenPipe {
             process::exit(0);
         }
-        eprintln!("failed to write to standard output: {error}");
+        let _ = writeln!(io::stderr(), "failed to write to standard output: {error}");
         process::exit(1);
     }
 }

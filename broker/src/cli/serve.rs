@@ -9,8 +9,8 @@ use crate::config::Config;
 use crate::telemetry;
 
 pub(super) async fn run(config: Config) -> Result<()> {
-    telemetry::log(&config.log)?;
-    let metrics = telemetry::metrics()?;
+    let logging = telemetry::log(&config.log)?;
+    let metrics = telemetry::metrics(&logging)?;
     // The handlers stand before the broker does, so that a signal during a long start is not lost.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
