@@ -55,6 +55,16 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What was there is not any more, or cannot be read. It is not made anew: that would pass for an empty history.
+    #[error("failed to use {subject}: {place} {fault}; restore it from a backup")]
+    Damaged {
+        /// Whose data.
+        subject: String,
+        /// The file or the schema.
+        place: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
     /// The tenant is not in the catalogue.
     #[error("failed to find tenant {0}")]
     NoTenant(TenantSlug),

@@ -1,7 +1,7 @@
 //! An ack means stored, and an id means once.
 
 use serde_json::json;
-use switchboard_tests::{App, Member, Signal, list};
+use switchboard_tests::{App, Member, Signal, eventually, list};
 
 #[tokio::test]
 async fn what_was_acked_survives_a_kill_embedded() {
@@ -32,6 +32,31 @@ async fn what_was_acked_survives_a_kill(app: App) {
     assert_eq!(state["epoch"], epoch, "the numbering goes on");
     assert_eq!(alice.join(&lobby).await.say("and on it goes").await["seq"], 21);
     assert_eq!(app.stop(Signal::Terminate).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_tenants_file_that_is_emptied_stops_that_tenant_and_no_other() {
+    let app = App::embedded().await;
+    let (acme, apex) = (app.tenant("acme").await, app.tenant("apex").await);
+    let (alice, bob) = (acme.member("alice").await, apex.member("bob").await);
+    let (lobby, attic) = (acme.channel("lobby", &[&alice]).await, apex.channel("attic", &[&bob]).await);
+    alice.join(&lobby).await.say("before").await;
+    bob.join(&attic).await.say("before").await;
+    let files = app.settings().data().join("tenants");
+    let app = app
+        .crash_and(|| {
+            let file = files.join(format!("{}.db", acme.slug));
+            std::fs::write(&file, b"").unwrap();
+            std::fs::remove_file(files.join(format!("{}.db-wal", acme.slug))).unwrap();
+        })
+        .await;
+    let (alice, bob) = (alice.at(app.door()), bob.at(app.door()));
+    let (status, answer) = alice.get("/api/me/").await;
+    assert_eq!((status, &answer["error"]["code"]), (500, &serde_json::json!("internal")), "{answer}");
+    assert!(!answer.to_string().contains(&acme.slug), "which file that is, is the operator's affair: {answer}");
+    let named = format!("{}.db is empty; restore it from a backup", acme.slug);
+    eventually("its operator can read which file that is", async || app.broker().stderr().contains(&named)).await;
+    assert_eq!(bob.join(&attic).await.say("all is well").await["seq"], 2);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::auth::Passwords;
 use crate::config::{Config, Secret};
 use crate::model::{ChannelId, Clock, Role, TenantSlug, User, Username};
-use crate::store::{NewChannel, Store};
+use crate::store::{NewChannel, Store, StoreError};
 
 const TENANT: &str = "demo";
 const MEMBERS: [&str; 2] = ["alice", "bob"];
@@ -66,10 +66,17 @@ pub(super) async fn demo(config: &Config, store: &dyn Store) -> Result<Option<De
     }
     let Ok(password) = fs::read_to_string(&password_file) else { return Ok(None) };
     let first: Username = MEMBERS[0].parse()?;
-    let Some(first) = store.credentials(&tenant, &first).await? else { return Ok(None) };
-    let channels = store.channel_summaries(&tenant, &first.user.id, None, 1).await?;
-    let lobby = channels.first().map(|summary| summary.channel.id);
-    Ok(Some(Demo { password: password.trim().to_owned(), lobby }))
+    let found = async {
+        let Some(first) = store.credentials(&tenant, &first).await? else { return Ok(None) };
+        let channels = store.channel_summaries(&tenant, &first.user.id, None, 1).await?;
+        let lobby = channels.first().map(|summary| summary.channel.id);
+        Ok(Some(Demo { password: password.trim().to_owned(), lobby }))
+    };
+    // What is wrong with one tenant is no reason not to serve the others.
+    found.await.or_else(|error: StoreError| {
+        tracing::error!(%error, "the demo tenant cannot be used");
+        Ok(None)
+    })
 }
 
 /// Tells a person at a terminal where everything is. It goes to standard output; the log is on standard error.

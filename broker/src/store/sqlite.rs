@@ -1,7 +1,8 @@
 //! The store in a folder of SQLite files: `catalog.db`, and `tenants/<slug>.db` for each tenant.
 //!
 //! It serves one broker; the command line may write beside it. A tenant's file is opened, and migrated, when the tenant
-//! is first asked for, and the files that were not used longest are closed.
+//! is first asked for, and the files that were not used longest are closed. A file that the catalogue says should be there
+//! is never made anew: one that is missing, empty or unreadable stops its tenant, and nobody else.
 
 use std::path::{Path, PathBuf};
 
@@ -44,7 +45,7 @@ impl Sqlite {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the folder cannot be used, [`StoreError::Migrate`] when the catalogue is of a
-    /// newer broker.
+    /// newer broker, [`StoreError::Damaged`] when it is gone and tenants are there.
     pub async fn open(folder: &Path) -> Result<Self, StoreError> {
         let path = folder.to_owned();
         blocking(move || migrate::catalogue(&path)).await?;
@@ -72,7 +73,7 @@ impl Sqlite {
                 return Err(StoreError::NoTenant(tenant.clone()));
             }
             let (folder, slug) = (self.folder.clone(), tenant.clone());
-            blocking(move || migrate::tenant(&folder, &slug)).await?;
+            blocking(move || migrate::known_tenant(&folder, &slug)).await?;
             let file = File::new(&migrate::tenant_path(&self.folder, tenant));
             self.open.insert(tenant.clone(), file.clone()).await;
             Ok(file)
@@ -118,7 +119,7 @@ impl Store for Sqlite {
             return Ok(None);
         }
         let (folder, name) = (self.folder.clone(), slug.clone());
-        blocking(move || migrate::tenant(&folder, &name)).await?;
+        blocking(move || migrate::new_tenant(&folder, &name)).await?;
         let external_id = external_id.map(str::to_owned);
         let tenant = Tenant { slug: slug.clone(), external_id, enabled: true, created_at: at };
         self.catalogue

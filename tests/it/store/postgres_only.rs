@@ -325,6 +325,25 @@ async fn a_schema_of_a_newer_broker_is_refused() {
 }
 
 #[tokio::test]
+async fn a_schema_that_is_gone_stops_its_tenant_alone_and_is_not_made_anew() {
+    on_postgres(async |backing: Backing| {
+        let (scene, admin) = single(&backing, Duration::from_secs(5)).await;
+        let other = Scene::of(scene.store.clone(), "apex").await;
+        let alice = other.member("alice").await;
+        let channel = other.channel(&[&alice]).await;
+        other.say(channel, &alice, "before").await;
+        admin.batch_execute("DROP SCHEMA tenant_acme CASCADE").await.unwrap();
+
+        let again = Scene { store: backing.open().await, ..other.clone() };
+        assert_eq!(texts(&again.history(channel).await), ["before"]);
+        assert!(again.store.member(&scene.tenant, &"1".parse().unwrap()).await.is_err());
+        let made = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'tenant_acme')";
+        assert!(!admin.query_one(made, &[]).await.unwrap().get::<_, bool>(0));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn no_line_of_the_audit_is_changed_or_taken_out() {
     on_postgres(async |backing: Backing| {
         let (scene, admin) = single(&backing, Duration::from_secs(5)).await;

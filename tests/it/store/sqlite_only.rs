@@ -5,6 +5,8 @@ use std::path::Path;
 
 use futures_util::future::join_all;
 use switchboard::model::TenantSlug;
+use switchboard::store::StoreError;
+use switchboard::store::sqlite::Sqlite;
 
 use super::backing::{Backing, on_sqlite};
 use super::cases::catalogue::one_line;
@@ -47,6 +49,76 @@ async fn more_tenants_than_open_files() {
         }
     })
     .await;
+}
+
+/// What is said of a file, and what became of it.
+type Damage = (&'static str, fn(&Path));
+
+/// What may become of a file. It is another one then: who still has the one before does nothing to it.
+fn damages() -> [Damage; 3] {
+    let end = |path: &Path| std::fs::remove_file(path).unwrap();
+    let empty = |path: &Path| replace(path, b"");
+    let overwrite = |path: &Path| replace(path, &b"what another program left here ".repeat(99));
+    [("is missing", end), ("is empty", empty), ("is no database", overwrite)]
+}
+
+fn replace(path: &Path, bytes: &[u8]) {
+    std::fs::remove_file(path).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Its log goes with it.
+fn without_log(path: &Path) {
+    for end in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{end}", path.display()));
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_or_damaged_stops_its_tenant_alone_and_is_not_made_anew() {
+    for (fault, damage) in damages() {
+        on_sqlite(async move |backing: Backing| {
+            let acme = Scene::new(&backing).await;
+            let apex = Scene::of(acme.store.clone(), "apex").await;
+            let alice = apex.member("alice").await;
+            let channel = apex.channel(&[&alice]).await;
+            apex.say(channel, &alice, "before").await;
+            acme.member("bob").await;
+            let Backing::Sqlite(folder) = &backing else { panic!("not SQLite") };
+            let file = folder.join("tenants/acme.db");
+            without_log(&file);
+            damage(&file);
+
+            let again = Scene { store: backing.open().await, ..apex.clone() };
+            for _ in 0..2 {
+                let error = again.store.member(&acme.tenant, &"bob".parse().unwrap()).await.unwrap_err();
+                let text = error.to_string();
+                assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+                assert!(text.contains(&file.display().to_string()) && text.contains(fault), "{text}");
+            }
+            assert_eq!(file.exists(), fault != "is missing");
+            assert_eq!(seqs(&again.history(channel).await), [1]);
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_catalogue_that_is_gone_or_damaged_is_named_and_not_made_anew() {
+    for (fault, damage) in damages() {
+        on_sqlite(async move |backing: Backing| {
+            Scene::new(&backing).await.member("alice").await;
+            let Backing::Sqlite(folder) = &backing else { panic!("not SQLite") };
+            let file = folder.join("catalog.db");
+            without_log(&file);
+            damage(&file);
+            let error = Sqlite::open(folder).await.map(drop).unwrap_err();
+            let text = error.to_string();
+            assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+            assert!(text.contains(&file.display().to_string()) && text.contains(fault), "{text}");
+        })
+        .await;
+    }
 }
 
 /// The broker serves while the command line works on the same folder; to SQLite two stores are two processes.

@@ -36,7 +36,15 @@ pub(super) async fn everything(database: &Database) -> Result<(), StoreError> {
     let rows = session.client.query("SELECT slug FROM switchboard.tenant ORDER BY slug", &[]).await;
     for row in rows.map_err(|error| database.error(error.into()))? {
         let slug: TenantSlug = row.try_get(0).map_err(super::connection::unreadable)?;
-        session.migrate(&schema(&slug), tenant::migrations::runner()).await?;
+        let schema = schema(&slug);
+        if session.has(&schema).await.map_err(|error| database.error(error.into()))? {
+            session.migrate(&schema, tenant::migrations::runner()).await?;
+        } else {
+            // Made anew it would pass for an empty history.
+            let (subject, place) = (format!("tenant {slug}"), format!("schema {schema}"));
+            let error = StoreError::Damaged { subject, place, fault: "is missing" };
+            tracing::error!(%error, "a tenant is left out");
+        }
     }
     Ok(())
 }
@@ -81,6 +89,11 @@ impl Session {
     async fn lock(&self, database: &Database) -> Result<(), StoreError> {
         let taken = self.client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await;
         taken.map(drop).map_err(|error| database.error(error.into()))
+    }
+
+    async fn has(&self, schema: &str) -> Result<bool, tokio_postgres::Error> {
+        let found = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
+        self.client.query_one(found, &[&schema]).await?.try_get(0)
     }
 
     async fn migrate(&mut self, schema: &str, runner: refinery::Runner) -> Result<(), StoreError> {
