@@ -317,6 +317,15 @@ impl Broker {
         found.unwrap_or_else(|why| panic!("no line with `{part}`: {why}\nstdout:\n{}", self.stdout.text()))
     }
 
+    /// Waits until it has logged a line that contains a text: it writes its log in its own time.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub async fn logged(&self, part: &str) {
+        let found = self.stderr.find(|line| line.contains(part).then_some(())).await;
+        found.unwrap_or_else(|why| panic!("no line with `{part}`: {why}\n{}", self.stderr.text()));
+    }
+
     /// Asks it to end and waits until it has.
     ///
     /// # Panics
