@@ -16,7 +16,7 @@ use crate::auth::{AuthError, KeyError, Keys, Passwords, Tokens};
 use crate::bus::memory::Exchange;
 use crate::bus::redis::RedisBus;
 use crate::bus::{Bus, BusError, Inbox};
-use crate::config::{Config, Data, Secret};
+use crate::config::{Config, ConfigError, Data, Descriptors, Secret};
 use crate::deploy::{self, Desk, Follower, Parts};
 use crate::effects::Effects;
 use crate::http::{ListenError, Listeners, State, Stop};
@@ -60,6 +60,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The process may not have what it needs.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// Another broker has the data folder.
     #[error("failed to use the data folder {0}: another broker is running on it")]
     Taken(PathBuf),
@@ -99,10 +102,11 @@ impl Broker {
     pub async fn start(config: &Config, secret: Secret, metrics: PrometheusHandle) -> Result<Self, StartError> {
         let clock = Clock::system();
         // What fails at once goes first: a start that ends in an error has compiled and changed nothing.
+        let descriptors = Descriptors::claim()?;
         let listeners = Listeners::bind(config)?;
         let keys = Keys::new(secret, config.auth.jwks_file.as_deref())?;
         let alone = Alone::claim(&config.data)?;
-        let store = open_store(&config.data).await?;
+        let store = open_store_for(&config.data, Some(descriptors.tenants)).await?;
         let (bus, inbox, presence) = open_cluster(&config.data, &clock).await?;
         let hub = Arc::new(Hub::default());
         let relay = Relay::start(Arc::clone(&hub), Arc::clone(&bus), inbox, Arc::clone(&store), clock.clone());
@@ -157,6 +161,7 @@ impl Broker {
             left: "user.leave".parse().expect("a valid kind"),
         });
         let sessions = TaskTracker::new();
+        let sockets = descriptors.sockets(config.limits.connections);
         let state = Arc::new(State {
             services,
             desk,
@@ -164,13 +169,15 @@ impl Broker {
             bus,
             metrics,
             allowed_origins: config.listen.allowed_origins.clone(),
-            sockets: Arc::new(Semaphore::new(config.limits.connections)),
+            connections: Arc::new(Semaphore::new(descriptors.connections)),
+            sockets: Arc::new(Semaphore::new(sockets)),
             sessions: sessions.clone(),
         });
 
         let (stop, stopping) = Stop::new();
-        let serving = tokio::spawn(listeners.serve(state, stopping));
-        tracing::info!(address = %public, admin_address = %admin, "listening");
+        let serving = tokio::spawn(listeners.serve(state, descriptors.operators, stopping));
+        let Descriptors { all, connections, .. } = descriptors;
+        tracing::info!(address = %public, admin_address = %admin, descriptors = all, connections, sockets, "listening");
         Ok(Self {
             public,
             admin,
@@ -258,10 +265,16 @@ impl Alone {
 
 /// Opens the store that the settings name; the command line works on it without a broker.
 pub async fn open_store(data: &Data) -> Result<Arc<dyn Store>, StartError> {
+    open_store_for(data, None).await
+}
+
+/// `tenants`: how many may have their files open at once.
+async fn open_store_for(data: &Data, tenants: Option<usize>) -> Result<Arc<dyn Store>, StartError> {
     make_folder(data)?;
-    Ok(match &data.database_url {
-        Some(url) => Arc::new(Postgres::open(url.reveal(), PostgresOptions::default()).await?),
-        None => Arc::new(Sqlite::open(&data.folder).await?),
+    Ok(match (&data.database_url, tenants) {
+        (Some(url), _) => Arc::new(Postgres::open(url.reveal(), PostgresOptions::default()).await?),
+        (None, None) => Arc::new(Sqlite::open(&data.folder).await?),
+        (None, Some(tenants)) => Arc::new(Sqlite::open_for(&data.folder, tenants).await?),
     })
 }
 

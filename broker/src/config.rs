@@ -4,6 +4,7 @@
 //! one name: `--database-url`, `SWITCHBOARD_DATABASE_URL`, `database-url`. Secrets are files or variables, never flags,
 //! since everyone on a machine can read a command line. Nothing here opens a connection.
 
+mod descriptors;
 mod settings;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use descriptors::Descriptors;
 pub use settings::{Settings, duration};
 
 /// The file that is read when it is there and none was named.
@@ -52,6 +54,16 @@ pub enum ConfigError {
         name: &'static str,
         /// What is expected.
         reason: String,
+    },
+    /// The system lets the process have too few files and connections open.
+    #[error(
+        "failed to start with {all} open files and connections: a broker needs {least}; raise the limit with ulimit -n"
+    )]
+    Descriptors {
+        /// So many it may have.
+        all: usize,
+        /// So many are the least.
+        least: usize,
     },
     /// A setting that these others need is not there.
     #[error("failed to find {what}: {hint}")]

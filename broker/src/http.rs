@@ -3,6 +3,7 @@
 //! No message is handled here. A request that is refused before anyone is identified learns nothing of tenants.
 
 mod admin;
+mod body;
 mod connection;
 mod error;
 mod page;
@@ -42,6 +43,8 @@ pub struct State {
     pub metrics: PrometheusHandle,
     /// Origins that browsers may come from; none means the page's own.
     pub allowed_origins: Vec<String>,
+    /// A place for each connection of a client, sockets among them.
+    pub connections: Arc<Semaphore>,
     /// A place for each socket.
     pub sockets: Arc<Semaphore>,
     /// The live sockets.
@@ -122,13 +125,14 @@ impl Listeners {
         self.admin.local_addr()
     }
 
-    /// Accepts until told to stop. Requests that are under way then are finished.
-    pub async fn serve(self, state: Arc<State>, stop: Stopping) {
+    /// Accepts until told to stop, so many operators at once. Requests that are under way then are finished.
+    pub async fn serve(self, state: Arc<State>, operators: usize, stop: Stopping) {
+        let (of_clients, of_operators) = (Arc::clone(&state.connections), Arc::new(Semaphore::new(operators)));
         let public = connection::Routes::new(rest::routes(Arc::clone(&state)), Some(Arc::clone(&state)));
         let admin = connection::Routes::new(admin::routes(state), None);
         tokio::join!(
-            connection::accept(self.public, public, stop.clients),
-            connection::accept(self.admin, admin, stop.operators),
+            connection::accept(self.public, public, of_clients, stop.clients),
+            connection::accept(self.admin, admin, of_operators, stop.operators),
         );
     }
 }

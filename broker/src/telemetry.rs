@@ -129,6 +129,8 @@ fn describe() {
     describe_counter!("switchboard_bus_dropped_total", "messages between nodes that were dropped, by reason");
     describe_gauge!("switchboard_bus_connected", "1 while the bus is connected to Redis, 0 while it is away");
     describe_gauge!("switchboard_presence_connected", "1 while presence is answered by Redis, 0 while it is not");
+    describe_counter!("switchboard_connections_refused_total", "connections for which there was no place");
+    describe_counter!("switchboard_requests_late_total", "requests whose body did not arrive in time");
     describe_counter!(
         "switchboard_log_dropped_total",
         "log lines that found no room, since standard error is not read"

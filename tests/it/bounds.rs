@@ -1,8 +1,14 @@
 //! What those who have no rights, or ordinary ones, can make a broker spend.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use futures_util::future::{join, join_all};
 use serde_json::json;
-use switchboard_tests::{App, Listener, Settings, Signal, eventually, mib};
+use switchboard_tests::{ADMIN_TOKEN, App, DEADLINE, Door, Listener, Settings, Signal, eventually, mib, number};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{interval, timeout};
 
 /// One after the other they would cost as much memory, where each hash leaves its own behind.
 #[tokio::test]
@@ -83,4 +89,95 @@ async fn a_broker_whose_log_nobody_reads_serves_on_and_ends_when_it_is_asked_to(
 #[tokio::test]
 async fn a_broker_whose_log_is_closed_serves_on_and_ends_when_it_is_asked_to() {
     serves_on_without_anyone_who_reads_its_log(Listener::Gone).await;
+}
+
+/// The status that a request has in the end, of which a piece is sent again and again.
+async fn status_of(address: SocketAddr, head: String, piece: &[u8], pause: Duration) -> String {
+    let (mut reads, mut writes) = TcpStream::connect(address).await.unwrap().into_split();
+    writes.write_all(head.as_bytes()).await.unwrap();
+    let sending = async {
+        let mut pace = interval(pause);
+        loop {
+            pace.tick().await;
+            // Once nobody takes it any more the answer is on its way.
+            let _ = writes.write_all(piece).await;
+        }
+    };
+    let mut line = [0; 12];
+    let answered = async {
+        tokio::select! {
+            answered = reads.read_exact(&mut line) => drop(answered.expect("an answer")),
+            () = sending => {}
+        }
+    };
+    timeout(DEADLINE, answered).await.expect("an answer comes");
+    String::from_utf8(line.to_vec()).unwrap().split_off(9)
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_or_does_not_end_is_not_waited_for() {
+    let app = App::embedded().await;
+    let (clients, operators) = (app.door().address(), app.broker().admin_address());
+    let log_in = |how: &str| {
+        format!("POST /api/token/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{how}\r\n\r\n")
+    };
+    let decide = format!(
+        "PUT /api/policies/poll/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\
+         Content-Length: 5000\r\n\r\n"
+    );
+    let (second, moment) = (Duration::from_secs(1), Duration::from_millis(1));
+    let chunk = [b"1000\r\n".as_slice(), &[b' '; 4096], b"\r\n"].concat();
+    let statuses = futures_util::join!(
+        status_of(clients, log_in("Content-Length: 5000"), b"", second),
+        status_of(clients, log_in("Content-Length: 5000"), b" ", second),
+        status_of(operators, decide, b" ", second),
+        status_of(clients, log_in("Transfer-Encoding: chunked"), &chunk, moment),
+        status_of(clients, log_in("Content-Length: 9000000"), b"", second),
+    );
+    assert_eq!(statuses, ("408".into(), "408".into(), "408".into(), "413".into(), "413".into()));
+    assert_eq!(app.broker().metric("switchboard_requests_late_total", &[]).await, 3.0);
+}
+
+#[tokio::test]
+async fn idle_connections_take_no_descriptor_from_those_who_serve() {
+    const IDLE: usize = 300;
+    let app = App::start(Settings::embedded().with_descriptors(200)).await;
+    let listening = app.broker().events("listening").remove(0);
+    let (all, connections) = (number(&listening, "descriptors"), number(&listening, "connections"));
+    println!("of {all} descriptors {connections} are for clients, {} for their sockets", listening["sockets"]);
+    assert_eq!(all, 200);
+    let tenants = [app.tenant("acme").await, app.tenant("apex").await];
+    let mut rooms = Vec::new();
+    for tenant in &tenants {
+        let (alice, bob) = (tenant.member("alice").await, tenant.member("bob").await);
+        let lobby = tenant.channel("lobby", &[&alice, &bob]).await;
+        rooms.push((alice.join(&lobby).await, bob.join(&lobby).await));
+    }
+
+    let mut idle = Vec::new();
+    for _ in 0..IDLE {
+        idle.push(TcpStream::connect(app.door().address()).await.unwrap());
+    }
+    let refused = async || app.broker().metric("switchboard_connections_refused_total", &[]).await;
+    eventually("some are hung up on", async || refused().await >= (IDLE as u64 - connections) as f64).await;
+    for n in 1..=10 {
+        for (a, b) in &mut rooms {
+            assert_eq!(a.say("we do not notice").await["seq"], n);
+            assert_eq!(b.next_of("chat.message").await["seq"], n);
+        }
+        let (status, ready) = Door::new(app.broker().admin_address()).get("/readyz", None).await;
+        assert_eq!((status, ready), (200, json!("ready\n")));
+    }
+    println!("{} of {IDLE} idle connections were hung up on", refused().await);
+    drop(idle);
+    let newcomer = tenants[0].member("carol").await;
+    eventually("there is room again", async || app.door().try_get("/api/me/", &newcomer.token).await.is_some()).await;
+}
+
+#[tokio::test]
+async fn with_too_few_descriptors_a_start_says_what_to_do() {
+    let settings = Settings::embedded().with_descriptors(64);
+    let exit = settings.run(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).await;
+    assert_eq!(exit.code(), Some(1), "{exit:?}");
+    assert!(exit.stderr.contains("64 open files") && exit.stderr.contains("ulimit -n"), "{exit:?}");
 }

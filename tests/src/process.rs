@@ -83,6 +83,12 @@ impl Settings {
         self.with(DATA, data.to_str().expect("a path of the tests is UTF-8"))
     }
 
+    /// With so many files and connections that it may have open at most.
+    pub fn with_descriptors(mut self, most: u32) -> Self {
+        self.entrance = ["sh", "-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")].map(str::to_owned).to_vec();
+        self
+    }
+
     /// Whether its data folder is on a disk of the test's own.
     pub(crate) fn has_small_disk(&self) -> bool {
         self.disk.is_some()

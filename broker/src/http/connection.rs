@@ -14,7 +14,7 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt;
 
 use super::{State, upgrade};
@@ -22,8 +22,11 @@ use super::{State, upgrade};
 /// How long a client may take for the head of a request.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
-/// Connections that speak HTTP at once. A socket gives its place back when it is upgraded.
-const CONNECTIONS: usize = 4_096;
+/// Connections that speak HTTP at once. A socket gives this place back when it is upgraded, and keeps its [`Place`].
+const SPEAKING: usize = 4_096;
+
+/// A connection's place among all of its listener, as long as one of its holders has it.
+pub(super) type Place = Arc<OwnedSemaphorePermit>;
 
 /// How long to wait when the process has no file descriptor left.
 const BREATH: Duration = Duration::from_millis(100);
@@ -57,21 +60,30 @@ impl Routes {
     }
 }
 
-/// Accepts until `stop` turns true.
-pub(super) async fn accept(listener: TcpListener, routes: Routes, mut stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+/// Accepts until `stop` turns true. One for whom there is no place is hung up on at once, so that they may try elsewhere.
+pub(super) async fn accept(
+    listener: TcpListener,
+    routes: Routes,
+    places: Arc<Semaphore>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let speaking = Arc::new(Semaphore::new(SPEAKING));
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+        let turn = Arc::clone(&speaking).acquire_owned().await.expect("the semaphore is never closed");
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stopped(&mut stop) => return,
         };
         match accepted {
             Ok((stream, _)) => {
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                    metrics::counter!("switchboard_connections_refused_total").increment(1);
+                    continue;
+                };
                 let (routes, stop) = (routes.clone(), stop.clone());
                 tokio::spawn(async move {
-                    serve(stream, routes, stop).await;
-                    drop(place);
+                    serve(stream, routes, Arc::new(place), stop).await;
+                    drop(turn);
                 });
             }
             Err(error) => {
@@ -82,7 +94,7 @@ pub(super) async fn accept(listener: TcpListener, routes: Routes, mut stop: watc
     }
 }
 
-async fn serve(stream: TcpStream, routes: Routes, mut stop: watch::Receiver<bool>) {
+async fn serve(stream: TcpStream, routes: Routes, place: Place, mut stop: watch::Receiver<bool>) {
     // A message is small and wants to go now.
     if stream.set_nodelay(true).is_err() {
         return;
@@ -91,7 +103,10 @@ async fn serve(stream: TcpStream, routes: Routes, mut stop: watch::Receiver<bool
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(32 * 1024);
     let served = if has_sockets {
-        let service = service_fn(move |request| routes.clone().answer(request));
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Arc::clone(&place));
+            routes.clone().answer(request)
+        });
         let connection = server.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection.with_upgrades());
         tokio::select! {

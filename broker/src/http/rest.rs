@@ -11,14 +11,10 @@ mod tokens;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
 
 use super::error::ApiError;
 use super::{State, admin, page};
-
-/// The largest request body, in bytes: a frame's content with room for what surrounds it.
-const MAX_BODY: usize = 128 * 1024;
 
 /// The routes of the listener for clients.
 pub(super) fn routes(state: Arc<State>) -> Router {
@@ -39,6 +35,5 @@ pub(super) fn routes(state: Arc<State>) -> Router {
         .merge(page::routes())
         .fallback(async || ApiError::not_found())
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(state)
 }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 
 use super::State;
+use super::connection::Place;
 use crate::protocol::{Close, SUBPROTOCOL};
 use crate::session::{self, Arrival, Scope};
 
@@ -49,7 +50,9 @@ pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>) -> Respon
         }
     };
     let state_of_socket = Arc::clone(state);
+    let place = request.extensions_mut().remove::<Place>();
     state.sessions.spawn(async move {
+        let _place = place;
         let Some((stream, early)) = connection(upgraded).await else { return };
         let arrival = Arrival { stream, early, scope, token };
         match state_of_socket.sockets.try_acquire() {

@@ -29,8 +29,8 @@ mod migrate;
 mod plugins;
 mod rows;
 
-/// How many tenants' files are open at once. Each takes up to seven descriptors, and 1,024 is a usual limit.
-const OPEN_TENANTS: u64 = 128;
+/// How many tenants' files are open at once unless somebody says otherwise. Each takes up to seven descriptors.
+const OPEN_TENANTS: usize = 128;
 
 /// A folder of databases.
 pub struct Sqlite {
@@ -47,6 +47,11 @@ impl Sqlite {
     /// [`StoreError::Unavailable`] when the folder cannot be used, [`StoreError::Migrate`] when the catalogue is of a
     /// newer broker, [`StoreError::Damaged`] when it is gone and tenants are there.
     pub async fn open(folder: &Path) -> Result<Self, StoreError> {
+        Self::open_for(folder, OPEN_TENANTS).await
+    }
+
+    /// As [`Sqlite::open`], with the files of so many tenants open at once.
+    pub async fn open_for(folder: &Path, tenants: usize) -> Result<Self, StoreError> {
         let path = folder.to_owned();
         blocking(move || migrate::catalogue(&path)).await?;
         // Closing a file waits for the disk, which is nothing for the thread that happens to push it out.
@@ -54,7 +59,7 @@ impl Sqlite {
         Ok(Self {
             folder: folder.to_owned(),
             catalogue: File::new(&migrate::catalogue_path(folder)),
-            open: Cache::builder().max_capacity(OPEN_TENANTS).eviction_listener(close).build(),
+            open: Cache::builder().max_capacity(tenants as u64).eviction_listener(close).build(),
             opening: Mutex::new(()),
         })
     }

@@ -1,19 +1,23 @@
 //! Takes a component in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Request, State as Extract};
 use axum::http::StatusCode;
 use tokio::sync::Semaphore;
 
-use super::super::State;
 use super::super::error::ApiError;
+use super::super::{State, body};
 use super::answers::{DeployedAnswer, VersionAnswer};
-use super::request::{Actor, read};
+use super::request::Actor;
 use super::routes::to_the_end;
 use crate::model::catalogue::Version;
 use crate::protocol::{ErrorCode, Refusal};
+
+/// How long a component may take to arrive.
+const COMPONENT_WITHIN: Duration = Duration::from_secs(60);
 
 /// Components that may be on their way in at once, since each is held in memory.
 static PLACES: Semaphore = Semaphore::const_new(4);
@@ -31,7 +35,7 @@ pub(super) async fn deploy(
     let Ok(place) = PLACES.try_acquire() else {
         return Err(Refusal::new(ErrorCode::Overloaded, "other components are being deployed; try again").into());
     };
-    let component = read(request, state.desk.largest()).await?;
+    let component = body::read(request, state.desk.largest(), COMPONENT_WITHIN).await?;
     let (desk, by) = (Arc::clone(&state.desk), actor.clone());
     let (described, outcome) = to_the_end(async move {
         let _place = place;

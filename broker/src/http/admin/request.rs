@@ -1,26 +1,17 @@
 //! What requests of operators consist of, read strictly: a name that is not known is refused and said.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
-use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
-use super::super::State;
 use super::super::error::ApiError;
+use super::super::{State, body};
 use crate::model::PluginName;
-use crate::protocol::{ErrorCode, Refusal};
 
 /// The largest JSON body in bytes: a configuration of 64 KiB with everything in it escaped, and room for what is around it.
 const MAX_JSON: usize = 448 << 10;
-
-/// How long a body may take to arrive.
-const BODY_WITHIN: Duration = Duration::from_secs(60);
 
 /// The header in which an operator's tool says who uses it.
 const ACTOR: &str = "switchboard-actor";
@@ -94,36 +85,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<State>> for Fields<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &Arc<State>) -> Result<Self, ApiError> {
-        let body = read(request, MAX_JSON).await?;
+        let body = body::read(request, MAX_JSON, body::WITHIN).await?;
         let text: &[u8] = if body.trim_ascii().is_empty() { b"{}" } else { &body };
         serde_json::from_slice(text).map(Self).map_err(|error| malformed("the body", &error.to_string()))
     }
-}
-
-/// The whole body, refused by its length as soon as that is known.
-pub(super) async fn read(request: Request, most: usize) -> Result<Vec<u8>, ApiError> {
-    let too_large = || {
-        let message = format!("the body has more than {most} bytes, which is the most here");
-        ApiError::from(Refusal::new(ErrorCode::TooLarge, message))
-    };
-    let claimed = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if claimed.is_some_and(|claimed| claimed > most as u64) {
-        return Err(too_large());
-    }
-    let reading = async {
-        let mut body: Vec<u8> = Vec::new();
-        let mut stream = Body::into_data_stream(request.into_body());
-        while let Some(piece) = stream.next().await {
-            let piece = piece.map_err(|_| ApiError::bad(None, "the body ended early"))?;
-            if piece.len() > most - body.len() {
-                return Err(too_large());
-            }
-            body.extend_from_slice(&piece);
-        }
-        Ok(body)
-    };
-    let late = ApiError::bad(None, "the body did not arrive within a minute").with(StatusCode::REQUEST_TIMEOUT);
-    tokio::time::timeout(BODY_WITHIN, reading).await.unwrap_or(Err(late))
 }
 
 /// No plugin of this name came with the broker or was deployed.

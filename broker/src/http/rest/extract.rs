@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 
-use super::super::State;
 use super::super::error::ApiError;
+use super::super::{State, body};
 use crate::model::{ChannelId, Principal, Role};
 use crate::protocol::Refusal;
+
+/// The largest request body, in bytes: a frame's content with room for what surrounds it.
+const MAX_BODY: usize = 128 * 1024;
 
 /// The bearer of the request's access token.
 pub(super) struct Bearer(pub(super) Principal);
@@ -58,8 +62,18 @@ impl FromRequestParts<Arc<State>> for Seat {
 impl<T: DeserializeOwned> FromRequest<Arc<State>> for Body<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &Arc<State>) -> Result<Self, ApiError> {
-        let json = axum::Json::<T>::from_request(request, state).await;
-        json.map(|axum::Json(body)| Self(body)).map_err(|rejection| ApiError::body(rejection.status()))
+    async fn from_request(request: Request, _: &Arc<State>) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            return Err(ApiError::body(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        }
+        let body = body::read(request, MAX_BODY, body::WITHIN).await?;
+        serde_json::from_slice(&body).map(Self).map_err(|_| ApiError::body(StatusCode::BAD_REQUEST))
     }
+}
+
+/// `application/json`, or a form of it such as `application/problem+json`.
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
