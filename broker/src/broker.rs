@@ -30,7 +30,7 @@ use crate::presence::{LEASE, Presence, PresenceError};
 use crate::reads::Reads;
 use crate::relay::Relay;
 use crate::router::Router;
-use crate::session::Services;
+use crate::session::{Places, Services, Shares};
 use crate::store::postgres::{Options as PostgresOptions, Postgres};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Store, StoreError};
@@ -148,6 +148,12 @@ impl Broker {
         watching.start(effects.clone());
         let router = Arc::new(Router::new(registry, effects, clock.clone()));
         let (drain, draining) = watch::channel(None);
+        let sockets = descriptors.sockets(config.limits.connections);
+        let shares = Shares {
+            all: sockets,
+            tenant: config.limits.tenant_connections.unwrap_or(sockets),
+            member: config.limits.member_connections,
+        };
         let services = Arc::new(Services {
             identity,
             router,
@@ -156,12 +162,12 @@ impl Broker {
             presence,
             clock,
             limits: config.limits.clone(),
+            places: Places::new(shares),
             draining,
             joined: "user.join".parse().expect("a valid kind"),
             left: "user.leave".parse().expect("a valid kind"),
         });
         let sessions = TaskTracker::new();
-        let sockets = descriptors.sockets(config.limits.connections);
         let state = Arc::new(State {
             services,
             desk,
@@ -170,7 +176,6 @@ impl Broker {
             metrics,
             allowed_origins: config.listen.allowed_origins.clone(),
             connections: Arc::new(Semaphore::new(descriptors.connections)),
-            sockets: Arc::new(Semaphore::new(sockets)),
             sessions: sessions.clone(),
         });
 

@@ -211,6 +211,10 @@ pub struct Plugins {
 pub struct Limits {
     /// Sockets at once. Default 50,000; a further one is closed with 4100.
     pub connections: usize,
+    /// Of them, those of one tenant. Default: all.
+    pub tenant_connections: Option<usize>,
+    /// Of them, those of one member. Default 100.
+    pub member_connections: usize,
     /// Bytes that may wait for one socket. Default 1 MiB.
     pub outbound_bytes: usize,
     /// Channels one socket may be in. Default 1,000.

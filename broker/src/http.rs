@@ -45,8 +45,6 @@ pub struct State {
     pub allowed_origins: Vec<String>,
     /// A place for each connection of a client, sockets among them.
     pub connections: Arc<Semaphore>,
-    /// A place for each socket.
-    pub sockets: Arc<Semaphore>,
     /// The live sockets.
     pub sessions: TaskTracker,
 }

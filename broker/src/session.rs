@@ -8,6 +8,7 @@
 mod channels;
 mod lanes;
 mod member;
+mod places;
 mod socket;
 mod work;
 
@@ -31,6 +32,7 @@ use crate::router::Router;
 use crate::store::Store;
 
 use member::Member;
+pub use places::{Places, Shares};
 use socket::{End, Inbound, Reader};
 use work::Worker;
 
@@ -63,6 +65,8 @@ pub struct Services {
     pub clock: Clock,
     /// Bounds.
     pub limits: Limits,
+    /// Who may have a socket.
+    pub places: Arc<Places>,
     /// Set when the broker is going away: over which time its sockets are to close.
     pub draining: watch::Receiver<Option<Duration>>,
     /// The kind of the notice that a member came into a channel.
@@ -156,12 +160,9 @@ pub async fn run(services: Arc<Services>, arrival: Arrival) {
     say_goodbye(&outbox, &mut reader).await;
 }
 
-/// Closes a socket that is one too many.
-pub async fn turn_away(arrival: Arrival, close: Close) {
-    let (read, write) = arrival.stream.into_split();
-    let outbox = Outbox::new(Some(write), 0);
-    outbox.close(close);
-    say_goodbye(&outbox, &mut Reader::new(read, arrival.early)).await;
+fn one_too_many(reason: &'static str) -> End {
+    metrics::counter!("switchboard_sessions_dropped_total", "reason" => reason).increment(1);
+    End::Close(Close::ConnectionLimit)
 }
 
 /// Sends what is left and the close, if one was asked for, and waits for the client to close too.
@@ -181,6 +182,10 @@ impl Session {
         let principal = match self.authenticate(reader, token).await {
             Ok(principal) => principal,
             Err(end) => return end,
+        };
+        let _place = match self.services.places.take(&principal) {
+            Ok(place) => place,
+            Err(reason) => return one_too_many(reason),
         };
         self.expires_at.store(principal.expires_at.0, Ordering::Relaxed);
         let member = Member { session: self, principal, revoked: Arc::default() };
@@ -223,6 +228,7 @@ impl Session {
         let token = match token {
             Some(token) => token,
             None => {
+                let Some(_door) = self.services.places.stranger() else { return Err(one_too_many("strangers")) };
                 timeout(AUTH_WITHIN, self.auth_frame(reader)).await.map_err(|_| End::Close(Close::AuthTimeout))??
             }
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use serde_json::json;
+use switchboard_tests::raw::RawSocket;
 use switchboard_tests::{ADMIN_TOKEN, App, DEADLINE, Door, Listener, Settings, Signal, eventually, mib, number};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -180,4 +181,45 @@ async fn with_too_few_descriptors_a_start_says_what_to_do() {
     let exit = settings.run(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).await;
     assert_eq!(exit.code(), Some(1), "{exit:?}");
     assert!(exit.stderr.contains("64 open files") && exit.stderr.contains("ulimit -n"), "{exit:?}");
+}
+
+/// Who has shown no token holds no place of those who have.
+#[tokio::test]
+async fn strangers_keep_no_member_out() {
+    const STRANGERS: usize = 40;
+    let app = App::start(Settings::embedded().with("SWITCHBOARD_MAX_CONNECTIONS", "20")).await;
+    let acme = app.tenant("acme").await;
+    let alice = acme.member("alice").await;
+    let lobby = acme.channel("lobby", &[&alice]).await;
+    let address = app.door().address();
+    let mut strangers: Vec<RawSocket> =
+        join_all((0..STRANGERS).map(async |_| RawSocket::open(address, "/ws/").await)).await;
+    let turned_away =
+        async || app.broker().metric("switchboard_sessions_dropped_total", &["reason=\"strangers\""]).await;
+    eventually("some of them are sent away at once", async || turned_away().await > 0.0).await;
+    let sockets = join_all((0..20).map(|_| alice.join(&lobby))).await;
+    assert_eq!(alice.knock(&lobby).await.expect_close().await.code, 4100, "twenty are as many as there may be");
+    println!("{} strangers of {STRANGERS} were sent away, and {} members are in", turned_away().await, sockets.len());
+    for stranger in &mut strangers {
+        assert!(matches!(stranger.expect_close().await.code, 4005 | 4100));
+    }
+}
+
+#[tokio::test]
+async fn a_member_and_a_tenant_have_a_share_of_the_sockets() {
+    let settings = Settings::embedded()
+        .with("SWITCHBOARD_MAX_CONNECTIONS_PER_TENANT", "3")
+        .with("SWITCHBOARD_MAX_CONNECTIONS_PER_MEMBER", "2");
+    let app = App::start(settings).await;
+    let (acme, apex) = (app.tenant("acme").await, app.tenant("apex").await);
+    let (alice, bob) = (acme.member("alice").await, acme.member("bob").await);
+    let lobby = acme.channel("lobby", &[&alice, &bob]).await;
+    let (phone, _laptop) = (alice.join(&lobby).await, alice.connect().await);
+    assert_eq!(alice.knock(&lobby).await.expect_close().await.code, 4100, "her share is two");
+    let mut b = bob.join(&lobby).await;
+    assert_eq!(bob.knock(&lobby).await.expect_close().await.code, 4100, "the tenant's share is three");
+    let _other = apex.member("alice").await.connect().await;
+    phone.leave().await;
+    eventually("her place is free", async || alice.knock(&lobby).await.is_greeted().await).await;
+    b.say("who is in does not notice").await;
 }

@@ -94,6 +94,14 @@ pub struct Settings {
     #[arg(long, global = true, env = "SWITCHBOARD_MAX_CONNECTIONS", value_name = "NUMBER")]
     pub max_connections: Option<usize>,
 
+    /// Of them, those of one tenant [default: all]
+    #[arg(long, global = true, env = "SWITCHBOARD_MAX_CONNECTIONS_PER_TENANT", value_name = "NUMBER")]
+    pub max_connections_per_tenant: Option<usize>,
+
+    /// Of them, those of one member [default: 100]
+    #[arg(long, global = true, env = "SWITCHBOARD_MAX_CONNECTIONS_PER_MEMBER", value_name = "NUMBER")]
+    pub max_connections_per_member: Option<usize>,
+
     /// Time from one ping of the broker to the next, at least 1s [default: 25s]
     #[arg(long, global = true, env = "SWITCHBOARD_PING_INTERVAL", value_name = "DURATION")]
     pub ping_interval: Option<String>,
@@ -164,6 +172,14 @@ impl Settings {
             plugins: Plugins { builtin: given.builtin_plugins.unwrap_or(true), files: given.plugin },
             limits: Limits {
                 connections: bounded("--max-connections", given.max_connections.unwrap_or(50_000))?,
+                tenant_connections: given
+                    .max_connections_per_tenant
+                    .map(|most| bounded("--max-connections-per-tenant", most))
+                    .transpose()?,
+                member_connections: bounded(
+                    "--max-connections-per-member",
+                    given.max_connections_per_member.unwrap_or(100),
+                )?,
                 outbound_bytes: 1024 * 1024,
                 subscriptions: 1_000,
                 ping_interval: ping_interval(given.ping_interval.as_deref().unwrap_or("25s"))?,
@@ -209,6 +225,8 @@ impl Settings {
             plugin: if self.plugin.is_empty() { file.plugin } else { self.plugin },
             builtin_plugins: self.builtin_plugins.or(file.builtin_plugins),
             max_connections: self.max_connections.or(file.max_connections),
+            max_connections_per_tenant: self.max_connections_per_tenant.or(file.max_connections_per_tenant),
+            max_connections_per_member: self.max_connections_per_member.or(file.max_connections_per_member),
             ping_interval: self.ping_interval.or(file.ping_interval),
             pong_timeout: self.pong_timeout.or(file.pong_timeout),
             token_grace: self.token_grace.or(file.token_grace),

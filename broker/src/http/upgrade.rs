@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use super::State;
 use super::connection::Place;
-use crate::protocol::{Close, SUBPROTOCOL};
+use crate::protocol::SUBPROTOCOL;
 use crate::session::{self, Arrival, Scope};
 
 #[derive(Debug, Default, Deserialize)]
@@ -49,19 +49,13 @@ pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>) -> Respon
             return response;
         }
     };
-    let state_of_socket = Arc::clone(state);
+    let services = Arc::clone(&state.services);
     let place = request.extensions_mut().remove::<Place>();
     state.sessions.spawn(async move {
         let _place = place;
         let Some((stream, early)) = connection(upgraded).await else { return };
         let arrival = Arrival { stream, early, scope, token };
-        match state_of_socket.sockets.try_acquire() {
-            Ok(_place) => session::run(Arc::clone(&state_of_socket.services), arrival).await,
-            Err(_) => {
-                metrics::counter!("switchboard_sessions_dropped_total", "reason" => "connection_limit").increment(1);
-                session::turn_away(arrival, Close::ConnectionLimit).await;
-            }
-        }
+        session::run(services, arrival).await;
     });
     let mut response = handshake.map(axum::body::Body::new);
     if offered.subprotocol {

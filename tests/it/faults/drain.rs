@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use switchboard_tests::{App, Channel, Closed, Cluster, Door, Member, Signal, Socket, eventually, number, text};
+use switchboard_tests::{
+    App, Channel, Closed, Cluster, Door, Member, Settings, Signal, Socket, eventually, number, text,
+};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -142,7 +144,8 @@ async fn a_node_that_ends_under_load_keeps_what_it_acked_and_its_clients_go_on_e
 async fn sockets_close_one_after_the_other_while_the_rest_goes_on_and_nobody_new_comes_in() {
     const SOCKETS: usize = 300;
 
-    let app = App::embedded().await;
+    let settings = Settings::embedded().with("SWITCHBOARD_MAX_CONNECTIONS_PER_MEMBER", "1000");
+    let app = App::start(settings).await;
     let acme = app.tenant("acme").await;
     let alice = acme.member("alice").await;
     let sockets = join_all((0..SOCKETS).map(|_| alice.connect())).await;
