@@ -19,6 +19,12 @@ async fn office(settings: Settings) -> Office {
     Office { app, alice, lobby, socket }
 }
 
+async fn with_hostile() -> Office {
+    let office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"))).await;
+    office.app.operator().be_patient_with("hostile").await;
+    office
+}
+
 async fn stored(office: &Office) -> Vec<Value> {
     let (_, page) = office.alice.get(&office.lobby.path("messages/")).await;
     list(&page, "results").to_vec()
@@ -44,7 +50,7 @@ async fn without_plugins_the_broker_knows_no_message_type() {
 
 #[tokio::test]
 async fn a_plugin_that_misbehaves_is_stopped_and_harms_its_own_event_only() {
-    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"))).await;
+    let mut office = with_hostile().await;
     for (kind, code) in [
         ("hostile.trap", 202),
         ("hostile.loop", 201),
@@ -70,7 +76,7 @@ async fn a_plugin_that_misbehaves_is_stopped_and_harms_its_own_event_only() {
 
 #[tokio::test]
 async fn an_ephemeral_event_of_a_broken_handler_is_dropped_silently_unless_it_asks() {
-    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"))).await;
+    let mut office = with_hostile().await;
     office.socket.send_json(json!({"type": "hostile.drop"})).await;
     office.socket.expect_silence("error").await;
     let error = office.socket.refused(json!({"type": "hostile.drop"})).await;
@@ -79,7 +85,7 @@ async fn an_ephemeral_event_of_a_broken_handler_is_dropped_silently_unless_it_as
 
 #[tokio::test]
 async fn host_reads_and_log_lines_are_counted() {
-    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"))).await;
+    let mut office = with_hostile().await;
     office.socket.acked(json!({"type": "hostile.reads"})).await;
     let said = office.socket.next_of("chat.message").await;
     assert_eq!(said["message"]["content"], "32", "as many reads as the limits say");
@@ -93,7 +99,7 @@ async fn host_reads_and_log_lines_are_counted() {
 
 #[tokio::test]
 async fn an_instance_lives_on_after_a_refusal_and_ends_with_a_trap() {
-    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"))).await;
+    let mut office = with_hostile().await;
     let mut count = async |kind: &str| {
         if kind != "hostile.calls" {
             office.socket.refused(json!({"type": kind, "is_typing": true})).await;
@@ -108,7 +114,7 @@ async fn an_instance_lives_on_after_a_refusal_and_ends_with_a_trap() {
 
 #[tokio::test]
 async fn a_loaded_plugin_takes_over_the_kinds_it_describes() {
-    let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"))).await;
+    let mut office = with_hostile().await;
     let error = office.socket.refused(json!({"type": "typing", "is_typing": true})).await;
     assert_eq!((&error["code"], &error["message"]), (&json!(200), &json!("typing is mine now")));
     office.socket.say("the rest stays as it was").await;
@@ -116,7 +122,7 @@ async fn a_loaded_plugin_takes_over_the_kinds_it_describes() {
 
 #[tokio::test]
 async fn one_tenants_instances_are_not_anothers() {
-    let mut ours = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"))).await;
+    let mut ours = with_hostile().await;
     let apex = ours.app.tenant("apex").await;
     let carol = apex.member("carol").await;
     let hall = apex.channel("hall", &[&carol]).await;

@@ -173,6 +173,7 @@ async fn a_shadow_is_compared_and_nothing_of_what_it_asks_for_is_done() {
 #[tokio::test]
 async fn operators_choose_whether_an_instance_has_more_than_one_event() {
     let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"))).await;
+    office.operator.be_patient_with("hostile").await;
     assert_eq!([calls(&mut office.socket).await, calls(&mut office.socket).await], ["1", "2"]);
     office.operator.limit("hostile", &office.acme, "fresh", 1).await;
     // The warm instance that was there may not serve this call, for it had two events.

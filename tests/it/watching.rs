@@ -16,6 +16,7 @@ struct Office {
 async fn office() -> Office {
     let settings = Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("hostile"));
     let app = App::start(settings).await;
+    app.operator().be_patient_with("hostile").await;
     let acme = app.tenant("acme").await;
     let alice = acme.member("alice").await;
     let lobby = acme.channel("lobby", &[&alice]).await;

@@ -169,6 +169,12 @@ impl Operator {
         done(self.put(&format!("/api/plugins/{plugin}/limits/"), body).await)
     }
 
+    /// Gives calls of a plugin all the time by the clock that may be set. What they may take of a processor stays as it is:
+    /// a busy machine makes them late and changes nothing else.
+    pub async fn be_patient_with(&self, plugin: &str) {
+        self.limit(plugin, None, "wall_ms", 5_000).await;
+    }
+
     /// Decides what follows from a failing handler: `open`, `closed` or `default`.
     pub async fn policy<'a>(&self, kind: &str, whom: impl Into<Option<&'a Tenant>>, policy: &str) -> Value {
         let body = json!({"tenant": slug(whom), "policy": policy});

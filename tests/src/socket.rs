@@ -122,23 +122,6 @@ impl Socket {
         answer
     }
 
-    /// Sends a frame, and again as long as the answer says to try again, and returns its ack.
-    ///
-    /// # Panics
-    /// When an error comes that says otherwise, or no ack within [`DEADLINE`].
-    pub async fn acked_in_the_end(&mut self, frame: Value) -> Value {
-        let trying = async {
-            loop {
-                let answer = self.request(frame.clone()).await;
-                if answer["type"] == "ack" {
-                    return answer;
-                }
-                assert_eq!(answer["retryable"], true, "{}: {answer}", self.name);
-            }
-        };
-        timeout(DEADLINE, trying).await.expect("an ack comes in the end")
-    }
-
     /// Sends a frame and returns the error that answers it.
     ///
     /// # Panics
