@@ -17,6 +17,7 @@ struct Office {
 
 async fn office(package: &'static str) -> Office {
     let app = App::start(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin(package))).await;
+    app.operator().be_patient_with(package).await;
     let acme = app.tenant("acme").await;
     let (alice, bob) = (acme.member("alice").await, acme.member("bob").await);
     let lobby = acme.channel("lobby", &[&alice, &bob]).await;

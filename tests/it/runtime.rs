@@ -213,6 +213,7 @@ async fn a_trap_is_in_the_plugins_log_with_names_of_functions_and_not_in_an_answ
 #[tokio::test]
 async fn a_plugin_that_has_no_room_left_fails_alone_and_its_log_says_why() {
     let mut office = office(Settings::embedded().with("SWITCHBOARD_PLUGIN", plugin("poll"))).await;
+    office.operator.be_patient_with("poll").await;
     let mut polls = Vec::new();
     for question in ["Lunch?", "Dinner?"] {
         let create = json!({"type": "poll.create", "question": question, "options": ["soup", "salad"]});

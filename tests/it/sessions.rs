@@ -196,9 +196,18 @@ async fn frames_of_one_channel_wait_for_postgres_in_order_and_no_more_than_fit()
     let lock = format!("SELECT FROM \"tenant_{}\".chat_channel WHERE id::text = '{}' FOR UPDATE", acme.slug, lobby.id);
     holding.batch_execute(&lock).await.unwrap();
     // One is under way and 32 wait behind it; the others are told to try again, and nobody waits for anything.
-    for n in 1..=40 {
-        let say = json!({"type": "chat.message", "channel": lobby.id, "id": format!("{n}"), "message": n.to_string()});
-        socket.send_json(say).await;
+    let say =
+        |n: u64| json!({"type": "chat.message", "channel": lobby.id, "id": format!("{n}"), "message": n.to_string()});
+    socket.send_json(say(1)).await;
+    let (watcher, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    eventually("the first one waits for the row", async || {
+        watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0
+    })
+    .await;
+    for n in 2..=40 {
+        socket.send_json(say(n)).await;
     }
     for n in 34..=40 {
         let error = socket.next_of("error").await;

@@ -44,18 +44,19 @@ pub async fn request(address: SocketAddr, head: &str) -> (TcpStream, String) {
 async fn request_within(bound: Duration, address: SocketAddr, head: &str) -> (TcpStream, String) {
     let connect = async { TcpStream::connect(address).await.expect("the broker listens") };
     let stream = timeout(bound, connect).await.expect("the broker accepts in time");
-    request_on(bound, stream, head).await
+    request_on(bound, stream, head).await.expect("the broker answers")
 }
 
-async fn request_on(bound: Duration, mut stream: TcpStream, head: &str) -> (TcpStream, String) {
+/// The error: the broker hung up instead.
+async fn request_on(bound: Duration, mut stream: TcpStream, head: &str) -> std::io::Result<(TcpStream, String)> {
     let exchange = async {
-        stream.set_nodelay(true).expect("a TCP option");
-        stream.write_all(head.as_bytes()).await.expect("the broker reads the request");
+        stream.set_nodelay(true)?;
+        stream.write_all(head.as_bytes()).await?;
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(stream.read_u8().await.expect("the broker answers"));
+            answer.push(stream.read_u8().await?);
         }
-        (stream, String::from_utf8(answer).expect("the head of an answer is ASCII"))
+        Ok((stream, String::from_utf8(answer).expect("the head of an answer is ASCII")))
     };
     timeout(bound, exchange).await.expect("the broker answers in time")
 }
@@ -74,13 +75,15 @@ impl RawSocket {
     /// # Panics
     /// When the broker does not upgrade, or answers the key wrongly.
     pub async fn open(address: SocketAddr, path: &str) -> Self {
-        Self::open_within(DEADLINE, address, path).await
+        Self::open_within(DEADLINE, address, path).await.expect("the broker answers")
     }
 
-    /// As [`RawSocket::open`], with as much patience, then and later, as is given.
-    pub async fn open_within(bound: Duration, address: SocketAddr, path: &str) -> Self {
-        let (stream, answer) = request_within(bound, address, &upgrade(path)).await;
-        Self { patience: bound, ..Self::upgraded(stream, &answer) }
+    /// As [`RawSocket::open`], with as much patience, then and later, as is given. None: the broker hung up, as it does
+    /// when the head of a request takes ten seconds, which it may where two thousand come at once.
+    pub async fn open_within(bound: Duration, address: SocketAddr, path: &str) -> Option<Self> {
+        let stream = timeout(bound, TcpStream::connect(address)).await.expect("the broker accepts in time").ok()?;
+        let (stream, answer) = request_on(bound, stream, &upgrade(path)).await.ok()?;
+        Some(Self { patience: bound, ..Self::upgraded(stream, &answer) })
     }
 
     /// Opens a socket whose system takes in about this many bytes that nobody has read, and not as many as it likes.
@@ -92,7 +95,7 @@ impl RawSocket {
         let socket = socket.expect("a socket can be made");
         socket.set_recv_buffer_size(bytes).expect("a TCP option");
         let stream = socket.connect(address).await.expect("the broker listens");
-        let (stream, answer) = request_on(DEADLINE, stream, &upgrade(path)).await;
+        let (stream, answer) = request_on(DEADLINE, stream, &upgrade(path)).await.expect("the broker answers");
         Self::upgraded(stream, &answer)
     }
 

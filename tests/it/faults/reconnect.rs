@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Within this time all are back, on a machine that does nothing else but test.
 const BACK_WITHIN: Goal<Duration> = Goal::AtMost(Duration::from_secs(10));
 
+/// In the place of a code: the broker hung up before the handshake.
+const HUNG_UP: u64 = 0;
+
 /// How long a client waits at first that was sent away.
 const BACK_OFF: Duration = Duration::from_millis(200);
 
@@ -93,7 +96,8 @@ async fn enter(
         assert!((4100..4300).contains(&closed.code), "{closed:?}");
         u64::from(closed.code)
     };
-    let mut socket = RawSocket::open_within(PATIENCE, door.address(), &format!("/ws/?token={token}")).await;
+    let socket = RawSocket::open_within(PATIENCE, door.address(), &format!("/ws/?token={token}")).await;
+    let mut socket = socket.ok_or(HUNG_UP)?;
     socket.texts_until(&[r#""type":"welcome""#]).await.map_err(for_now)?;
     let mut frame = json!({"type": "subscribe", "channel": channel.id});
     if let Some(since) = since {
