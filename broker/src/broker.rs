@@ -30,7 +30,7 @@ use crate::presence::{LEASE, Presence, PresenceError};
 use crate::reads::Reads;
 use crate::relay::Relay;
 use crate::router::Router;
-use crate::session::{Places, Services, Shares};
+use crate::session::{Places, Services, SocketLimits};
 use crate::store::postgres::{Options as PostgresOptions, Postgres};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Store, StoreError};
@@ -149,7 +149,7 @@ impl Broker {
         let router = Arc::new(Router::new(registry, effects, clock.clone()));
         let (drain, draining) = watch::channel(None);
         let sockets = descriptors.sockets(config.limits.connections);
-        let shares = Shares {
+        let limits = SocketLimits {
             all: sockets,
             tenant: config.limits.tenant_connections.unwrap_or(sockets),
             member: config.limits.member_connections,
@@ -162,7 +162,7 @@ impl Broker {
             presence,
             clock,
             limits: config.limits.clone(),
-            places: Places::new(shares),
+            places: Places::new(limits),
             draining,
             joined: "user.join".parse().expect("a valid kind"),
             left: "user.leave".parse().expect("a valid kind"),

@@ -32,7 +32,7 @@ use crate::router::Router;
 use crate::store::Store;
 
 use member::Member;
-pub use places::{Places, Shares};
+pub use places::{Places, SocketLimits};
 use socket::{End, Inbound, Reader};
 use work::Worker;
 
@@ -228,7 +228,9 @@ impl Session {
         let token = match token {
             Some(token) => token,
             None => {
-                let Some(_door) = self.services.places.stranger() else { return Err(one_too_many("strangers")) };
+                let Some(_waiting) = self.services.places.unauthenticated() else {
+                    return Err(one_too_many("unauthenticated"));
+                };
                 timeout(AUTH_WITHIN, self.auth_frame(reader)).await.map_err(|_| End::Close(Close::AuthTimeout))??
             }
         };

@@ -2,6 +2,8 @@
 //!
 //! No token, secret, password or message content goes through here.
 
+mod writer;
+
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::time::Duration;
 
@@ -9,8 +11,6 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
-
-mod writer;
 
 use writer::Writer;
 

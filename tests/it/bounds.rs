@@ -195,7 +195,7 @@ async fn strangers_keep_no_member_out() {
     let mut strangers: Vec<RawSocket> =
         join_all((0..STRANGERS).map(async |_| RawSocket::open(address, "/ws/").await)).await;
     let turned_away =
-        async || app.broker().metric("switchboard_sessions_dropped_total", &["reason=\"strangers\""]).await;
+        async || app.broker().metric("switchboard_sessions_dropped_total", &["reason=\"unauthenticated\""]).await;
     eventually("some of them are sent away at once", async || turned_away().await > 0.0).await;
     let sockets = join_all((0..20).map(|_| alice.join(&lobby))).await;
     assert_eq!(alice.knock(&lobby).await.expect_close().await.code, 4100, "twenty are as many as there may be");

@@ -23,7 +23,7 @@ const BYTES: usize = 512 << 10;
 const PLUGINS: usize = 256;
 
 /// Lines of one plugin in a second that go to the broker's log, too. Four sockets can make thousands of traps a second.
-const ALOUD: u32 = 100;
+const LINES_A_SECOND: u32 = 100;
 
 /// Lines that a follower may be behind; then it is told how many it missed.
 const BEHIND: usize = 1_024;
@@ -63,7 +63,7 @@ pub struct LogLine {
 
 impl LogLine {
     /// Writes it to the broker's own log, which has one line for each: of a backtrace, the first.
-    fn say(&self) {
+    fn trace(&self) {
         let (plugin, version, tenant) =
             (self.plugin.as_str(), &*self.version, self.tenant.as_ref().map(TenantSlug::as_str));
         let line = self.text.lines().next().unwrap_or_default();
@@ -122,14 +122,14 @@ impl Logs {
             text,
         });
         let said = self.keep(Arc::clone(&line));
-        if said <= ALOUD {
-            line.say();
+        if said <= LINES_A_SECOND {
+            line.trace();
         } else {
             metrics::counter!("switchboard_plugin_log_dropped_total", "reason" => "too_fast").increment(1);
         }
-        if said == ALOUD + 1 {
+        if said == LINES_A_SECOND + 1 {
             let plugin = line.plugin.as_str();
-            tracing::warn!(target: "plugin", plugin, "more than {ALOUD} lines in a second; the rest are in its own log only");
+            tracing::warn!(target: "plugin", plugin, "more than {LINES_A_SECOND} lines in a second; the rest are in its own log only");
         }
         // Nobody may follow.
         let _ = self.news.send(line);
@@ -219,29 +219,29 @@ mod tests {
         let clock = Clock::manual(Timestamp(7_000));
         let logs = Arc::new(Logs::new(clock.clone()));
         let (poll, shout) = (author(&logs, "poll"), author(&logs, "shout"));
-        let heard = Heard::default();
-        let listener = heard.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || listener.clone()).finish();
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
         tracing::subscriber::with_default(subscriber, || {
-            for n in 0..ALOUD + 50 {
+            for n in 0..LINES_A_SECOND + 50 {
                 poll.write(None, Level::Error, format!("trap {n}"));
             }
-            assert_eq!(heard.count("trap"), 100);
-            assert_eq!(heard.count("more than 100 lines in a second"), 1);
+            assert_eq!(written.count("trap"), 100);
+            assert_eq!(written.count("more than 100 lines in a second"), 1);
             assert_eq!(logs.recent(&poll.plugin, usize::MAX).len(), 150);
             shout.write(None, Level::Info, "another".to_owned());
-            assert_eq!(heard.count("another"), 1, "each plugin has a bound of its own");
+            assert_eq!(written.count("another"), 1, "each plugin has a bound of its own");
             clock.advance(std::time::Duration::from_secs(1));
             poll.write(None, Level::Error, "trap".to_owned());
-            assert_eq!(heard.count("trap"), 101, "the next second begins anew");
+            assert_eq!(written.count("trap"), 101, "the next second begins anew");
         });
     }
 
     /// What the broker's own log was given.
     #[derive(Debug, Clone, Default)]
-    struct Heard(Arc<Mutex<Vec<u8>>>);
+    struct Written(Arc<Mutex<Vec<u8>>>);
 
-    impl Heard {
+    impl Written {
         fn count(&self, text: &str) -> usize {
             String::from_utf8(self.0.lock().unwrap().clone())
                 .unwrap()
@@ -251,7 +251,7 @@ mod tests {
         }
     }
 
-    impl std::io::Write for Heard {
+    impl std::io::Write for Written {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }

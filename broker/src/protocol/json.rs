@@ -193,7 +193,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The code unit that is escaped here as `\uXXXX`.
+    /// The code unit that is escaped here, with `\u` and four digits.
     fn unit(&self) -> Option<u16> {
         let digits = self.text.as_bytes().get(self.at..self.at + 6)?.strip_prefix(b"\\u")?;
         u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()

@@ -1,5 +1,5 @@
-//! Who may have a socket: so many in all, so many of a tenant, so many of a member; and so many strangers, who have not
-//! shown a token yet. A place is taken with the token, so that strangers cost members none.
+//! Who may have a socket: so many in all, so many of a tenant, so many of a member; and so many who are unauthenticated,
+//! since they have shown no token yet. A place is taken with the token, so that those cost members none.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,7 +12,7 @@ use crate::model::{Principal, TenantSlug, UserId};
 
 /// How many sockets there may be.
 #[derive(Debug, Clone, Copy)]
-pub struct Shares {
+pub struct SocketLimits {
     /// Of all members together.
     pub all: usize,
     /// Of the members of one tenant.
@@ -24,9 +24,9 @@ pub struct Shares {
 /// The places of a broker.
 #[derive(Debug)]
 pub struct Places {
-    shares: Shares,
+    limits: SocketLimits,
     taken: Mutex<Taken>,
-    strangers: Semaphore,
+    unauthenticated: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -44,25 +44,25 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// All of them are free. A quarter as many strangers as members may be at the door, 16 at least and 4,096 at most.
-    pub fn new(shares: Shares) -> Arc<Self> {
-        let strangers = Semaphore::new((shares.all / 4).clamp(16, 4_096));
-        Arc::new(Self { shares, taken: Mutex::default(), strangers })
+    /// All of them are free. A quarter as many sockets may be unauthenticated, 16 at least and 4,096 at most.
+    pub fn new(limits: SocketLimits) -> Arc<Self> {
+        let unauthenticated = Semaphore::new((limits.all / 4).clamp(16, 4_096));
+        Arc::new(Self { limits, taken: Mutex::default(), unauthenticated })
     }
 
-    /// A place for one more socket of a member. The error says which share is used up.
+    /// A place for one more socket of a member. The error says which limit is reached.
     pub(super) fn take(self: &Arc<Self>, principal: &Principal) -> Result<Place, &'static str> {
         let member = (principal.tenant.clone(), principal.user.id.clone());
         let mut taken = self.taken();
         let of = |count: Option<&usize>| count.copied().unwrap_or_default();
-        if taken.all >= self.shares.all {
+        if taken.all >= self.limits.all {
             return Err("connection_limit");
         }
-        if of(taken.tenants.get(&member.0)) >= self.shares.tenant {
-            return Err("tenant_share");
+        if of(taken.tenants.get(&member.0)) >= self.limits.tenant {
+            return Err("tenant_limit");
         }
-        if of(taken.members.get(&member)) >= self.shares.member {
-            return Err("member_share");
+        if of(taken.members.get(&member)) >= self.limits.member {
+            return Err("member_limit");
         }
         taken.all += 1;
         *taken.tenants.entry(member.0.clone()).or_default() += 1;
@@ -71,9 +71,9 @@ impl Places {
         Ok(Place { places: Arc::clone(self), member })
     }
 
-    /// A place for someone without a token, while they have it.
-    pub(super) fn stranger(&self) -> Option<SemaphorePermit<'_>> {
-        self.strangers.try_acquire().ok()
+    /// A place for a socket without a token, until it has shown one.
+    pub(super) fn unauthenticated(&self) -> Option<SemaphorePermit<'_>> {
+        self.unauthenticated.try_acquire().ok()
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -111,13 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn a_share_that_is_used_up_is_named_and_what_is_given_back_is_there_again() {
-        let places = Places::new(Shares { all: 4, tenant: 3, member: 2 });
+    fn a_limit_that_is_reached_is_named_and_what_is_given_back_is_there_again() {
+        let places = Places::new(SocketLimits { all: 4, tenant: 3, member: 2 });
         let take = |tenant: &str, id: &str| places.take(&of(tenant, id));
         let mut held = vec![take("acme", "alice").unwrap(), take("acme", "alice").unwrap()];
-        assert_eq!(take("acme", "alice").unwrap_err(), "member_share");
+        assert_eq!(take("acme", "alice").unwrap_err(), "member_limit");
         held.push(take("acme", "bob").unwrap());
-        assert_eq!(take("acme", "bob").unwrap_err(), "tenant_share");
+        assert_eq!(take("acme", "bob").unwrap_err(), "tenant_limit");
         held.push(take("apex", "alice").unwrap());
         assert_eq!(take("apex", "bob").unwrap_err(), "connection_limit");
         held.remove(0);
