@@ -10,6 +10,7 @@ mod builtin {
 }
 mod cache;
 mod compile;
+mod declared;
 mod descriptor;
 mod effects;
 mod engine;
@@ -33,6 +34,7 @@ mod run;
 mod shadow;
 mod site;
 mod sources;
+mod start;
 mod table;
 mod trial;
 mod turns;

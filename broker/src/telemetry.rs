@@ -98,12 +98,24 @@ fn describe() {
     describe_histogram!(
         "switchboard_handler_seconds",
         Unit::Seconds,
-        "time of a call of a plugin, by version and result, its wait for a turn left out"
+        "time of a call of a plugin, by version and result, its wait for a turn and for an instance left out"
+    );
+    describe_histogram!(
+        "switchboard_plugin_start_seconds",
+        Unit::Seconds,
+        "time of the start of an instance, by version"
     );
     describe_counter!("switchboard_plugin_calls_total", "calls of a plugin, by version, tenant and result");
     describe_counter!("switchboard_plugin_effects_total", "effects that a plugin asked for");
-    describe_counter!("switchboard_plugin_cpu_microseconds_total", "time of a plugin's calls on a processor");
-    describe_gauge!("switchboard_plugin_memory_bytes", Unit::Bytes, "the most memory that an instance had");
+    describe_counter!(
+        "switchboard_plugin_cpu_microseconds_total",
+        "time of a plugin's calls and starts on a processor"
+    );
+    describe_gauge!(
+        "switchboard_plugin_memory_bytes",
+        Unit::Bytes,
+        "the most that the memories and tables of an instance had"
+    );
     describe_gauge!("switchboard_plugin_instances", Unit::Count, "instances of a plugin, running and warm");
     describe_counter!("switchboard_plugin_shadow_total", "events given to a shadow, by what came of it");
     describe_gauge!("switchboard_plugin_catalogue_revision", "the revision of the catalogue that this node runs");

@@ -19,6 +19,7 @@ mod frames;
 mod handshake;
 mod hostile;
 mod idempotency;
+mod instances;
 mod languages;
 mod liveness;
 mod plugins;

@@ -58,6 +58,8 @@ async fn a_plugin_that_misbehaves_is_stopped_and_harms_its_own_event_only() {
         ("hostile.recurse", 202),
         ("hostile.many", 202),
         ("hostile.big", 202),
+        ("hostile.alias", 202),
+        ("hostile.random", 202),
         ("hostile.half", 107),
     ] {
         let error = office.socket.refused(json!({"type": kind})).await;

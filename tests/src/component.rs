@@ -7,7 +7,9 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use wasm_encoder::{
-    CodeSection, ComponentSection, Function, FunctionSection, Module, ModuleSection, TypeSection, ValType,
+    CodeSection, ComponentSection, ConstExpr, ElementSection, Elements, Function, FunctionSection, GlobalSection,
+    GlobalType, InstanceSection, MemorySection, MemoryType, Module, ModuleArg, ModuleSection, RefType, TableSection,
+    TableType, TypeSection, ValType,
 };
 
 use crate::process;
@@ -82,6 +84,103 @@ pub fn with_much_code(component: &str, functions: u32) -> Vec<u8> {
     let mut bytes = std::fs::read(component).unwrap_or_else(|error| panic!("{component}: {error}"));
     ModuleSection(&module).append_to_component(&mut bytes);
     bytes
+}
+
+/// A component with a core module beside the others, of which each instance of the component has so many instances.
+///
+/// # Panics
+/// When there is no such file.
+pub fn with_instances(component: &str, part: &Part, times: u32) -> Vec<u8> {
+    let mut bytes = std::fs::read(component).unwrap_or_else(|error| panic!("{component}: {error}"));
+    let number = core_modules(&bytes);
+    let mut instances = InstanceSection::new();
+    for _ in 0..times {
+        instances.instantiate::<[(&str, ModuleArg); 0], _>(number, []);
+    }
+    ModuleSection(&part.module()).append_to_component(&mut bytes);
+    instances.append_to_component(&mut bytes);
+    bytes
+}
+
+/// What a core module is made of.
+#[derive(Debug, Clone, Copy)]
+pub enum Part {
+    /// So many globals.
+    Globals(u32),
+    /// So many functions to which there are references.
+    References(u32),
+    /// So many memories of so many pages of 64 KiB.
+    Memories(u32, u64),
+    /// So many tables of so many elements.
+    Tables(u32, u64),
+}
+
+impl Part {
+    fn module(&self) -> Module {
+        let mut module = Module::new();
+        match *self {
+            Part::Globals(count) => {
+                let mut globals = GlobalSection::new();
+                let kind = GlobalType { val_type: ValType::I32, mutable: true, shared: false };
+                for _ in 0..count {
+                    globals.global(kind, &ConstExpr::i32_const(0));
+                }
+                module.section(&globals);
+            }
+            Part::References(count) => {
+                let (mut types, mut functions, mut code) =
+                    (TypeSection::new(), FunctionSection::new(), CodeSection::new());
+                types.ty().function([], []);
+                let (mut nothing, numbers): (_, Vec<u32>) = (Function::new([]), (0..count).collect());
+                nothing.instructions().end();
+                for _ in 0..count {
+                    functions.function(0);
+                    code.function(&nothing);
+                }
+                let mut elements = ElementSection::new();
+                elements.declared(Elements::Functions(numbers.into()));
+                module.section(&types).section(&functions).section(&elements).section(&code);
+            }
+            Part::Memories(count, minimum) => {
+                let mut memories = MemorySection::new();
+                let kind = MemoryType { minimum, maximum: None, memory64: false, shared: false, page_size_log2: None };
+                for _ in 0..count {
+                    memories.memory(kind);
+                }
+                module.section(&memories);
+            }
+            Part::Tables(count, minimum) => {
+                let mut tables = TableSection::new();
+                let kind =
+                    TableType { element_type: RefType::FUNCREF, minimum, maximum: None, table64: false, shared: false };
+                for _ in 0..count {
+                    tables.table(kind);
+                }
+                module.section(&tables);
+            }
+        }
+        module
+    }
+}
+
+/// How many core modules a component has: the sections of their kind, after the head of eight bytes.
+fn core_modules(component: &[u8]) -> u32 {
+    const CORE_MODULE: u8 = 1;
+    let (mut at, mut found) = (8, 0);
+    while at < component.len() {
+        found += u32::from(component[at] == CORE_MODULE);
+        let (mut length, mut shift) = (0usize, 0);
+        loop {
+            at += 1;
+            length |= usize::from(component[at] & 0x7f) << shift;
+            shift += 7;
+            if component[at] & 0x80 == 0 {
+                break;
+            }
+        }
+        at += 1 + length;
+    }
+    found
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

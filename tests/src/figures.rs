@@ -105,9 +105,25 @@ impl Broker {
     /// # Panics
     /// When it has ended, or the system is no Linux.
     pub fn memory(&self) -> u64 {
+        self.size("VmRSS:")
+    }
+
+    /// The most that [`Broker::memory`] was since the last call of this, or since the start.
+    ///
+    /// # Panics
+    /// When it has ended, or the system is no Linux.
+    pub fn peak_memory(&self) -> u64 {
+        const FORGET_THE_PEAK: &str = "5";
+        let peak = self.size("VmHWM:");
+        let path = format!("/proc/{}/clear_refs", self.pid());
+        std::fs::write(&path, FORGET_THE_PEAK).unwrap_or_else(|error| panic!("{path}: {error}"));
+        peak
+    }
+
+    fn size(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has a size");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a process has a size");
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("the size is in kB");
         kib * 1024
     }

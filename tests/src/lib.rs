@@ -26,7 +26,7 @@ pub mod tokens;
 use std::time::Duration;
 
 pub use app::{App, Cluster};
-pub use component::{compile_within, plugin, plugin_with, plugin_with_names, with_much_code};
+pub use component::{Part, compile_within, plugin, plugin_with, plugin_with_names, with_instances, with_much_code};
 pub use disk::SmallDisk;
 pub use figures::{Goal, Latencies, figure, figures_are_held, mib};
 pub use operator::{ADMIN_TOKEN, Lines, Operator};

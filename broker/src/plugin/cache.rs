@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component;
 
+use super::declared;
 use crate::model::{Clock, Digest};
 
 const SEAL: usize = 32;
@@ -119,8 +120,8 @@ impl Cache {
 }
 
 #[expect(unsafe_code, reason = "there is no safe way to load compiled code")]
-fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: both callers have the bytes from this program's own compiler: one from its child's pipe, the other from a
+pub(super) fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: all callers have the bytes from this program's own compiler: from its child's pipe, or from a
     // file whose seal and place show that this broker wrote it. The engine checks its own version and settings besides.
     unsafe { Component::deserialize(engine, code) }
 }
@@ -147,12 +148,14 @@ fn files(root: &Path) -> Vec<(PathBuf, u64, SystemTime)> {
     found
 }
 
-/// Names everything that compiled code depends on: the version and settings of the engine and the processor's features.
+/// Names everything that compiled code depends on: the version and settings of the engine, the processor's features, and
+/// the bounds that it was held to before it was kept.
 fn compatibility(engine: &wasmtime::Engine) -> String {
     use std::hash::{Hash, Hasher};
 
     let mut hasher = std::collections::hash_map::DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
+    declared::BOUNDS.hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 

@@ -7,24 +7,30 @@ use serde_json::value::RawValue;
 use super::bindings::switchboard::plugin::types::{
     Audience as GuestAudience, Effect as GuestEffect, KvWrite as GuestWrite,
 };
+use super::instance::Reading;
 use super::{CallError, Limits};
 use crate::model::catalogue::Import;
-use crate::model::{Amendment, Audience, Draft, Effect, Event, Kind, KvWrite, MessageId, ReadUpTo, Signal, Timestamp};
+use crate::model::{Amendment, Audience, Draft, Effect, Kind, KvWrite, MessageId, ReadUpTo, Signal, Timestamp};
 use crate::protocol::json::check;
 
 /// The longest text of a handler that reaches a client, in bytes.
 const CLIENT_TEXT: usize = 512;
 
 /// The effects, if all of them can be applied.
-pub(super) fn read(asked: Vec<GuestEffect>, event: &Event, limits: &Limits) -> Result<Vec<Effect>, CallError> {
+pub(super) fn read(asked: Vec<GuestEffect>, reading: &Reading, limits: &Limits) -> Result<Vec<Effect>, CallError> {
     if asked.len() > limits.effects {
         return Err(failed(format!("it returned {} effects, and {} are the most", asked.len(), limits.effects)));
     }
-    let bytes: usize = asked.iter().map(size).sum();
+    let bytes = bytes(&asked);
     if bytes > limits.effect_bytes {
         return Err(failed(format!("its effects have {bytes} bytes, and {} are the most", limits.effect_bytes)));
     }
-    asked.into_iter().map(|effect| one(effect, event)).collect()
+    asked.into_iter().map(|effect| one(effect, reading)).collect()
+}
+
+/// Bytes of text in effects.
+pub(super) fn bytes(asked: &[GuestEffect]) -> usize {
+    asked.iter().map(size).sum()
 }
 
 /// Whether the plugin may ask for these effects at all: those that write need the grant that the reads of it need.
@@ -39,7 +45,7 @@ pub(super) fn for_client(text: &str) -> String {
     text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn one(effect: GuestEffect, event: &Event) -> Result<Effect, CallError> {
+fn one(effect: GuestEffect, reading: &Reading) -> Result<Effect, CallError> {
     Ok(match effect {
         GuestEffect::Store(draft) => Effect::Store(Draft {
             kind: kind(&draft.kind)?,
@@ -51,15 +57,15 @@ fn one(effect: GuestEffect, event: &Event) -> Result<Effect, CallError> {
             message: message(&amendment.message_id)?,
             content: amendment.content.map(|content| json(content, "an amendment's content")).transpose()?,
         }),
-        GuestEffect::KvPut(asked) => Effect::KvPut(write(asked, event)?),
+        GuestEffect::KvPut(asked) => Effect::KvPut(write(asked, reading)?),
         GuestEffect::MarkRead(mark) => {
             Effect::MarkRead(ReadUpTo { kind: kind(&mark.kind)?, message: message(&mark.message_id)? })
         }
         GuestEffect::Broadcast(signal) => Effect::Broadcast(Signal {
             audience: match signal.audience {
                 GuestAudience::Channel => Audience::Channel,
-                GuestAudience::ChannelExceptSender => Audience::Except(event.user.id.clone()),
-                GuestAudience::Sender => Audience::Users(vec![event.user.id.clone()]),
+                GuestAudience::ChannelExceptSender => Audience::Except(reading.sender.clone()),
+                GuestAudience::Sender => Audience::Users(vec![reading.sender.clone()]),
                 GuestAudience::Users(ids) => Audience::Users(ids.iter().filter_map(|id| id.parse().ok()).collect()),
             },
             kind: kind(&signal.kind)?,
@@ -86,7 +92,7 @@ fn size(effect: &GuestEffect) -> usize {
     }
 }
 
-fn write(asked: GuestWrite, event: &Event) -> Result<KvWrite, CallError> {
+fn write(asked: GuestWrite, reading: &Reading) -> Result<KvWrite, CallError> {
     let GuestWrite { key, value, ttl_ms, expected } = asked;
     if !KvWrite::is_key(&key) {
         return Err(failed(format!("a key has 1 to {} bytes, without U+0000", KvWrite::MAX_KEY)));
@@ -96,7 +102,7 @@ fn write(asked: GuestWrite, event: &Event) -> Result<KvWrite, CallError> {
         return Err(failed(format!("a value has {bytes} bytes, and {} are the most", KvWrite::MAX_VALUE)));
     }
     // What ends later than times can say does not end.
-    let ends = |ttl: u64| event.at.0.checked_add(i64::try_from(ttl).ok()?).map(Timestamp);
+    let ends = |ttl: u64| reading.at.0.checked_add(i64::try_from(ttl).ok()?).map(Timestamp);
     Ok(KvWrite { key, value, expires_at: ttl_ms.and_then(ends), expected })
 }
 
@@ -137,20 +143,9 @@ mod tests {
         Amendment as GuestAmendment, Draft as GuestDraft, ReadMark as GuestMark, Signal as GuestSignal,
     };
     use super::*;
-    use crate::model::{ChannelId, User};
 
-    fn event() -> Event {
-        let nil = uuid::Uuid::nil();
-        Event {
-            kind: "typing".parse().unwrap(),
-            payload: "{}".to_owned(),
-            channel: ChannelId(nil),
-            user: User { id: "7".parse().unwrap(), username: "alice".parse().unwrap() },
-            session: None,
-            client_id: None,
-            id: MessageId(nil),
-            at: Timestamp(0),
-        }
+    fn reading() -> Reading {
+        Reading { sender: "7".parse().unwrap(), at: Timestamp(0) }
     }
 
     fn draft(content: &str, attachments: &[&str]) -> GuestEffect {
@@ -184,17 +179,17 @@ mod tests {
             draft("5", &["{\"a\":1,\"a\":2}"]),
             signal(GuestAudience::Channel, "{\"a\":123456789012345678901}"),
         ] {
-            assert!(matches!(read(vec![bad.clone()], &event(), &limits), Err(CallError::Failed(_))), "{bad:?}");
+            assert!(matches!(read(vec![bad.clone()], &reading(), &limits), Err(CallError::Failed(_))), "{bad:?}");
         }
-        assert_eq!(read(vec![draft("5", &["{}", "{\"a\":1}"])], &event(), &limits).unwrap().len(), 1);
+        assert_eq!(read(vec![draft("5", &["{}", "{\"a\":1}"])], &reading(), &limits).unwrap().len(), 1);
     }
 
     #[test]
     fn too_many_effects_or_too_much_text_are_refused() {
         let limits = Limits { effects: 2, effect_bytes: 40, ..Limits::default() };
-        assert!(read(vec![draft("5", &[]); 2], &event(), &limits).is_ok());
-        assert!(read(vec![draft("5", &[]); 3], &event(), &limits).is_err());
-        assert!(read(vec![draft(&format!("\"{}\"", "x".repeat(40)), &[])], &event(), &limits).is_err());
+        assert!(read(vec![draft("5", &[]); 2], &reading(), &limits).is_ok());
+        assert!(read(vec![draft("5", &[]); 3], &reading(), &limits).is_err());
+        assert!(read(vec![draft(&format!("\"{}\"", "x".repeat(40)), &[])], &reading(), &limits).is_err());
     }
 
     fn put(key: &str, value: usize, ttl_ms: Option<u64>) -> GuestEffect {
@@ -204,13 +199,13 @@ mod tests {
     #[test]
     fn a_write_of_a_key_has_its_bounds() {
         let limits = Limits::default();
-        let ends = |ttl_ms| match read(vec![put("k", 1, ttl_ms)], &event(), &limits).unwrap().remove(0) {
+        let ends = |ttl_ms| match read(vec![put("k", 1, ttl_ms)], &reading(), &limits).unwrap().remove(0) {
             Effect::KvPut(write) => write.expires_at,
             other => panic!("{other:?}"),
         };
         assert_eq!((ends(None), ends(Some(5)), ends(Some(u64::MAX))), (None, Some(Timestamp(5)), None));
         for good in [put(&"k".repeat(KvWrite::MAX_KEY), 0, None), put("k", KvWrite::MAX_VALUE, None)] {
-            assert!(read(vec![good], &event(), &limits).is_ok());
+            assert!(read(vec![good], &reading(), &limits).is_ok());
         }
         for bad in [
             put("", 0, None),
@@ -218,11 +213,11 @@ mod tests {
             put("a\0", 0, None),
             put("k", KvWrite::MAX_VALUE + 1, None),
         ] {
-            assert!(matches!(read(vec![bad], &event(), &limits), Err(CallError::Failed(_))));
+            assert!(matches!(read(vec![bad], &reading(), &limits), Err(CallError::Failed(_))));
         }
         let tight = Limits { effect_bytes: 10, ..Limits::default() };
-        assert!(read(vec![put("key", 7, None)], &event(), &tight).is_ok());
-        assert!(read(vec![put("key", 8, None)], &event(), &tight).is_err(), "its bytes count");
+        assert!(read(vec![put("key", 7, None)], &reading(), &tight).is_ok());
+        assert!(read(vec![put("key", 8, None)], &reading(), &tight).is_err(), "its bytes count");
     }
 
     #[test]
@@ -240,7 +235,7 @@ mod tests {
         let amend = |id: &str, content: Option<&str>| {
             let (message_id, content) = (id.to_owned(), content.map(str::to_owned));
             let asked = GuestEffect::Amend(GuestAmendment { message_id, content });
-            read(vec![asked], &event(), &Limits::default())
+            read(vec![asked], &reading(), &Limits::default())
         };
         assert!(amend(&id, Some("\"hi\"")).is_ok() && amend(&id, None).is_ok());
         assert!(matches!(amend(&id, Some("hi")), Err(CallError::Failed(_))));
@@ -249,7 +244,8 @@ mod tests {
 
     #[test]
     fn an_audience_is_told_in_the_brokers_own_ids() {
-        let of = |audience| match read(vec![signal(audience, "{}")], &event(), &Limits::default()).unwrap().remove(0) {
+        let of = |audience| match read(vec![signal(audience, "{}")], &reading(), &Limits::default()).unwrap().remove(0)
+        {
             Effect::Broadcast(signal) => signal.audience,
             other => panic!("{other:?}"),
         };
@@ -262,7 +258,7 @@ mod tests {
     #[test]
     fn an_id_that_is_none_names_no_message() {
         let mark = GuestMark { kind: "message.read".to_owned(), message_id: "5".to_owned() };
-        let read = read(vec![GuestEffect::MarkRead(mark)], &event(), &Limits::default());
+        let read = read(vec![GuestEffect::MarkRead(mark)], &reading(), &Limits::default());
         assert_eq!(read.unwrap_err(), CallError::UnknownMessage);
     }
 }

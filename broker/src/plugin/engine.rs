@@ -16,6 +16,7 @@ use super::bindings::PluginPre;
 use super::bindings::exports::switchboard::plugin::handler::Descriptor as GuestDescriptor;
 use super::cache::{self, Cache};
 use super::compile::Compiler;
+use super::declared::Declared;
 use super::descriptor::{self, Descriptor};
 use super::effects::for_client;
 use super::host::HostState;
@@ -27,12 +28,13 @@ use super::pool::Pool;
 use super::recorder::Noted;
 use super::run::{Floor, Job, Usage};
 use super::site::Site;
+use super::start::{start, stopped};
 use super::turns::Turns;
 use super::{Allowance, Bounds, CallError, Generation, Recorder, Sources};
 use crate::model::catalogue::{GenerationId, Import, Scope};
 use crate::model::{Clock, Digest, PluginName};
 
-/// How much processor time a component has to say what it is, whatever its calls have later.
+/// How much processor time a component has to say what it is.
 const ASKED_FOR: Duration = Duration::from_secs(1);
 
 /// How long it may take, on a machine that has other things to do first.
@@ -127,6 +129,7 @@ pub struct Engine {
     cache: Arc<Cache>,
     compiler: Compiler,
     compiling: Semaphore,
+    declared: Arc<Declared>,
     bounds: Bounds,
     site: Arc<Site>,
 }
@@ -142,7 +145,9 @@ impl Engine {
     pub fn new(options: Options, sources: Arc<dyn Sources>) -> Result<(Arc<Self>, Incidents), LoadError> {
         let Options { folder, compiler, bounds, clock } = options;
         let broken = |error: String| LoadError::Engine(error);
-        let engine = self::compiler(compiler == Compiler::Metered).map_err(|error| broken(error.to_string()))?;
+        let metered = compiler == Compiler::Metered;
+        let engine = self::compiler(metered).map_err(|error| broken(error.to_string()))?;
+        let declared = Declared::new(settings(metered)).map_err(|error| broken(error.to_string()))?;
         let cache = Cache::open(&folder, &engine, bounds.cache, clock.clone())
             .map_err(|source| LoadError::Cache { path: folder, source })?;
         let (reporter, incidents) = Reporter::new();
@@ -158,7 +163,8 @@ impl Engine {
             sources: Arc::new(Noted(sources)),
         };
         let (cache, compiling, site) = (Arc::new(cache), Semaphore::new(1), Arc::new(site));
-        let made = Self { engine, cache, compiler, compiling, bounds, site };
+        let declared = Arc::new(declared);
+        let made = Self { engine, cache, compiler, compiling, declared, bounds, site };
         Ok((Arc::new(made), incidents))
     }
 
@@ -170,8 +176,8 @@ impl Engine {
         let imports = self.imports(&compiled.code).map_err(refused)?;
         let linked = self.link(&compiled.code, &everything.grants).map_err(refused)?;
         let blueprint = self.blueprint(linked, unnamed(&compiled.digest), "", None, "");
-        let said = self.ask(blueprint, false, everything).await.map_err(refused)?;
-        Descriptor::read(said.descriptor, imports, compiled.digest, component.len()).map_err(refused)
+        let said = self.ask(blueprint, everything).await.map_err(refused)?;
+        Descriptor::read(said, imports, compiled.digest, component.len()).map_err(refused)
     }
 
     /// Makes a generation of a component: compiles it or takes it from the cache, links it against what it is granted,
@@ -187,15 +193,15 @@ impl Engine {
         }
         let linked = self.link(&compiled.code, &allowance.grants).map_err(refused)?;
         let blueprint = self.blueprint(linked.clone(), unnamed(&compiled.digest), "", id, config);
-        let said = self.ask(blueprint, true, allowance.clone()).await.map_err(refused)?;
-        let descriptor =
-            Descriptor::read(said.descriptor, imports, compiled.digest, component.len()).map_err(refused)?;
+        let said = self.ask(blueprint, allowance.clone()).await.map_err(refused)?;
+        let descriptor = Descriptor::read(said, imports, compiled.digest, component.len()).map_err(refused)?;
         if let Some(import) = descriptor.ungranted(&allowance.grants) {
             return Err(ungranted(import));
         }
-        said.started.map_err(|reason| refused(format!("its init failed: {}", for_client(&reason))))?;
         let blueprint = self.blueprint(linked, descriptor.plugin.clone(), &descriptor.version, id, config);
-        let generation = Generation::new(id, descriptor, blueprint, Arc::clone(&self.site));
+        let blueprint = Arc::new(blueprint);
+        let memory = self.try_start(&blueprint, &allowance).await.map_err(refused)?;
+        let generation = Generation::new(id, descriptor, blueprint, memory, Arc::clone(&self.site));
         tracing::info!(
             plugin = generation.name(),
             version = generation.version(),
@@ -244,10 +250,12 @@ impl Engine {
         }
         let code = self.compiler.compile(&self.engine, component, &self.bounds).await?;
         let (cache, engine, key) = (Arc::clone(&self.cache), self.engine.clone(), digest.clone());
-        let code = tokio::task::spawn_blocking(move || cache.keep(&engine, &key, &code))
-            .await
-            .map_err(|error| error.to_string())?
-            .map_err(in_one_line)?;
+        let declared = Arc::clone(&self.declared);
+        let keeping = tokio::task::spawn_blocking(move || {
+            declared.check(&code)?;
+            cache.keep(&engine, &key, &code).map_err(in_one_line)
+        });
+        let code = keeping.await.map_err(|error| error.to_string())??;
         Ok(Compiled { code, digest, from_cache: false })
     }
 
@@ -281,32 +289,36 @@ impl Engine {
         Blueprint { linked, author, config: config.to_owned(), sources }
     }
 
-    /// Starts an instance, asks it what it is, and gives it a configuration if there is one to be tried.
-    async fn ask(&self, blueprint: Blueprint, try_config: bool, allowance: Arc<Allowance>) -> Result<Said, String> {
+    /// Asks a component what it is, in an instance that is not started.
+    async fn ask(&self, blueprint: Blueprint, allowance: Arc<Allowance>) -> Result<GuestDescriptor, String> {
         let usage = Arc::new(Usage::new());
-        usage.begin(allowance.limits.cpu.max(ASKED_FOR));
+        usage.begin(ASKED_FOR);
         let place = self.site.pool.place(None).map_err(|error| error.to_string())?;
         let author = Arc::clone(&blueprint.author);
         let own = Arc::clone(&usage);
-        let job: Job<wasmtime::Result<(Said, Blueprint)>> = Box::pin(async move {
+        let job: Job<wasmtime::Result<GuestDescriptor>> = Box::pin(async move {
             let mut instance = Instance::instantiate(&blueprint, None, &allowance, &own, place, None).await?;
-            let said = instance.describe().await?;
-            let started = if try_config { instance.init(&blueprint.config).await? } else { Ok(()) };
-            Ok((Said { descriptor: said, started }, blueprint))
+            instance.describe().await
         });
         let ran = self.site.floor.run(job, &usage, ASKED_WITHIN, true).await;
         match ran.answer {
             None => Err(format!("it does not say what it is within {} s", ASKED_WITHIN.as_secs())),
             Some(Err(error)) => Err(first_line(&broken(&error, &author, None))),
-            Some(Ok((said, _))) => Ok(said),
+            Some(Ok(said)) => Ok(said),
         }
     }
-}
 
-/// What a component said of itself, and to its configuration.
-struct Said {
-    descriptor: GuestDescriptor,
-    started: Result<(), String>,
+    /// Starts an instance as events will have it started, so that what cannot start is not in force. Says what its memories
+    /// and tables take.
+    async fn try_start(&self, blueprint: &Arc<Blueprint>, allowance: &Arc<Allowance>) -> Result<usize, String> {
+        let place = self.site.pool.place(None).map_err(|error| error.to_string())?;
+        match start(&self.site, blueprint, None, allowance, place, None).await.instance {
+            Ok(instance) => Ok(instance.memory()),
+            Err(CallError::Failed(reason)) => Err(for_client(&reason)),
+            Err(CallError::TimedOut) => Err(stopped()),
+            Err(error) => Err(first_line(&error)),
+        }
+    }
 }
 
 struct Compiled {
@@ -317,6 +329,10 @@ struct Compiled {
 
 /// The compiler and its settings. What one process compiles another loads only if both have the same.
 pub(super) fn compiler(metered: bool) -> wasmtime::Result<wasmtime::Engine> {
+    wasmtime::Engine::new(&settings(metered))
+}
+
+fn settings(metered: bool) -> wasmtime::Config {
     let mut config = wasmtime::Config::new();
     config.wasm_component_model(true);
     config.epoch_interruption(true);
@@ -324,7 +340,7 @@ pub(super) fn compiler(metered: bool) -> wasmtime::Result<wasmtime::Engine> {
     // A guest's frames and the host calls it makes share a fibre's stack; the rest is for the host.
     config.max_wasm_stack(512 << 10);
     config.async_stack_size(1 << 20);
-    wasmtime::Engine::new(&config)
+    config
 }
 
 /// Tells apart what people mistake for a component.

@@ -8,19 +8,20 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::descriptor::Descriptor;
-use super::instance::{Answer, Blueprint, Given, Instance, broken, read};
+use super::instance::{Blueprint, Given, Instance, Reading, broken};
 use super::log::{Author, Level};
 use super::meter::VersionMeter;
 use super::pool::{Serial, Slot};
 use super::recorder::along;
-use super::run::{Job, Ran, Usage};
+use super::run::{Job, Ran};
 use super::shadow::Comparisons;
 use super::site::Site;
+use super::start::{Started, start};
 use super::trial::Recent;
 use super::turns::Turn;
 use super::{Allowance, CallError};
 use crate::model::catalogue::{GenerationId, Import, KindSpec};
-use crate::model::{ChannelKey, Effect, Event, Kind, Message, PluginName};
+use crate::model::{ChannelKey, Effect, Event, Kind, Message, PluginName, TenantSlug};
 
 /// A version of a plugin that is compiled, linked, known and configured.
 pub struct Generation {
@@ -28,6 +29,7 @@ pub struct Generation {
     id: Option<GenerationId>,
     descriptor: Descriptor,
     blueprint: Arc<Blueprint>,
+    memory_at_start: usize,
     site: Arc<Site>,
     meter: VersionMeter,
     recent: Recent,
@@ -51,7 +53,13 @@ pub(super) struct Called {
 }
 
 impl Generation {
-    pub(super) fn new(id: Option<GenerationId>, descriptor: Descriptor, blueprint: Blueprint, site: Arc<Site>) -> Self {
+    pub(super) fn new(
+        id: Option<GenerationId>,
+        descriptor: Descriptor,
+        blueprint: Arc<Blueprint>,
+        memory_at_start: usize,
+        site: Arc<Site>,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
 
         let meter = VersionMeter::new(&site.labels, descriptor.plugin.as_str(), &descriptor.version);
@@ -59,7 +67,8 @@ impl Generation {
             serial: NEXT.fetch_add(1, Ordering::Relaxed),
             id,
             descriptor,
-            blueprint: Arc::new(blueprint),
+            blueprint,
+            memory_at_start,
             site,
             meter,
             recent: Recent::default(),
@@ -103,6 +112,11 @@ impl Generation {
         &self.blueprint.config
     }
 
+    /// Bytes that the memories and tables of an instance take after its start.
+    pub fn memory_at_start(&self) -> usize {
+        self.memory_at_start
+    }
+
     /// The message types it handles.
     pub fn kinds(&self) -> &[KindSpec] {
         &self.descriptor.kinds
@@ -140,7 +154,8 @@ impl Generation {
     }
 
     /// Calls the handler with an event, or with a stored message in the context of one, in an instance that belongs to the
-    /// channel's tenant. Waits for the tenant's turn; takes at most the time of [`super::Limits::wall`] after that.
+    /// channel's tenant. Waits for the tenant's turn, and for an instance to start if none is warm; takes at most the time of
+    /// [`super::Limits::wall`] after that.
     pub(super) async fn call(
         &self,
         channel: &ChannelKey,
@@ -149,86 +164,93 @@ impl Generation {
         allowance: &Arc<Allowance>,
     ) -> Called {
         let slot = self.site.pool.slot(self.serial, &channel.tenant, || self.meter.of(&channel.tenant));
-        let turn = match self.site.turns.turn(self.serial, &channel.tenant, &allowance.limits).await {
+        let mut turn = match self.site.turns.turn(self.serial, &channel.tenant, &allowance.limits).await {
             Ok(turn) => turn,
             Err(busy) => {
                 slot.meter.ended(Some(&busy), 0, Duration::ZERO);
                 return Called { answer: Err(busy), fails: false, now: Instant::now() };
             }
         };
-        let began = Instant::now();
-        let (answer, used) = self.run(channel, event, message, allowance, &slot, turn).await;
+        let arrived = Instant::now();
+        let Started { instance, used: starting } = self.instance(&slot, &channel.tenant, allowance).await;
+        // The tenant has had this time, though its event has not.
+        turn.spent(starting, instance.is_err());
+        let Answered { answer, instance, memory, used, took } = match instance {
+            Ok(instance) => self.run(instance, channel, event, message, allowance, &mut turn).await,
+            Err(error) => {
+                let took = arrived.elapsed();
+                Answered { answer: Err(error), instance: None, memory: 0, used: Duration::ZERO, took }
+            }
+        };
         let now = Instant::now();
-        let (error, took) = (answer.as_ref().err(), now - began);
-        let effects = answer.as_ref().map_or(0, Vec::len);
+        slot.meter.memory(memory);
+        match instance.filter(|instance| instance.is_fresh(&allowance.limits)) {
+            Some(instance) if !self.retired.load(Ordering::Acquire) => slot.put_back(instance, now),
+            _ => slot.touch(now),
+        }
+        let (error, effects) = (answer.as_ref().err(), answer.as_ref().map_or(0, Vec::len));
         self.meter.took(error.map_or("ok", CallError::word), took);
         self.recent.add(now, took, error.is_some_and(CallError::is_fault));
-        let fails = slot.meter.ended(error, effects, used);
+        let fails = slot.meter.ended(error, effects, starting + used);
         Called { answer, fails, now }
+    }
+
+    /// A warm instance, or one that is started now.
+    async fn instance(&self, slot: &Slot, tenant: &TenantSlug, allowance: &Arc<Allowance>) -> Started {
+        if let Some(kept) = slot.take().filter(|kept| kept.serves(allowance)) {
+            return Started { instance: Ok(kept), used: Duration::ZERO };
+        }
+        let place = match self.site.pool.place(Some(tenant)) {
+            Ok(place) => place,
+            Err(busy) => return Started { instance: Err(busy), used: Duration::ZERO },
+        };
+        let began = Instant::now();
+        let present = Some(slot.meter.instance());
+        let started = start(&self.site, &self.blueprint, Some(tenant), allowance, place, present).await;
+        self.meter.started(began.elapsed());
+        if let Ok(instance) = &started.instance {
+            slot.meter.memory(instance.memory());
+        }
+        started
     }
 
     async fn run(
         &self,
+        mut instance: Box<Instance>,
         channel: &ChannelKey,
         event: &Event,
         message: Option<&Message>,
-        allowance: &Arc<Allowance>,
-        slot: &Slot,
-        mut turn: Turn,
-    ) -> (Result<Vec<Effect>, CallError>, Duration) {
-        let limits = &allowance.limits;
-        let kept = slot.take().filter(|kept| kept.serves(allowance));
-        let usage = kept.as_ref().map_or_else(|| Arc::new(Usage::new()), |kept| Arc::clone(kept.usage()));
+        allowance: &Allowance,
+        turn: &mut Turn,
+    ) -> Answered {
+        let (limits, tenant) = (&allowance.limits, Some(&channel.tenant));
+        let usage = Arc::clone(instance.usage());
         usage.begin(limits.cpu);
-        let given = Given::new(channel, event, message);
-        let job = match kept {
-            Some(instance) => again(instance, channel.clone(), given),
-            None => match self.site.pool.place(Some(&channel.tenant)) {
-                Ok(place) => {
-                    let (blueprint, allowance) = (Arc::clone(&self.blueprint), Arc::clone(allowance));
-                    let (present, usage, channel) = (slot.meter.instance(), Arc::clone(&usage), channel.clone());
-                    let job: Job<Ended> = Box::pin(async move {
-                        let tenant = Some(&channel.tenant);
-                        let made = Instance::instantiate(&blueprint, tenant, &allowance, &usage, place, Some(present));
-                        let mut instance = Box::new(made.await?);
-                        if let Err(reason) = instance.init(&blueprint.config).await? {
-                            return Ok(Err(CallError::Failed(format!("its init failed: {reason}"))));
-                        }
-                        let answer = instance.call(channel, &given).await?;
-                        Ok(Ok((instance, answer)))
-                    });
-                    job
-                }
-                Err(busy) => return (Err(busy), Duration::ZERO),
-            },
-        };
+        let (given, reading, of_call) = (Given::new(channel, event, message), Reading::of(event), channel.clone());
+        let job: Job<wasmtime::Result<_>> = Box::pin(async move {
+            let answer = instance.call(of_call, &given, &reading).await?;
+            Ok((instance, answer))
+        });
+        let began = Instant::now();
         let Ran { answer, used, slow } = self.site.floor.run(along(job), &usage, limits.wall, turn.is_slow()).await;
+        let took = began.elapsed();
         // Whoever's call failed waits as after a slow one: a trap costs more than the processor time that was counted for it.
         turn.spent(used, slow || !matches!(answer, Some(Ok(_))));
-        let tenant = Some(&channel.tenant);
-        let answer = match answer {
+        let (answer, instance, memory) = match answer {
             None => {
                 let line = format!("`{}` was stopped after {} ms", event.kind, limits.wall.as_millis());
                 self.author().write(tenant, Level::Error, line);
-                Err(CallError::TimedOut)
+                (Err(CallError::TimedOut), None, 0)
             }
-            Some(Err(error)) => Err(broken(&error, self.author(), tenant)),
-            Some(Ok(Err(error))) => Err(error),
-            Some(Ok(Ok((instance, answer)))) => {
-                let answer = read(answer, event, allowance);
-                slot.meter.memory(instance.memory());
+            Some(Err(error)) => (Err(broken(&error, self.author(), tenant)), None, 0),
+            Some(Ok((instance, answer))) => {
                 // A guest that says it is at fault, or answered nonsense, may have left anything in its memory.
                 let sound = !matches!(answer, Err(CallError::Failed(_)));
-                if sound && instance.is_fresh(limits) && !self.retired.load(Ordering::Acquire) {
-                    slot.put_back(instance, Instant::now());
-                } else {
-                    slot.touch(Instant::now());
-                }
-                return (answer, used);
+                let memory = instance.memory();
+                (answer, sound.then_some(instance), memory)
             }
         };
-        slot.touch(Instant::now());
-        (answer, used)
+        Answered { answer, instance, memory, used, took }
     }
 
     /// Keeps nothing warm any more, because no new event comes here.
@@ -243,15 +265,17 @@ impl Generation {
     }
 }
 
-/// How a job ends: in a trap, in an instance that did not start, or in an answer.
-type Ended = wasmtime::Result<Result<(Box<Instance>, Answer), CallError>>;
-
-/// A call of an instance that was kept.
-fn again(mut instance: Box<Instance>, channel: ChannelKey, given: Given) -> Job<Ended> {
-    Box::pin(async move {
-        let answer = instance.call(channel, &given).await?;
-        Ok(Ok((instance, answer)))
-    })
+/// How an instance was called.
+struct Answered {
+    answer: Result<Vec<Effect>, CallError>,
+    /// The instance, if it can be called again.
+    instance: Option<Box<Instance>>,
+    /// Bytes of its memories and tables, where that is known.
+    memory: usize,
+    /// Its time on a processor.
+    used: Duration,
+    /// Its time on the clock.
+    took: Duration,
 }
 
 impl Drop for Generation {
@@ -305,5 +329,19 @@ mod tests {
         let called = generation.call(&channel, &event, None, &enough).await;
         assert!(called.answer.is_ok(), "{:?}", called.answer);
         assert!(!is_slow(&channel));
+    }
+    /// Whoever asks is never the one who starts an instance: its thread is free at once, also for work of the engine that
+    /// nothing can interrupt.
+    #[tokio::test]
+    async fn an_instance_starts_in_the_back_room_and_quick_calls_of_it_end_in_front() {
+        let generation = engine().await.prepare(Order::builtin("chat", component())).await.unwrap();
+        let allowance = Arc::new(Allowance::trusted());
+        let (channel, event) = said("acme");
+        let mut first = Box::pin(generation.call(&channel, &event, None, &allowance));
+        assert!(first.as_mut().now_or_never().is_none(), "nothing is warm yet");
+        assert!(first.await.answer.is_ok());
+        // One that a tick finds at it goes on in the back room; of many some are quicker than that.
+        let quick = |_| generation.call(&channel, &event, None, &allowance).now_or_never().is_some();
+        assert!((0..100).any(quick), "a warm instance is called where it is asked for");
     }
 }

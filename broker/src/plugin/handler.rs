@@ -53,8 +53,8 @@ pub enum Role {
 }
 
 impl Handler {
-    /// Gives the event to the generation, in an instance that belongs to the channel's tenant. Waits for the tenant's turn;
-    /// takes at most the time of [`super::Limits::wall`] after that.
+    /// Gives the event to the generation, in an instance that belongs to the channel's tenant. Waits for the tenant's turn,
+    /// and for an instance to start if none is warm; takes at most the time of [`super::Limits::wall`] after that.
     pub async fn handle(&self, channel: &ChannelKey, event: &Event) -> Result<Vec<Effect>, CallError> {
         let recorder = &self.generation.site().recorder;
         let answer = recorder.during(None, channel, event, None, self.call(channel, event, None)).await;

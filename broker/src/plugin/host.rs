@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
 use super::bindings::switchboard::plugin::{history, kv, log, members, presence, types};
@@ -16,10 +15,20 @@ use super::{Allowance, Limits, Sources};
 use crate::model::catalogue::Import;
 use crate::model::{ChannelKey, KvEntry, KvWrite, Message, TenantSlug, Timestamp, User};
 
+mod space;
 mod stdout;
+
+pub(super) use space::Space;
 
 /// How many messages or members one host read answers at most.
 const PAGE: u32 = 100;
+
+/// Bytes that one call for random ones gets at most, as of the Web's `getRandomValues`. While they are made nothing can
+/// stop the guest.
+const RANDOM: u64 = 64 << 10;
+
+/// WASI's own things that an instance has open at most: streams and timers.
+const OPEN: usize = 1_024;
 
 /// How many bytes of keys and values one host read answers at most, unless the first entry has more.
 const PAGE_BYTES: usize = 1 << 20;
@@ -32,15 +41,9 @@ pub(super) struct HostState {
     reads_left: u32,
     voice: Arc<Voice>,
     usage: Arc<Usage>,
-    memory: MemoryLimit,
+    space: Space,
     wasi: WasiCtx,
     table: ResourceTable,
-}
-
-/// The engine's own limits, with the high-water mark kept.
-pub(super) struct MemoryLimit {
-    limits: StoreLimits,
-    high_water: usize,
 }
 
 impl HostState {
@@ -54,28 +57,11 @@ impl HostState {
         let limits = &allowance.limits;
         let voice = Arc::new(Voice { author, tenant, left: AtomicU32::new(limits.log_lines) });
         let printed = stdout::Printed::new(Arc::clone(&voice));
-        let wasi = WasiCtx::builder().stdout(printed.clone()).stderr(printed).build();
-        let memory = MemoryLimit {
-            limits: StoreLimitsBuilder::new()
-                .memory_size(limits.memory)
-                .memories(4)
-                .tables(64)
-                .table_elements(100_000)
-                .instances(128)
-                .build(),
-            high_water: 0,
-        };
-        Self {
-            channel: None,
-            sources,
-            reads_left: 0,
-            voice,
-            usage,
-            memory,
-            wasi,
-            table: ResourceTable::new(),
-            allowance,
-        }
+        let wasi = WasiCtx::builder().stdout(printed.clone()).stderr(printed).max_random_size(RANDOM).build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(OPEN);
+        let space = Space::new(limits.memory);
+        Self { channel: None, sources, reads_left: 0, voice, usage, space, wasi, table, allowance }
     }
 
     /// Sets the event at hand and gives the bounds of one call.
@@ -93,13 +79,14 @@ impl HostState {
         &self.allowance
     }
 
-    /// The most linear memory this instance ever had, in bytes.
-    pub(super) fn memory_high_water(&self) -> usize {
-        self.memory.high_water
+    /// What this instance's memories and tables take.
+    pub(super) fn space(&self) -> &Space {
+        &self.space
     }
 
-    pub(super) fn limiter(&mut self) -> &mut MemoryLimit {
-        &mut self.memory
+    /// Is asked before they take more.
+    pub(super) fn limiter(&mut self) -> &mut Space {
+        &mut self.space
     }
 
     /// Takes one host read from what is left and says which channel it is about.
@@ -112,32 +99,6 @@ impl HostState {
     /// A component is linked against what is granted somewhere; whose event it is at decides what it may use.
     fn granted(&self, import: Import) -> Result<(), String> {
         if self.allowance.grants.contains(&import) { Ok(()) } else { Err(format!("{import} is not granted here")) }
-    }
-}
-
-impl ResourceLimiter for MemoryLimit {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let allowed = self.limits.memory_growing(current, desired, maximum)?;
-        if allowed {
-            self.high_water = self.high_water.max(desired);
-        }
-        Ok(allowed)
-    }
-
-    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        self.limits.table_growing(current, desired, maximum)
-    }
-
-    fn instances(&self) -> usize {
-        self.limits.instances()
-    }
-
-    fn tables(&self) -> usize {
-        self.limits.tables()
-    }
-
-    fn memories(&self) -> usize {
-        self.limits.memories()
     }
 }
 

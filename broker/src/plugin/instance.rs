@@ -15,10 +15,22 @@ use super::meter::Present;
 use super::pool::Place;
 use super::run::Usage;
 use super::{Allowance, CallError, Limits, Sources, effects};
-use crate::model::{ChannelKey, Effect, Event, Message, TenantSlug};
+use crate::model::{ChannelKey, Effect, Event, Message, TenantSlug, Timestamp, UserId};
 
 /// The longest account of a trap, in bytes.
 const BACKTRACE: usize = 8 << 10;
+
+/// Bytes that may be copied at once whatever the limits are: error texts, log lines, keys.
+const AT_ONCE: usize = 64 << 10;
+
+/// Handles of resources that an instance has at most. Those of the SDK have a few, for WASI's streams.
+const HANDLES: usize = 10_000;
+
+/// Bytes of effects that are read where quick calls run. Reading is the host's own work, which no tick interrupts.
+const READ_IN_FRONT: usize = 64 << 10;
+
+/// What is said when more was to be copied at once than may be, since the engine says it in words of its own.
+const TOO_MUCH: &str = "it returned or passed more at once than its limits `effects` and `effect_kib` allow";
 
 /// What instances of a generation are made of.
 pub(super) struct Blueprint {
@@ -34,7 +46,7 @@ pub(super) struct Instance {
     store: Store<HostState>,
     plugin: Plugin,
     calls: u32,
-    /// Linear memory after the start, in bytes: an instance that has outgrown it is not kept.
+    /// What its memories and tables took after the start, in bytes: an instance that has outgrown it is not kept.
     at_start: usize,
     _place: Place,
     _present: Option<Present>,
@@ -49,7 +61,15 @@ pub(super) enum Given {
 }
 
 /// What a guest answered.
-pub(super) type Answer = Result<Vec<GuestEffect>, Failure>;
+type Answer = Result<Vec<GuestEffect>, Failure>;
+
+/// What an event's effects are read with.
+pub(super) struct Reading {
+    /// Who sent the event.
+    pub(super) sender: UserId,
+    /// When.
+    pub(super) at: Timestamp,
+}
 
 impl Instance {
     /// Instantiates a component, which can then be asked what it is.
@@ -71,8 +91,13 @@ impl Instance {
         store.epoch_deadline_callback(|context| Ok(context.data().usage().tick()));
         store.data_mut().begin(None);
         store.set_epoch_deadline(1);
-        let plugin = linked.instantiate_async(&mut store).await?;
-        let at_start = store.data().memory_high_water();
+        store.set_hostcall_fuel(at_once(&store.data().allowance().limits));
+        store.set_max_component_handles(HANDLES);
+        let plugin = match linked.instantiate_async(&mut store).await {
+            Ok(plugin) => plugin,
+            Err(error) => return Err(store.data().space().refusal().map_or(error, wasmtime::Error::msg)),
+        };
+        let at_start = store.data().space().taken();
         Ok(Self { store, plugin, calls: 0, at_start, _place: place, _present: present })
     }
 
@@ -86,19 +111,28 @@ impl Instance {
     pub(super) async fn init(&mut self, config: &str) -> wasmtime::Result<Result<(), String>> {
         self.begin(None);
         let started = self.plugin.switchboard_plugin_handler().call_init(&mut self.store, config).await?;
-        self.at_start = self.store.data().memory_high_water();
+        self.at_start = self.memory();
         Ok(started)
     }
 
-    /// Calls the guest. After an error that is not the guest's own answer the instance must not be used again.
-    pub(super) async fn call(&mut self, channel: ChannelKey, given: &Given) -> wasmtime::Result<Answer> {
+    /// Calls the guest and reads what it answers. After the outer error the instance must not be used again.
+    pub(super) async fn call(
+        &mut self,
+        channel: ChannelKey,
+        given: &Given,
+        reading: &Reading,
+    ) -> wasmtime::Result<Result<Vec<Effect>, CallError>> {
         self.begin(Some(channel));
         self.calls += 1;
         let handler = self.plugin.switchboard_plugin_handler();
-        match given {
-            Given::Event(event) => handler.call_handle(&mut self.store, event).await,
-            Given::Stored(message, context) => handler.call_stored(&mut self.store, message, context).await,
+        let answer = match given {
+            Given::Event(event) => handler.call_handle(&mut self.store, event).await?,
+            Given::Stored(message, context) => handler.call_stored(&mut self.store, message, context).await?,
+        };
+        if answer.as_ref().is_ok_and(|asked| effects::bytes(asked) > READ_IN_FRONT) {
+            self.usage().leave_the_front().await;
         }
+        Ok(read(answer, reading, self.store.data().allowance()))
     }
 
     /// Whether it may be used under these terms. One that was started under others has another bound of memory.
@@ -113,9 +147,9 @@ impl Instance {
         !limits.fresh && self.calls < limits.calls && grown <= limits.memory / 4
     }
 
-    /// The most linear memory that it ever had, in bytes.
+    /// What its memories and tables take, in bytes. They never become less.
     pub(super) fn memory(&self) -> usize {
-        self.store.data().memory_high_water()
+        self.store.data().space().taken()
     }
 
     /// Units of work since its start, about one an instruction; 0 where they are not counted.
@@ -134,6 +168,19 @@ impl Instance {
     }
 }
 
+/// Bytes that the guest may have copied in one call of the host, and in what it returns: its effects, with as much again
+/// for what is not text in them. What is beyond ends the call before it is copied.
+fn at_once(limits: &Limits) -> usize {
+    2 * limits.effect_bytes + limits.effects * size_of::<GuestEffect>() + AT_ONCE
+}
+
+impl Reading {
+    /// With what the effects of this event are read.
+    pub(super) fn of(event: &Event) -> Self {
+        Self { sender: event.user.id.clone(), at: event.at }
+    }
+}
+
 impl Given {
     /// An event, or a message that was stored in the context of one.
     pub(super) fn new(channel: &ChannelKey, event: &Event, message: Option<&Message>) -> Self {
@@ -146,11 +193,11 @@ impl Given {
 }
 
 /// The effects that a guest answered with, if they can be applied.
-pub(super) fn read(answer: Answer, event: &Event, allowance: &Allowance) -> Result<Vec<Effect>, CallError> {
+fn read(answer: Answer, reading: &Reading, allowance: &Allowance) -> Result<Vec<Effect>, CallError> {
     match answer {
         Ok(asked) => {
             effects::check_granted(&asked, &allowance.grants)?;
-            effects::read(asked, event, &allowance.limits)
+            effects::read(asked, reading, &allowance.limits)
         }
         Err(Failure::Invalid(text)) => Err(CallError::Invalid(effects::for_client(&text))),
         Err(Failure::Denied(text)) => Err(CallError::Denied(effects::for_client(&text))),
@@ -167,7 +214,12 @@ pub(super) fn broken(error: &wasmtime::Error, author: &Author, tenant: Option<&T
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => CallError::TimedOut,
         Some(trap) => CallError::Trapped(trap.to_string()),
-        None => CallError::Trapped(error.root_cause().to_string().lines().next().unwrap_or_default().to_owned()),
+        None => {
+            let cause = error.root_cause().to_string();
+            let too_much = cause.starts_with("too much data is being copied");
+            let said = if too_much { TOO_MUCH } else { cause.lines().next().unwrap_or_default() };
+            CallError::Trapped(said.to_owned())
+        }
     }
 }
 

@@ -183,9 +183,11 @@ impl Author {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixture::listened_to;
     use super::*;
 
     fn author(logs: &Arc<Logs>, plugin: &str) -> Author {
+        listened_to();
         let plugin = plugin.parse().unwrap();
         Author { plugin, version: "1.0.0".into(), generation: Some(1), logs: Arc::clone(logs) }
     }

@@ -42,6 +42,7 @@ pub(super) struct VersionMeter {
     plugin: String,
     version: String,
     seconds: [OnceLock<Histogram>; RESULTS.len()],
+    starts: OnceLock<Histogram>,
 }
 
 /// The metrics of a version in a tenant, and whether it fails there again and again.
@@ -70,7 +71,7 @@ impl VersionMeter {
         if !admit(&labels.versions, (plugin.clone(), version.clone()), VERSIONS) {
             OTHER.clone_into(&mut version);
         }
-        Self { labels: Arc::clone(labels), plugin, version, seconds: Default::default() }
+        Self { labels: Arc::clone(labels), plugin, version, seconds: Default::default(), starts: OnceLock::new() }
     }
 
     /// The metrics in a tenant.
@@ -94,7 +95,16 @@ impl VersionMeter {
         }
     }
 
-    /// Notes how long a call took, its wait for a turn left out.
+    /// Notes how long an instance took to start, or to fail at it.
+    pub(super) fn started(&self, time: Duration) {
+        let histogram = self.starts.get_or_init(|| {
+            let (plugin, version) = (self.plugin.clone(), self.version.clone());
+            metrics::histogram!("switchboard_plugin_start_seconds", "plugin" => plugin, "version" => version)
+        });
+        histogram.record(time.as_secs_f64());
+    }
+
+    /// Notes how long a call took, its wait for a turn and for an instance left out.
     pub(super) fn took(&self, word: &'static str, time: Duration) {
         let Some(at) = RESULTS.iter().position(|result| *result == word) else { return };
         let histogram = self.seconds[at].get_or_init(|| {

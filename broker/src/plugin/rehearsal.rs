@@ -14,9 +14,10 @@ use script::Script;
 use tokio::sync::broadcast::Receiver;
 
 pub use self::shown::Shown;
-use super::instance::{Given, Instance, broken, read};
+use super::instance::{Given, Instance, Reading, broken};
 use super::recorded::Recorded;
-use super::run::{Job, Ran, Usage};
+use super::run::{Job, Ran};
+use super::start::start;
 use super::{
     Allowance, Bounds, CallError, Compiler, Descriptor, Engine, Generation, LoadError, LogLine, Options, Order, Sources,
 };
@@ -152,21 +153,11 @@ impl Rehearsal {
         played
     }
 
-    /// A new instance, within the limits of a call.
+    /// A new instance, as an event of the broker's would get it.
     async fn start(&self, tenant: &TenantSlug) -> Result<Box<Instance>, CallError> {
-        let (site, usage) = (self.generation.site(), Arc::new(Usage::new()));
+        let site = self.generation.site();
         let place = site.pool.place(Some(tenant))?;
-        usage.begin(self.allowance.limits.cpu);
-        let (blueprint, allowance) = (Arc::clone(self.generation.blueprint()), Arc::clone(&self.allowance));
-        let (of_job, owner) = (Arc::clone(&usage), tenant.clone());
-        let job: Job<wasmtime::Result<Result<Box<Instance>, CallError>>> = Box::pin(async move {
-            let made = Instance::instantiate(&blueprint, Some(&owner), &allowance, &of_job, place, None).await?;
-            let mut instance = Box::new(made);
-            let started = instance.init(&blueprint.config).await?;
-            Ok(started.map(|()| instance).map_err(|reason| CallError::Failed(format!("its init failed: {reason}"))))
-        });
-        let ran = site.floor.run(job, &usage, self.allowance.limits.wall, false).await;
-        self.ended(ran.answer, tenant)?
+        start(site, self.generation.blueprint(), Some(tenant), &self.allowance, place, None).await.instance
     }
 
     /// Calls the guest, and keeps the instance for the next event if it is as good as a new one.
@@ -179,11 +170,11 @@ impl Rehearsal {
         played: &mut Played,
     ) {
         let (limits, fuel) = (&self.allowance.limits, instance.fuel_used());
-        let (usage, given, of_job) =
-            (Arc::clone(instance.usage()), Given::new(channel, event, message), channel.clone());
+        let usage = Arc::clone(instance.usage());
         usage.begin(limits.cpu);
+        let (given, reading, of_job) = (Given::new(channel, event, message), Reading::of(event), channel.clone());
         let job: Job<wasmtime::Result<_>> = Box::pin(async move {
-            let answer = instance.call(of_job, &given).await?;
+            let answer = instance.call(of_job, &given, &reading).await?;
             Ok((instance, answer))
         });
         let Ran { answer, used, .. } = self.generation.site().floor.run(job, &usage, limits.wall, false).await;
@@ -191,7 +182,7 @@ impl Rehearsal {
         match self.ended(answer, &channel.tenant) {
             Err(error) => played.asked = Err(error),
             Ok((instance, answer)) => {
-                played.asked = read(answer, event, &self.allowance);
+                played.asked = answer;
                 played.fuel = instance.fuel_used() - fuel;
                 played.memory = instance.memory();
                 let sound = !matches!(played.asked, Err(CallError::Failed(_)));

@@ -67,6 +67,12 @@ impl Usage {
         UpdateDeadline::Yield(1)
     }
 
+    /// Lets what follows run in the back room, because no tick could interrupt it.
+    pub(super) async fn leave_the_front(&self) {
+        self.slow.store(true, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+    }
+
     fn resume(&self, now: Instant) {
         self.resumed.store(nanos(now.duration_since(self.base)), Ordering::Relaxed);
     }

@@ -251,9 +251,9 @@ impl Turn {
         self.slow
     }
 
-    /// Says what the call used, and whether it was slow.
+    /// Says what was used since this was last said, and whether that was slow.
     pub(super) fn spent(&mut self, used: Duration, was_slow: bool) {
-        self.used = used;
+        self.used += used;
         self.was_slow = was_slow;
     }
 }

@@ -12,7 +12,7 @@ use crate::cli::output::print_line;
 use crate::config::Config;
 use crate::model::Clock;
 use crate::model::catalogue::{Durability, Import, Origin, Scope};
-use crate::plugin::{Allowance, Bounds, Compiler, Descriptor, Engine, Limits, Options, Order, Silent};
+use crate::plugin::{Allowance, Bounds, Compiler, Descriptor, Engine, Generation, Limits, Options, Order, Silent};
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -35,9 +35,10 @@ pub(super) async fn run(verb: &Check, config: &Config) -> Result<()> {
         clock: Clock::system(),
     };
     let (engine, _) = Engine::new(options, Arc::new(Silent))?;
-    let (described, memory) = least_memory(&engine, &file, &component, &text).await?;
-    print(&described);
-    print_line!("  memory    at most {memory} MiB at its start");
+    let (generation, limit) = least_memory(&engine, &file, &component, &text).await?;
+    let described = generation.descriptor();
+    print(described);
+    print_line!("  memory    {} KiB after its start", generation.memory_at_start() >> 10);
     let name = &described.plugin;
     print_line!("a broker takes it: switchboard plugin deploy {file}");
     // Its log is granted to every plugin.
@@ -46,14 +47,14 @@ pub(super) async fn run(verb: &Check, config: &Config) -> Result<()> {
     if !grants.is_empty() {
         print_line!("it needs grants: switchboard plugin grants {name} --add {}", grants.join(" --add "));
     }
-    if memory > Limits::default().memory >> 20 {
-        print_line!("it needs a limit: switchboard plugin limits {name} memory_mib={memory}");
+    if limit > Limits::default().memory >> 20 {
+        print_line!("it needs a limit: switchboard plugin limits {name} memory_mib={limit}");
     }
     Ok(())
 }
 
-/// Starts it with as much memory as it needs, in steps of the limit; what else is wrong ends the search.
-async fn least_memory(engine: &Engine, name: &str, component: &[u8], config: &str) -> Result<(Descriptor, usize)> {
+/// Starts it with as much memory as it needs, and says with how many mebibytes; what else is wrong ends the search.
+async fn least_memory(engine: &Engine, name: &str, component: &[u8], config: &str) -> Result<(Arc<Generation>, usize)> {
     let default = Limits::default().memory >> 20;
     let mut mebibytes = default;
     loop {
@@ -61,7 +62,7 @@ async fn least_memory(engine: &Engine, name: &str, component: &[u8], config: &st
         let allowance = Arc::new(Allowance { grants: Import::ALL.into_iter().collect(), ..allowance });
         let order = Order { name, component, id: None, config, allowance, scope: &Scope::All };
         match engine.prepare(order).await {
-            Ok(generation) => return Ok((generation.descriptor().clone(), mebibytes)),
+            Ok(generation) => return Ok((generation, mebibytes)),
             Err(error) if mebibytes >= 512 => return Err(error.into()),
             // A start that needs more memory fails in as many ways as there are languages.
             Err(error) => {

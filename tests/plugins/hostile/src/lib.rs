@@ -25,6 +25,8 @@ impl Handler for Hostile {
         Kind::durable("hostile.many"),
         Kind::durable("hostile.big"),
         Kind::durable("hostile.huge"),
+        Kind::durable("hostile.alias"),
+        Kind::durable("hostile.random"),
         Kind::durable("hostile.reads"),
         Kind::durable("hostile.ask"),
         Kind::durable("hostile.half"),
@@ -53,6 +55,8 @@ impl Handler for Hostile {
             "hostile.big" => Ok(vec![said(&"x".repeat(2 << 20))?]),
             // Ten megabytes, in pieces that fit into its memory twice.
             "hostile.huge" => Ok(vec![said(&"x".repeat(2 << 20))?; 5]),
+            "hostile.alias" => Ok(one_text_many_times()),
+            "hostile.random" => Ok(vec![said(&random(64 << 20).to_string())?]),
             "hostile.ask" => loop {
                 let _ = host.online();
             },
@@ -119,6 +123,27 @@ fn said(text: &str) -> Result<Effect, Failure> {
 
 fn uuid_of_nothing() -> &'static str {
     "00000000-0000-7000-8000-000000000000"
+}
+
+/// Twenty thousand messages whose content is the same mebibyte, which the guest has once and a host that copies has as
+/// often.
+#[expect(unsafe_code, reason = "that is the point: the host is given one address again and again")]
+fn one_text_many_times() -> Vec<Effect> {
+    let text = Box::leak(vec![b'1'; 1 << 20].into_boxed_slice());
+    let again = || {
+        // SAFETY: none of them is ever freed, since the host traps before it gives anything back.
+        let content = unsafe { String::from_raw_parts(text.as_ptr().cast_mut(), text.len(), 0) };
+        Effect::store(Draft { kind: String::new(), content, reply_to: None, attachments: Vec::new() })
+    };
+    (0..20_000).map(|_| again()).collect()
+}
+
+/// Asks the host for so many random bytes at once.
+fn random(bytes: u64) -> usize {
+    #[cfg(target_os = "wasi")]
+    return wasip2::random::random::get_random_bytes(bytes).len();
+    #[cfg(not(target_os = "wasi"))]
+    return usize::try_from(bytes).unwrap_or_default();
 }
 
 #[expect(unconditional_recursion, reason = "that is the point")]

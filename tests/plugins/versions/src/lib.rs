@@ -42,6 +42,9 @@ impl Handler for Versions {
         if config == "wrong" {
             return Err("`wrong` is no configuration".to_owned());
         }
+        if let Some(millis) = config.strip_prefix("starts for ") {
+            work_for(Duration::from_millis(millis.parse().map_err(|_| "that is no number")?));
+        }
         config.clone_into(&mut self.config);
         Ok(())
     }
@@ -51,9 +54,7 @@ impl Handler for Versions {
             panic!("version 6 has a bug");
         }
         if cfg!(feature = "slow") {
-            #[expect(clippy::disallowed_methods, reason = "a guest has no clock but this one")]
-            let began = Instant::now();
-            while began.elapsed() < Duration::from_millis(40) {}
+            work_for(Duration::from_millis(40));
         }
         if cfg!(feature = "loops") {
             loop {
@@ -70,6 +71,12 @@ impl Handler for Versions {
         let answer = format!("{} {}", Self::VERSION, self.config);
         Ok(vec![Effect::store(Draft::new("versions.answer", answer.trim_end())?)])
     }
+}
+
+fn work_for(time: Duration) {
+    #[expect(clippy::disallowed_methods, reason = "a guest has no clock but this one")]
+    let began = Instant::now();
+    while began.elapsed() < time {}
 }
 
 export!(Versions);
