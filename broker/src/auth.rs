@@ -3,11 +3,13 @@
 //! Pure checks against keys that were read at the start. Whether the tenant and the member exist is not known here; see
 //! [`crate::identity`].
 
+mod attempts;
 mod claims;
 mod keys;
 mod passwords;
 mod tokens;
 
+pub use attempts::{Attempts, TooMany};
 pub use claims::{Claims, ISSUER, TokenType};
 pub use keys::{KeyError, Keys};
 pub use passwords::Passwords;

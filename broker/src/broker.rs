@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::task::TaskTracker;
 
@@ -19,7 +19,7 @@ use crate::bus::{Bus, BusError, Inbox};
 use crate::config::{Config, ConfigError, Data, Descriptors, Secret};
 use crate::deploy::{self, Desk, Follower, Parts};
 use crate::effects::Effects;
-use crate::http::{ListenError, Listeners, State, Stop};
+use crate::http::{ConnectionBounds, ListenError, Listeners, State, Stop, TrustedProxies};
 use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::model::Clock;
@@ -153,6 +153,7 @@ impl Broker {
             all: sockets,
             tenant: config.limits.tenant_connections.unwrap_or(sockets),
             member: config.limits.member_connections,
+            address: config.limits.address_connections.unwrap_or((sockets / 2).max(1_024)),
         };
         let services = Arc::new(Services {
             identity,
@@ -175,13 +176,14 @@ impl Broker {
             bus,
             metrics,
             allowed_origins: config.listen.allowed_origins.clone(),
-            connections: Arc::new(Semaphore::new(descriptors.connections)),
+            trusted_proxies: TrustedProxies::new(config.listen.trusted_proxies.clone()),
             sessions: sessions.clone(),
         });
 
         let (stop, stopping) = Stop::new();
-        let serving = tokio::spawn(listeners.serve(state, descriptors.operators, stopping));
-        let Descriptors { all, connections, .. } = descriptors;
+        let Descriptors { all, connections, operators, .. } = descriptors;
+        let bounds = ConnectionBounds { clients: connections, sockets, operators };
+        let serving = tokio::spawn(listeners.serve(state, bounds, stopping));
         tracing::info!(address = %public, admin_address = %admin, descriptors = all, connections, sockets, "listening");
         Ok(Self {
             public,

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 pub use descriptors::Descriptors;
@@ -157,6 +158,8 @@ pub struct Listen {
     /// Origins that browsers may come from, such as `https://chat.example.com`. Default: the listener's own origin, as
     /// the browser names it in `Host`.
     pub allowed_origins: Vec<String>,
+    /// Proxies that say in `X-Forwarded-For` who is behind them. Default: nobody.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// Durable state.
@@ -215,6 +218,8 @@ pub struct Limits {
     pub tenant_connections: Option<usize>,
     /// Of them, those of one member. Default 100.
     pub member_connections: usize,
+    /// Of them, those from one address. Default: half of all, 1,024 at least.
+    pub address_connections: Option<usize>,
     /// Bytes that may wait for one socket. Default 1 MiB.
     pub outbound_bytes: usize,
     /// Channels one socket may be in. Default 1,000.

@@ -5,9 +5,11 @@
 mod admin;
 mod body;
 mod connection;
+mod crowd;
 mod error;
 mod page;
 mod paging;
+mod proxies;
 mod rest;
 mod upgrade;
 
@@ -23,6 +25,9 @@ use crate::bus::Bus;
 use crate::config::{Config, Secret};
 use crate::deploy::Desk;
 use crate::session::Services;
+
+use crowd::Crowd;
+pub use proxies::TrustedProxies;
 
 /// How many connections may wait to be accepted; the system may allow fewer (`net.core.somaxconn`). Beyond it they are
 /// not refused but lose their first bytes, and send them again ever later: a node that gets all clients of another one
@@ -43,8 +48,8 @@ pub struct State {
     pub metrics: PrometheusHandle,
     /// Origins that browsers may come from; none means the page's own.
     pub allowed_origins: Vec<String>,
-    /// A place for each connection of a client, sockets among them.
-    pub connections: Arc<Semaphore>,
+    /// Whose word counts about who is behind them.
+    pub trusted_proxies: TrustedProxies,
     /// The live sockets.
     pub sessions: TaskTracker,
 }
@@ -97,6 +102,17 @@ impl Stop {
     }
 }
 
+/// How many connections there may be at once.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionBounds {
+    /// Of clients, sockets among them.
+    pub clients: usize,
+    /// Of them, those that may be sockets.
+    pub sockets: usize,
+    /// Of operators.
+    pub operators: usize,
+}
+
 /// The two listeners, bound but not yet served.
 #[derive(Debug)]
 pub struct Listeners {
@@ -123,14 +139,17 @@ impl Listeners {
         self.admin.local_addr()
     }
 
-    /// Accepts until told to stop, so many operators at once. Requests that are under way then are finished.
-    pub async fn serve(self, state: Arc<State>, operators: usize, stop: Stopping) {
-        let (of_clients, of_operators) = (Arc::clone(&state.connections), Arc::new(Semaphore::new(operators)));
+    /// Accepts until told to stop. Requests that are under way then are finished.
+    pub async fn serve(self, state: Arc<State>, bounds: ConnectionBounds, stop: Stopping) {
+        let ConnectionBounds { clients, sockets, operators } = bounds;
+        let (of_clients, of_operators) = (Arc::new(Semaphore::new(clients)), Arc::new(Semaphore::new(operators)));
+        // Operators have no sockets: they are bounded by their places alone.
+        let (clients, operators) = (Crowd::new(clients - sockets), Crowd::new(usize::MAX));
         let public = connection::Routes::new(rest::routes(Arc::clone(&state)), Some(Arc::clone(&state)));
         let admin = connection::Routes::new(admin::routes(state), None);
         tokio::join!(
-            connection::accept(self.public, public, of_clients, stop.clients),
-            connection::accept(self.admin, admin, of_operators, stop.operators),
+            connection::accept(self.public, public, of_clients, clients, stop.clients),
+            connection::accept(self.admin, admin, of_operators, operators, stop.operators),
         );
     }
 }

@@ -4,10 +4,14 @@
 //! refusal is one error, whatever its reason, so that nobody learns which tenants and members exist.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::auth::{AuthError, Claims, Pair, Passwords, TokenType, Tokens};
-use crate::model::{Clock, Principal, Tenant, TenantSlug, User, Username};
+use crate::auth::{Attempts, AuthError, Claims, Pair, Passwords, TokenType, Tokens};
+use crate::model::{ClientAddress, Clock, Principal, Tenant, TenantSlug, User, Username};
 use crate::store::{Store, StoreError};
+
+/// When a log-in may be tried again for which there was no room.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Why nobody was identified.
 #[derive(Debug, thiserror::Error)]
@@ -15,9 +19,9 @@ pub enum IdentityError {
     /// The token or password is not good, or names a tenant or member that is not there.
     #[error("failed to identify the bearer")]
     Refused,
-    /// Too many log-ins are under way.
-    #[error("failed to identify the bearer: too many log-ins are under way")]
-    Busy,
+    /// Too many log-ins are under way, or were tried; not before so long.
+    #[error("failed to identify the bearer: too many log-ins")]
+    Busy(Duration),
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -27,6 +31,7 @@ pub enum IdentityError {
 pub struct Identity {
     tokens: Tokens,
     passwords: Passwords,
+    attempts: Attempts,
     store: Arc<dyn Store>,
     auto_provision: bool,
     clock: Clock,
@@ -47,7 +52,7 @@ impl Identity {
         auto_provision: bool,
         clock: Clock,
     ) -> Self {
-        Self { tokens, passwords, store, auto_provision, clock }
+        Self { tokens, passwords, attempts: Attempts::default(), store, auto_provision, clock }
     }
 
     /// The bearer of an access token.
@@ -57,8 +62,20 @@ impl Identity {
         Ok(Principal { tenant: tenant.slug, user, expires_at: claims.expires_at() })
     }
 
-    /// A pair of tokens for a password. A tenant, a name or a password that is wrong take the same time.
-    pub async fn log_in(&self, tenant: &str, username: &str, password: &str) -> Result<Pair, IdentityError> {
+    /// A pair of tokens for a password. A tenant, a name or a password that is wrong take the same time, and count as one
+    /// try of that name and of that address.
+    pub async fn log_in(
+        &self,
+        tenant: &str,
+        username: &str,
+        password: &str,
+        from: ClientAddress,
+    ) -> Result<Pair, IdentityError> {
+        let (given_tenant, given_name) = (tenant, username);
+        self.attempts.take(given_tenant, given_name, from).map_err(|too_many| {
+            metrics::counter!("switchboard_log_ins_refused_total", "limit" => too_many.of).increment(1);
+            IdentityError::Busy(too_many.after)
+        })?;
         let mut found = None;
         if let (Ok(slug), Ok(name)) = (tenant.parse(), username.parse::<Username>())
             && let Some(tenant) = self.tenant(&slug).await?
@@ -68,7 +85,10 @@ impl Identity {
         let hash = found.as_ref().and_then(|(_, credentials)| credentials.password_hash.as_deref());
         let good = self.passwords.check(password, hash).await?;
         match found {
-            Some((tenant, credentials)) if good => Ok(self.tokens.pair(&tenant, &credentials.user, None)?),
+            Some((tenant, credentials)) if good => {
+                self.attempts.forget(given_tenant, given_name);
+                Ok(self.tokens.pair(&tenant, &credentials.user, None)?)
+            }
             _ => Err(IdentityError::Refused),
         }
     }
@@ -151,7 +171,10 @@ impl Identity {
 impl From<AuthError> for IdentityError {
     fn from(error: AuthError) -> Self {
         match error {
-            AuthError::Busy => IdentityError::Busy,
+            AuthError::Busy => {
+                metrics::counter!("switchboard_log_ins_refused_total", "limit" => "at_once").increment(1);
+                IdentityError::Busy(AGAIN_AFTER)
+            }
             _ => IdentityError::Refused,
         }
     }

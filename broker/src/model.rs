@@ -3,10 +3,12 @@
 //! Nothing here does I/O, asks for the time or knows a wire format of a dependency. A value that exists is valid:
 //! the constructors are the only way in, so no later layer has to check a slug or an id again.
 
+mod address;
 pub mod catalogue;
 mod clock;
 mod ids;
 
+pub use address::ClientAddress;
 pub use clock::{Clock, Timestamp};
 pub use ids::{
     ChannelId, ClientId, Digest, Epoch, InvalidId, Kind, MessageId, PluginName, RequestKey, SessionId, TenantSlug,

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::config::Limits;
 use crate::hub::{Class, Outbox};
 use crate::identity::{Identity, IdentityError};
-use crate::model::{Clock, Kind, Principal, SessionId, Timestamp};
+use crate::model::{ClientAddress, Clock, Kind, Principal, SessionId, Timestamp};
 use crate::presence::Presence;
 use crate::protocol::{ClientFrame, Close, MAX_FRAME, Welcome, WireFrame, parse};
 use crate::relay::Relay;
@@ -106,6 +106,8 @@ pub struct Arrival {
     pub scope: Scope,
     /// The token it brought, if any.
     pub token: Option<String>,
+    /// Where it is from.
+    pub address: ClientAddress,
 }
 
 /// What the parts of one session share.
@@ -114,6 +116,7 @@ struct Session {
     id: SessionId,
     outbox: Arc<Outbox>,
     scope: Scope,
+    address: ClientAddress,
     /// Milliseconds since the epoch; moved by `auth.refresh`.
     expires_at: AtomicI64,
     awaiting_pong: AtomicBool,
@@ -125,7 +128,7 @@ struct Session {
 
 /// Runs a socket to its end.
 pub async fn run(services: Arc<Services>, arrival: Arrival) {
-    let Arrival { stream, early, scope, token } = arrival;
+    let Arrival { stream, early, scope, token, address } = arrival;
     let (read, write) = stream.into_split();
     let outbox = Arc::new(Outbox::new(Some(write), services.limits.outbound_bytes));
     let mut reader = Reader::new(read, early);
@@ -134,6 +137,7 @@ pub async fn run(services: Arc<Services>, arrival: Arrival) {
         services,
         outbox: Arc::clone(&outbox),
         scope,
+        address,
         expires_at: AtomicI64::new(i64::MAX),
         awaiting_pong: AtomicBool::new(false),
         reading: AtomicBool::new(true),
@@ -160,11 +164,6 @@ pub async fn run(services: Arc<Services>, arrival: Arrival) {
     say_goodbye(&outbox, &mut reader).await;
 }
 
-fn one_too_many(reason: &'static str) -> End {
-    metrics::counter!("switchboard_sessions_dropped_total", "reason" => reason).increment(1);
-    End::Close(Close::ConnectionLimit)
-}
-
 /// Sends what is left and the close, if one was asked for, and waits for the client to close too.
 async fn say_goodbye(outbox: &Outbox, reader: &mut Reader) {
     if outbox.is_closing() {
@@ -183,9 +182,9 @@ impl Session {
             Ok(principal) => principal,
             Err(end) => return end,
         };
-        let _place = match self.services.places.take(&principal) {
+        let _place = match self.services.places.take(&principal, self.address) {
             Ok(place) => place,
-            Err(reason) => return one_too_many(reason),
+            Err(reason) => return self.one_too_many(reason),
         };
         self.expires_at.store(principal.expires_at.0, Ordering::Relaxed);
         let member = Member { session: self, principal, revoked: Arc::default() };
@@ -228,20 +227,26 @@ impl Session {
         let token = match token {
             Some(token) => token,
             None => {
-                let Some(_waiting) = self.services.places.unauthenticated() else {
-                    return Err(one_too_many("unauthenticated"));
+                let Some(_waiting) = self.services.places.unauthenticated(self.address) else {
+                    return Err(self.one_too_many("unauthenticated"));
                 };
                 timeout(AUTH_WITHIN, self.auth_frame(reader)).await.map_err(|_| End::Close(Close::AuthTimeout))??
             }
         };
         self.services.identity.principal(&token).await.map_err(|error| match error {
             IdentityError::Refused => End::Close(Close::Unauthenticated),
-            IdentityError::Busy => End::Close(Close::Overloaded),
+            IdentityError::Busy(_) => End::Close(Close::Overloaded),
             IdentityError::Store(error) => {
                 tracing::warn!(%error, "failed to find out who opens a socket");
                 End::Close(Close::Overloaded)
             }
         })
+    }
+
+    fn one_too_many(&self, reason: &'static str) -> End {
+        metrics::counter!("switchboard_sessions_dropped_total", "reason" => reason).increment(1);
+        self.services.places.say_full(reason, self.address);
+        End::Close(Close::ConnectionLimit)
     }
 
     async fn auth_frame(&self, reader: &mut Reader) -> Result<String, End> {

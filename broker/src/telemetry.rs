@@ -2,6 +2,7 @@
 //!
 //! No token, secret, password or message content goes through here.
 
+mod rarely;
 mod writer;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -12,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
+pub use rarely::Rarely;
 use writer::Writer;
 
 /// How often what was measured is summed up.

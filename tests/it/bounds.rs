@@ -1,15 +1,19 @@
 //! What those who have no rights, or ordinary ones, can make a broker spend.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use serde_json::json;
 use switchboard_tests::raw::RawSocket;
-use switchboard_tests::{ADMIN_TOKEN, App, DEADLINE, Door, Listener, Settings, Signal, eventually, mib, number};
+use switchboard_tests::{
+    ADMIN_TOKEN, App, DEADLINE, Door, Goal, Latencies, Listener, Settings, Signal, Socket, eventually, figure, mib,
+    number,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, interval, timeout};
 
 /// One after the other they would cost as much memory, where each hash leaves its own behind.
 #[tokio::test]
@@ -22,6 +26,10 @@ async fn wrong_passwords_cost_the_memory_of_a_few_at_once() {
     let app = App::embedded().await;
     let acme = app.tenant("acme").await;
     acme.member_with_password("alice", "correct horse battery staple").await;
+    let apex = app.tenant("apex").await;
+    let bob = apex.member("bob").await;
+    let mut socket = bob.join(&apex.channel("lobby", &[&bob]).await).await;
+    let alone = acks(&mut socket, || false).await;
     let before = app.broker().memory();
     let door = app.door();
     let tries = (0..CLIENTS).map(async |client| {
@@ -29,31 +37,52 @@ async fn wrong_passwords_cost_the_memory_of_a_few_at_once() {
         for n in 0..TRIES {
             // Right and wrong ones, and names that nobody has.
             let (name, password) = match (client + n) % 3 {
-                0 => ("alice", "correct horse battery staple"),
-                1 => ("alice", "wrong"),
-                _ => ("nobody", "wrong"),
+                0 => ("alice".to_owned(), "correct horse battery staple"),
+                1 => ("alice".to_owned(), "wrong"),
+                // A name has few tries, and a storm has many names.
+                _ => (format!("nobody-{client}-{n}"), "wrong"),
             };
-            let (status, answer) = door.log_in(&acme.slug, name, password).await;
+            let (status, answer) = door.log_in(&acme.slug, &name, password).await;
             assert!(matches!(status, 200 | 401 | 429), "{status}: {answer}");
             peak = u64::max(peak, app.broker().memory());
         }
         peak
     });
-    let mut socket = app.tenant("apex").await.member("bob").await.connect().await;
-    let talking = async {
-        for _ in 0..20 {
-            socket.acked(json!({"type": "ping"})).await;
-        }
+    let over = AtomicBool::new(false);
+    let storm = async {
+        let peaks = join_all(tries).await;
+        over.store(true, Ordering::Relaxed);
+        peaks
     };
-    let (peaks, ()) = join(join_all(tries), talking).await;
+    let (peaks, beside) = join(storm, acks(&mut socket, || !over.load(Ordering::Relaxed))).await;
     let peak = peaks.into_iter().max().expect("there were clients");
     let after = app.broker().memory();
     println!("memory: {} before {} log-ins, at most {}, {} after", mib(before), CLIENTS * TRIES, mib(peak), mib(after));
     assert!(peak <= AT_MOST, "{}", mib(peak));
+    for per_mille in [500, 990] {
+        let (alone, beside) = (alone.per_mille(per_mille), beside.per_mille(per_mille));
+        println!("of 1000 acks {per_mille} took at most {alone:.1?} alone and {beside:.1?} beside the log-ins");
+        let ratio = beside.as_secs_f64() / alone.as_secs_f64();
+        figure(&format!("acks beside log-ins / alone, at {per_mille} per mille"), ratio, Goal::AtMost(3.0));
+    }
     eventually("log-ins go on", async || {
         door.log_in(&acme.slug, "alice", "correct horse battery staple").await.0 == 200
     })
     .await;
+}
+
+/// How long acks take, a hundred at least, and for as long as is said.
+async fn acks(socket: &mut Socket, go_on: impl Fn() -> bool) -> Latencies {
+    let mut took = Vec::new();
+    for said in 0.. {
+        if said >= 100 && !go_on() {
+            break;
+        }
+        let began = Instant::now();
+        socket.say("is anybody there?").await;
+        took.push(began.elapsed());
+    }
+    took.into_iter().collect()
 }
 
 /// A pipe holds 64 KiB, and a broker that logs everything writes as much within a few requests.

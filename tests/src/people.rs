@@ -3,9 +3,10 @@
 //! They are made on the broker's store, as the program's commands do it, but within this process: a scene has many of
 //! them, and a process for each takes longer than most tests. They act over HTTP and sockets.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use switchboard::auth::{Keys, Passwords, Tokens};
@@ -35,6 +36,18 @@ impl Door {
         Self { address, http }
     }
 
+    /// The same for a client at another of this machine's addresses, such as 127.0.0.2, that says it is a proxy for another
+    /// one.
+    ///
+    /// # Panics
+    /// When the text cannot stand in a header.
+    pub fn of(&self, client: IpAddr, forwarded_for: &str) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", forwarded_for.parse().expect("the value of a header"));
+        let builder = Client::builder().no_proxy().timeout(DEADLINE).local_address(client).default_headers(headers);
+        Self { address: self.address, http: builder.build().expect("a client without TLS always builds") }
+    }
+
     /// Host and port.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -61,6 +74,18 @@ impl Door {
     /// Logs in.
     pub async fn log_in(&self, tenant: &str, username: &str, password: &str) -> Answer {
         self.post("/api/token/", None, json!({"tenant": tenant, "username": username, "password": password})).await
+    }
+
+    /// Logs in: the status, and the seconds that `Retry-After` says.
+    ///
+    /// # Panics
+    /// When no answer comes within [`DEADLINE`].
+    pub async fn try_to_log_in(&self, tenant: &str, username: &str, password: &str) -> (u16, Option<u64>) {
+        let body = json!({"tenant": tenant, "username": username, "password": password});
+        let request = self.http.post(format!("http://{}/api/token/", self.address)).json(&body);
+        let answer = request.send().await.expect("an answer");
+        let after = answer.headers().get(RETRY_AFTER).map(|value| value.to_str().ok()?.parse().ok());
+        (answer.status().as_u16(), after.map(|after| after.expect("whole seconds")))
     }
 
     /// Any request.

@@ -1,6 +1,6 @@
 //! A WebSocket spoken byte by byte, for what no proper client sends.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -61,6 +61,16 @@ async fn request_on(bound: Duration, mut stream: TcpStream, head: &str) -> std::
     timeout(bound, exchange).await.expect("the broker answers in time")
 }
 
+/// A connection from another of this machine's addresses.
+///
+/// # Panics
+/// When the machine does not have that address, or nobody listens.
+pub async fn connect_from(client: IpAddr, address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket can be made");
+    socket.bind((client, 0).into()).expect("the machine has this address");
+    socket.connect(address).await.expect("the broker listens")
+}
+
 /// The head of a proper upgrade request, to be changed by tests.
 pub fn upgrade(path: &str) -> String {
     format!(
@@ -84,6 +94,16 @@ impl RawSocket {
         let stream = timeout(bound, TcpStream::connect(address)).await.expect("the broker accepts in time").ok()?;
         let (stream, answer) = request_on(bound, stream, &upgrade(path)).await.ok()?;
         Some(Self { patience: bound, ..Self::upgraded(stream, &answer) })
+    }
+
+    /// Opens a socket from another of this machine's addresses, such as 127.0.0.2.
+    ///
+    /// # Panics
+    /// As [`RawSocket::open`].
+    pub async fn open_from(client: IpAddr, address: SocketAddr, path: &str) -> Self {
+        let stream = connect_from(client, address).await;
+        let (stream, answer) = request_on(DEADLINE, stream, &upgrade(path)).await.expect("the broker answers");
+        Self::upgraded(stream, &answer)
     }
 
     /// Opens a socket whose system takes in about this many bytes that nobody has read, and not as many as it likes.

@@ -45,6 +45,13 @@ pub(super) fn run(command: &Command, config: &Config) -> Result<()> {
                 origins => origins.join(", "),
             },
         ),
+        (
+            "trusted-proxy",
+            match config.listen.trusted_proxies.as_slice() {
+                [] => "(nobody)".to_owned(),
+                networks => networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            },
+        ),
         ("data-dir", config.data.folder.display().to_string()),
         ("database-url", set(config.data.database_url.is_some(), "(none: embedded SQLite)")),
         ("redis-url", set(config.data.redis_url.is_some(), "(none: one node)")),

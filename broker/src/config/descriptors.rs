@@ -68,9 +68,9 @@ impl Descriptors {
         }
     }
 
-    /// Of the connections, those that may be sockets at once: others are left to be answered.
+    /// Of the connections, those that may be sockets at once: others are left to be answered, and to wait for it.
     pub fn sockets(&self, wanted: usize) -> usize {
-        wanted.min(self.connections - (self.connections / 8).clamp(4, 4_096))
+        wanted.min(self.connections - (self.connections / 4).clamp(4, 8_192))
     }
 }
 

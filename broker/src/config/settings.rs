@@ -1,10 +1,11 @@
 //! The settings as they are given, and how they become a [`Config`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::{
@@ -81,6 +82,11 @@ pub struct Settings {
     #[serde(default)]
     pub allowed_origin: Vec<String>,
 
+    /// Proxy, or network of proxies, whose `X-Forwarded-For` says who is behind it; may be repeated [default: nobody]
+    #[arg(long, global = true, env = "SWITCHBOARD_TRUSTED_PROXY", value_name = "NETWORK", value_delimiter = ',')]
+    #[serde(default)]
+    pub trusted_proxy: Vec<String>,
+
     /// Component to load at the start for all tenants, before the built-in ones; may be repeated
     #[arg(long, global = true, env = "SWITCHBOARD_PLUGIN", value_name = "FILE", value_delimiter = ',')]
     #[serde(default)]
@@ -101,6 +107,10 @@ pub struct Settings {
     /// Of them, those of one member [default: 100]
     #[arg(long, global = true, env = "SWITCHBOARD_MAX_CONNECTIONS_PER_MEMBER", value_name = "NUMBER")]
     pub max_connections_per_member: Option<usize>,
+
+    /// Of them, those from one address [default: half of all, 1024 at least]
+    #[arg(long, global = true, env = "SWITCHBOARD_MAX_CONNECTIONS_PER_ADDRESS", value_name = "NUMBER")]
+    pub max_connections_per_address: Option<usize>,
 
     /// Time from one ping of the broker to the next, at least 1s [default: 25s]
     #[arg(long, global = true, env = "SWITCHBOARD_PING_INTERVAL", value_name = "DURATION")]
@@ -158,6 +168,7 @@ impl Settings {
                 admin: address("--admin-listen", given.admin_listen.as_deref().unwrap_or("127.0.0.1:8081"))?,
                 admin_token,
                 allowed_origins: given.allowed_origin,
+                trusted_proxies: given.trusted_proxy.iter().map(|text| network(text)).collect::<Result<_, _>>()?,
             },
             data,
             auth: Auth {
@@ -180,6 +191,10 @@ impl Settings {
                     "--max-connections-per-member",
                     given.max_connections_per_member.unwrap_or(100),
                 )?,
+                address_connections: given
+                    .max_connections_per_address
+                    .map(|most| bounded("--max-connections-per-address", most))
+                    .transpose()?,
                 outbound_bytes: 1024 * 1024,
                 subscriptions: 1_000,
                 ping_interval: ping_interval(given.ping_interval.as_deref().unwrap_or("25s"))?,
@@ -222,11 +237,13 @@ impl Settings {
             access_ttl: self.access_ttl.or(file.access_ttl),
             refresh_ttl: self.refresh_ttl.or(file.refresh_ttl),
             allowed_origin: list(self.allowed_origin, file.allowed_origin),
+            trusted_proxy: list(self.trusted_proxy, file.trusted_proxy),
             plugin: if self.plugin.is_empty() { file.plugin } else { self.plugin },
             builtin_plugins: self.builtin_plugins.or(file.builtin_plugins),
             max_connections: self.max_connections.or(file.max_connections),
             max_connections_per_tenant: self.max_connections_per_tenant.or(file.max_connections_per_tenant),
             max_connections_per_member: self.max_connections_per_member.or(file.max_connections_per_member),
+            max_connections_per_address: self.max_connections_per_address.or(file.max_connections_per_address),
             ping_interval: self.ping_interval.or(file.ping_interval),
             pong_timeout: self.pong_timeout.or(file.pong_timeout),
             token_grace: self.token_grace.or(file.token_grace),
@@ -263,6 +280,15 @@ fn bounded(name: &'static str, number: usize) -> Result<usize, ConfigError> {
         return Ok(number);
     }
     Err(ConfigError::Value { name, reason: format!("`{number}` is not between 1 and {MOST}") })
+}
+
+/// A network such as `10.0.0.0/8`, or a single address.
+fn network(text: &str) -> Result<IpNet, ConfigError> {
+    let single = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| single()).map_err(|_| ConfigError::Value {
+        name: "--trusted-proxy",
+        reason: format!("`{text}` is neither an address such as 10.0.0.1 nor a network such as 10.0.0.0/8"),
+    })
 }
 
 fn address(name: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +18,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt;
 
+use super::crowd::Crowd;
 use super::{State, upgrade};
+use crate::model::ClientAddress;
+use crate::telemetry::Rarely;
 
 /// How long a client may take for the head of a request.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
-
-/// Connections that speak HTTP at once. A socket gives this place back when it is upgraded, and keeps its [`Place`].
-const SPEAKING: usize = 4_096;
 
 /// A connection's place among all of its listener, as long as one of its holders has it.
 pub(super) type Place = Arc<OwnedSemaphorePermit>;
@@ -47,14 +48,21 @@ impl Routes {
         Self { router, sockets }
     }
 
-    async fn answer(self, request: Request<Incoming>) -> Result<Response, Infallible> {
-        if let Some(state) = &self.sockets
-            && request.uri().path().starts_with("/ws/")
-        {
-            if request.method() != Method::GET {
-                return Ok(upgrade::refusal(StatusCode::METHOD_NOT_ALLOWED, "a socket is opened with GET"));
+    /// Whose share of the listener a connection takes. Operators have none, and neither have proxies that many are behind.
+    fn share_of(&self, peer: IpAddr) -> Option<ClientAddress> {
+        self.sockets.as_ref().filter(|state| !state.trusted_proxies.has(peer)).map(|_| peer.into())
+    }
+
+    async fn answer(self, mut request: Request<Incoming>, peer: IpAddr) -> Result<Response, Infallible> {
+        if let Some(state) = &self.sockets {
+            let address = state.trusted_proxies.client(peer, request.headers());
+            if request.uri().path().starts_with("/ws/") {
+                if request.method() != Method::GET {
+                    return Ok(upgrade::refusal(StatusCode::METHOD_NOT_ALLOWED, "a socket is opened with GET"));
+                }
+                return Ok(upgrade::open(state, request, address));
             }
-            return Ok(upgrade::open(state, request));
+            request.extensions_mut().insert(address);
         }
         self.router.oneshot(request.map(Body::new)).await
     }
@@ -65,25 +73,30 @@ pub(super) async fn accept(
     listener: TcpListener,
     routes: Routes,
     places: Arc<Semaphore>,
+    crowd: Arc<Crowd>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let speaking = Arc::new(Semaphore::new(SPEAKING));
+    let hung_up = Arc::new(HungUp::default());
     loop {
-        let turn = Arc::clone(&speaking).acquire_owned().await.expect("the semaphore is never closed");
+        let seat = crowd.seat().await;
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stopped(&mut stop) => return,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                    metrics::counter!("switchboard_connections_refused_total").increment(1);
+                    hung_up.on(peer.ip(), "connections");
                     continue;
                 };
-                let (routes, stop) = (routes.clone(), stop.clone());
+                let (routes, crowd, hung_up, stop) =
+                    (routes.clone(), Arc::clone(&crowd), Arc::clone(&hung_up), stop.clone());
                 tokio::spawn(async move {
-                    serve(stream, routes, Arc::new(place), stop).await;
-                    drop(turn);
+                    let Some(_turn) = crowd.turn(seat, routes.share_of(peer.ip())).await else {
+                        hung_up.on(peer.ip(), "address");
+                        return;
+                    };
+                    serve(stream, peer.ip(), routes, Arc::new(place), stop).await;
                 });
             }
             Err(error) => {
@@ -94,7 +107,20 @@ pub(super) async fn accept(
     }
 }
 
-async fn serve(stream: TcpStream, routes: Routes, place: Place, mut stop: watch::Receiver<bool>) {
+/// Counts those who are hung up on, and says it, but not of each.
+#[derive(Default)]
+struct HungUp(Rarely);
+
+impl HungUp {
+    fn on(&self, peer: IpAddr, reason: &'static str) {
+        metrics::counter!("switchboard_connections_refused_total", "reason" => reason).increment(1);
+        if let Some(others) = self.0.may_say() {
+            tracing::warn!(%peer, reason, others, "a connection was hung up on: there is no place for it");
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, peer: IpAddr, routes: Routes, place: Place, mut stop: watch::Receiver<bool>) {
     // A message is small and wants to go now.
     if stream.set_nodelay(true).is_err() {
         return;
@@ -105,7 +131,7 @@ async fn serve(stream: TcpStream, routes: Routes, place: Place, mut stop: watch:
     let served = if has_sockets {
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Arc::clone(&place));
-            routes.clone().answer(request)
+            routes.clone().answer(request, peer)
         });
         let connection = server.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection.with_upgrades());
@@ -117,7 +143,7 @@ async fn serve(stream: TcpStream, routes: Routes, place: Place, mut stop: watch:
             }
         }
     } else {
-        let service = service_fn(move |request| Box::pin(routes.clone().answer(request)));
+        let service = service_fn(move |request| Box::pin(routes.clone().answer(request, peer)));
         let mut connection = server.serve_connection(TokioIo::new(stream), service);
         let served = tokio::select! {
             served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => served,

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -18,6 +19,8 @@ use crate::store::StoreError;
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
+    /// What the header `Retry-After` says, in milliseconds.
+    retry_after_ms: Option<u32>,
     inner: Inner,
 }
 
@@ -109,7 +112,8 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let (code, retryable) = (refusal.code.name(), refusal.code.retryable());
-        Self { status, inner: Inner { code, message: refusal.message, retryable, field: None } }
+        let inner = Inner { code, message: refusal.message, retryable, field: None };
+        Self { status, retry_after_ms: refusal.retry_after_ms, inner }
     }
 }
 
@@ -133,7 +137,12 @@ impl From<IdentityError> for ApiError {
     fn from(error: IdentityError) -> Self {
         match error {
             IdentityError::Refused => Self::unauthorized(),
-            IdentityError::Busy => Refusal::new(ErrorCode::RateLimited, "too many log-ins; try again").into(),
+            IdentityError::Busy(after) => {
+                let after = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+                let refusal =
+                    Refusal::new(ErrorCode::RateLimited, "too many log-ins were tried; wait as `Retry-After` says");
+                Refusal { retry_after_ms: Some(after), ..refusal }.into()
+            }
             IdentityError::Store(error) => error.into(),
         }
     }
@@ -141,6 +150,11 @@ impl From<IdentityError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(Body { error: self.inner })).into_response()
+        let mut response = (self.status, Json(Body { error: self.inner })).into_response();
+        if let Some(after) = self.retry_after_ms {
+            // Whole seconds, and never too early.
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.div_ceil(1_000).max(1)));
+        }
+        response
     }
 }

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 
 use super::State;
 use super::connection::Place;
+use crate::model::ClientAddress;
 use crate::protocol::SUBPROTOCOL;
 use crate::session::{self, Arrival, Scope};
 
@@ -25,7 +26,7 @@ struct Parameters {
 }
 
 /// Answers a request below `/ws/`: with the handshake when it is one, else with what is wrong.
-pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>) -> Response {
+pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>, address: ClientAddress) -> Response {
     let parameters = parameters(request.uri());
     let Some(scope) = scope(request.uri().path(), parameters.since) else {
         return refusal(StatusCode::NOT_FOUND, "sockets are at /ws/ and /ws/chat/{channel}/");
@@ -54,7 +55,7 @@ pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>) -> Respon
     state.sessions.spawn(async move {
         let _place = place;
         let Some((stream, early)) = connection(upgraded).await else { return };
-        let arrival = Arrival { stream, early, scope, token };
+        let arrival = Arrival { stream, early, scope, token, address };
         session::run(services, arrival).await;
     });
     let mut response = handshake.map(axum::body::Body::new);

@@ -108,7 +108,7 @@ impl Member<'_> {
                 let refusal = Refusal::new(ErrorCode::Unauthorized, "this token is not valid; the present one stays");
                 self.refuse(id, &refusal);
             }
-            Err(IdentityError::Busy) => self.refuse(id, &Refusal::unavailable()),
+            Err(IdentityError::Busy(_)) => self.refuse(id, &Refusal::unavailable()),
             Err(IdentityError::Store(error)) => self.refuse(id, &store_refusal(&error)),
         }
         None

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State as Extract;
+use axum::{Extension, Json};
 use serde::Deserialize;
 
 use super::super::State;
 use super::super::error::ApiError;
 use super::extract::Body;
 use crate::auth::Pair;
+use crate::model::ClientAddress;
 
 #[derive(Deserialize)]
 pub(super) struct LogIn {
@@ -31,9 +32,10 @@ pub(super) struct Verify {
 /// A pair of tokens for a password.
 pub(super) async fn log_in(
     Extract(state): Extract<Arc<State>>,
+    Extension(from): Extension<ClientAddress>,
     Body(body): Body<LogIn>,
 ) -> Result<Json<Pair>, ApiError> {
-    Ok(Json(state.services.identity.log_in(&body.tenant, &body.username, &body.password).await?))
+    Ok(Json(state.services.identity.log_in(&body.tenant, &body.username, &body.password, from).await?))
 }
 
 /// A new pair for a refresh token, which is then spent.

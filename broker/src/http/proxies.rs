@@ -1,0 +1,96 @@
+//! Which client a request is from, when it came by way of a proxy.
+//!
+//! Anybody can write a header. So `X-Forwarded-For` is read from its end, where the nearest proxy wrote, and only as far as
+//! each of those who wrote is one that the operator trusts.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::HeaderMap;
+use ipnet::IpNet;
+
+use crate::model::ClientAddress;
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// The proxies that say truly who is behind them.
+#[derive(Debug, Clone, Default)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// Those in these networks.
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// Whether this is one of them.
+    pub(super) fn has(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.0.iter().any(|network| network.contains(&peer))
+    }
+
+    /// Who a request is from: whoever connected, or the last one in the header that is none of the proxies.
+    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddress {
+        let mut client = peer;
+        let lists = headers.get_all(FORWARDED_FOR).iter().rev().filter_map(|value| value.to_str().ok());
+        for hop in lists.flat_map(|list| list.rsplit(',')) {
+            if !self.has(client) {
+                break;
+            }
+            // What is no address was written by someone else than a proxy of ours.
+            let Some(before) = address(hop.trim()) else { break };
+            client = before;
+        }
+        client.into()
+    }
+}
+
+/// An address, alone or with a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let with_port = || text.parse::<SocketAddr>().map(|address| address.ip()).ok();
+    text.parse().ok().or_else(with_port).or_else(bare)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn client(proxies: &[&str], peer: &str, forwarded: &[&'static str]) -> String {
+        let proxies = TrustedProxies::new(proxies.iter().map(|network| network.parse().unwrap()).collect());
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append(FORWARDED_FOR, HeaderValue::from_static(value));
+        }
+        proxies.client(peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn a_header_counts_as_far_as_those_who_wrote_it_are_trusted() {
+        let ours = ["10.0.0.0/8", "2001:db8:aaaa::/48"];
+        for (peer, forwarded, from) in [
+            // Nobody in between, whatever the client says.
+            ("192.0.2.7", vec![], "192.0.2.7"),
+            ("192.0.2.7", vec!["198.51.100.1"], "192.0.2.7"),
+            // One proxy, and what the client had written before it.
+            ("10.0.0.1", vec!["192.0.2.7"], "192.0.2.7"),
+            ("10.0.0.1", vec!["198.51.100.1, 192.0.2.7"], "192.0.2.7"),
+            ("10.0.0.1", vec!["198.51.100.1", "192.0.2.7"], "192.0.2.7"),
+            ("10.0.0.1", vec!["10.0.0.9, 192.0.2.7"], "192.0.2.7"),
+            // Two of ours in a row, also one that is mapped or has a port.
+            ("10.0.0.1", vec!["192.0.2.7, 10.0.0.2"], "192.0.2.7"),
+            ("::ffff:10.0.0.1", vec!["192.0.2.7:4711, [2001:db8:aaaa::2]:80"], "192.0.2.7"),
+            ("10.0.0.1", vec!["2001:db8:bbbb:1:2::3"], "2001:db8:bbbb:1::/64"),
+            ("10.0.0.1", vec!["[2001:db8:bbbb:1:2::3]"], "2001:db8:bbbb:1::/64"),
+            // What reads as no address is nobody's.
+            ("10.0.0.1", vec![], "10.0.0.1"),
+            ("10.0.0.1", vec!["unknown"], "10.0.0.1"),
+            ("10.0.0.1", vec!["192.0.2.7, unknown, 10.0.0.2"], "10.0.0.2"),
+            ("10.0.0.1", vec![""], "10.0.0.1"),
+        ] {
+            assert_eq!(client(&ours, peer, &forwarded), from, "{peer} {forwarded:?}");
+        }
+        assert_eq!(client(&[], "127.0.0.1", &["192.0.2.7"]), "127.0.0.1", "nobody is trusted unless it is said");
+    }
+}
