@@ -98,7 +98,7 @@ fn handlers(criterion: &mut Criterion) {
         for (name, fresh) in [("warm", 0), ("new instance", 1)] {
             let handler = handler(node.generation(&event.kind), &key, &event.kind, &[("fresh", fresh)]);
             criterion.bench_function(&format!("handler/{event_name}/{name}"), |bencher| {
-                bencher.to_async(&node.runtime).iter(async || black_box(handler.handle(&key, &event).await));
+                bencher.to_async(&node.runtime).iter(async || black_box(handler.handle(&key, &event, None).await));
             });
         }
     }
@@ -116,7 +116,7 @@ fn processor() {
             let before = clock_gettime(ClockId::ThreadCPUTime);
             node.runtime.block_on(async {
                 for _ in 0..CALLS {
-                    black_box(handler.handle(&key, &event).await.ok());
+                    black_box(handler.handle(&key, &event, None).await.ok());
                 }
             });
             let after = clock_gettime(ClockId::ThreadCPUTime);
@@ -146,7 +146,7 @@ fn memory() {
         for (kind, handler) in &handlers {
             let (key, event) = event(kind.as_str(), r#"{"message":"hi","is_typing":true}"#);
             let key = ChannelKey { tenant: format!("t{tenant}").parse().expect("a slug"), ..key };
-            let _ = black_box(node.runtime.block_on(handler.handle(&key, &event)));
+            let _ = black_box(node.runtime.block_on(handler.handle(&key, &event, None)));
         }
     }
     let (after, instances) = (resident(), node.engine.instances());

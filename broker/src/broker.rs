@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{AuthError, KeyError, Keys, Passwords, Tokens};
@@ -19,7 +19,7 @@ use crate::bus::{Bus, BusError, Inbox};
 use crate::config::{Config, ConfigError, Data, Descriptors, Secret};
 use crate::deploy::{self, Desk, Follower, Parts};
 use crate::effects::Effects;
-use crate::http::{ConnectionBounds, ListenError, Listeners, State, Stop, TrustedProxies};
+use crate::http::{ConnectionBounds, ListenError, Listeners, Serving, State, Stop, TrustedProxies};
 use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::model::Clock;
@@ -88,7 +88,7 @@ pub struct Broker {
     admin: SocketAddr,
     stop: Stop,
     drain: watch::Sender<Option<Duration>>,
-    serving: JoinHandle<()>,
+    serving: Serving,
     sessions: TaskTracker,
     watching: Arc<Watching>,
     drain_within: Duration,
@@ -183,7 +183,7 @@ impl Broker {
         let (stop, stopping) = Stop::new();
         let Descriptors { all, connections, operators, .. } = descriptors;
         let bounds = ConnectionBounds { clients: connections, sockets, operators };
-        let serving = tokio::spawn(listeners.serve(state, bounds, stopping));
+        let serving = listeners.serve(state, bounds, stopping);
         tracing::info!(address = %public, admin_address = %admin, descriptors = all, connections, sockets, "listening");
         Ok(Self {
             public,
@@ -209,8 +209,8 @@ impl Broker {
         self.admin
     }
 
-    /// Stops accepting, closes the sockets as draining, each at a moment of its own, and waits for them within the
-    /// configured time.
+    /// Stops accepting, closes the sockets as draining, each at a moment of its own, and waits for them and for requests
+    /// that are under way within the configured time.
     pub async fn stop(self) {
         let sockets = self.sessions.len();
         let spread = spread(sockets, self.drain_within);
@@ -221,14 +221,19 @@ impl Broker {
         self.sessions.close();
         let finished = async {
             self.sessions.wait().await;
+            // Requests that are under way are answered.
+            let _ = self.serving.clients.await;
             // What the last messages are watched for.
             self.watching.finish().await;
             // Operators can see that the broker drains until it has.
             self.stop.operators();
-            let _ = self.serving.await;
+            let _ = self.serving.operators.await;
         };
         if tokio::time::timeout(self.drain_within, finished).await.is_err() {
-            tracing::warn!(sockets = self.sessions.len(), "stopped before all sockets were closed");
+            tracing::warn!(
+                sockets = self.sessions.len(),
+                "stopped before all sockets were closed and all requests answered"
+            );
         }
         tracing::info!("stopped");
     }

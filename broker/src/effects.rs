@@ -1,25 +1,24 @@
 //! Applies what a handler asked for: the durable part in one commit, then everything to its audience.
 //!
-//! Nothing is sent before it is committed, and nothing is sent when the commit fails. What the effects mean is the
-//! handler's affair.
+//! Nothing is sent before it is committed, and nothing is sent when the commit fails. Once effects are queued, the committer
+//! does the rest, whoever waits for it. What the effects mean is the handler's affair.
 
 pub mod group;
+mod publish;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use self::group::{Committer, Then};
-use crate::hub::{Class, Delivery};
-use crate::model::{
-    Audience, ChannelKey, Clock, Effect, Event, KvWrite, Message, MessageId, PluginName, RequestKey, Signal,
-};
-use crate::plugin::CallError;
+use self::group::{Committer, Pending};
+use self::publish::{Publisher, Story};
+use crate::model::{ChannelKey, Clock, Effect, Event, KvWrite, Message, MessageId, PluginName, RequestKey};
+use crate::plugin::{CallError, Earlier};
 use crate::protocol::json::Tree;
-use crate::protocol::{ErrorCode, Notice, Reading, Refusal, WireFrame};
-use crate::relay::{Relay, said};
-use crate::store::{Commit, Committed, Outcome, Receipt, Store, StoreError};
+use crate::protocol::{ErrorCode, Refusal};
+use crate::relay::Relay;
+use crate::store::{Commit, Outcome, Receipt, Store, StoreError};
 
 /// What the sender's ack says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +27,39 @@ pub struct Applied {
     pub receipt: Option<Receipt>,
     /// Whether the same request was applied before, and this time nothing was done.
     pub duplicate: bool,
+}
+
+/// Effects that are on their way.
+#[derive(Debug)]
+pub enum Carried {
+    /// They are applied.
+    Applied(Applied),
+    /// They are queued to be stored, and will be whether or not somebody waits for it.
+    Queued(Queued),
+}
+
+/// Effects that are queued.
+#[derive(Debug)]
+pub struct Queued {
+    pending: Pending,
+    /// What the same session's next reads in the channel wait for.
+    pub earlier: Earlier,
+}
+
+impl Carried {
+    /// Waits until they are applied, and everyone here who is to hear of it has been sent it or will be.
+    ///
+    /// # Errors
+    /// Why nothing of them was applied, or that it is not known.
+    pub async fn applied(self) -> Result<Applied, Undone> {
+        match self {
+            Carried::Applied(applied) => Ok(applied),
+            Carried::Queued(Queued { pending, .. }) => {
+                // What counts on a key was waited for at once, so that it could be asked for again.
+                applied(pending.outcome().await?)?.ok_or_else(|| contended().into())
+            }
+        }
+    }
 }
 
 /// Who asks for effects.
@@ -85,9 +117,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// From effects to the store and the relay.
 #[derive(Clone)]
 pub struct Effects {
-    committer: Arc<Committer>,
-    relay: Arc<Relay>,
-    after_commit: AfterCommit,
+    committer: Arc<Committer<Story>>,
     clock: Clock,
 }
 
@@ -100,14 +130,15 @@ impl std::fmt::Debug for Effects {
 impl Effects {
     /// Effects that end in this store and this relay.
     pub fn new(store: Arc<dyn Store>, relay: Arc<Relay>, after_commit: AfterCommit, clock: Clock) -> Self {
-        Self { committer: Committer::new(store), relay, after_commit, clock }
+        let publisher = Publisher { relay, after_commit };
+        Self { committer: Committer::publishing(store, Arc::new(publisher)), clock }
     }
 
-    /// Asks for the effects of an event and applies all of them, or none. When this returns, what was to be kept is kept,
-    /// and everyone who is to hear of it has been sent it or will be.
+    /// Asks for the effects of an event and has all of them applied, or none. When this returns, they are queued at the
+    /// committer in the order of the calls, behind what is `earlier`; the caller may begin with the session's next event.
     ///
     /// When another event has changed a key that these effects count on, it asks again: the handler then reads what stands
-    /// there now.
+    /// there now. Effects that may have to be asked for again, or that change messages, are waited for here.
     ///
     /// # Errors
     /// What the handler's call ended with, or the broker's own refusal. Nothing is kept or sent then.
@@ -116,8 +147,9 @@ impl Effects {
         channel: &ChannelKey,
         event: &Event,
         cause: Cause<'_>,
+        earlier: Option<&Earlier>,
         ask: impl Fn() -> F,
-    ) -> Result<Applied, Undone>
+    ) -> Result<Carried, Undone>
     where
         F: Future<Output = Result<Vec<Effect>, CallError>>,
     {
@@ -130,14 +162,13 @@ impl Effects {
                 Err(error @ CallError::Denied(_)) => return self.first_answer(channel, event, cause, error).await,
                 Err(error) => return Err(Undone::Call(error)),
             };
-            if let Some(applied) = self.apply(channel, event, cause, asked).await? {
-                return Ok(applied);
+            if let Some(carried) = self.apply(channel, event, cause, earlier, asked).await? {
+                return Ok(carried);
             }
             let plugin = cause.plugin.to_string();
             metrics::counter!("switchboard_kv_conflicts_total", "plugin" => plugin).increment(1);
         }
-        let refusal = Refusal::new(ErrorCode::Overloaded, "others are changing the same at the same time; try again");
-        Err(Refusal { retry_after_ms: Some(250), ..refusal }.into())
+        Err(contended().into())
     }
 
     /// How long to wait before a further try: a time of its own for each event, or those that met once would meet again.
@@ -153,11 +184,12 @@ impl Effects {
         event: &Event,
         cause: Cause<'_>,
         error: CallError,
-    ) -> Result<Applied, Undone> {
+    ) -> Result<Carried, Undone> {
         if cause.request(event).is_some() {
             let nothing = self.commit_of(channel, event, cause);
-            if let Outcome::Duplicate(first) = self.committer.commit(&channel.tenant, nothing).await? {
-                return Ok(Applied { receipt: Some(first), duplicate: true });
+            let story = Story::of(event, cause.depth);
+            if let Outcome::Duplicate(first) = self.committer.queue(&channel.tenant, nothing, story)?.outcome().await? {
+                return Ok(Carried::Applied(Applied { receipt: Some(first), duplicate: true }));
             }
         }
         Err(Undone::Call(error))
@@ -183,72 +215,62 @@ impl Effects {
         channel: &ChannelKey,
         event: &Event,
         cause: Cause<'_>,
+        earlier: Option<&Earlier>,
         effects: Vec<Effect>,
-    ) -> Result<Option<Applied>, Undone> {
+    ) -> Result<Option<Carried>, Undone> {
         let mut commit = self.commit_of(channel, event, cause);
-        let (mut signals, mut kv) = (Vec::new(), Vec::new());
+        let mut story = Story::of(event, cause.depth);
+        let mut kv = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Store(draft) => commit.drafts.push((MessageId(self.clock.uuid()), draft)),
                 Effect::Amend(amendment) => commit.amendments.push(amendment),
                 Effect::MarkRead(mark) => commit.reads.push(mark),
                 Effect::KvPut(write) => kv.push(write),
-                Effect::Broadcast(signal) => signals.push(signal),
+                Effect::Broadcast(signal) => story.signals.push(signal),
             }
         }
         if !kv.is_empty() {
             commit.kv = Some((cause.plugin.clone(), kv));
         }
-        let mut receipt = None;
-        if is_durable(&commit) {
-            let then = self.then(channel, cause, &commit);
-            match self.committer.commit_then(&channel.tenant, commit, then).await? {
-                Outcome::Done(committed) => {
-                    self.tell(channel, event, &committed);
-                    receipt = Some(committed.receipt);
-                }
-                Outcome::Duplicate(first) => return Ok(Some(Applied { receipt: Some(first), duplicate: true })),
-                Outcome::IdConflict => {
-                    let message = "this id was used before for another frame";
-                    return Err(Refusal::new(ErrorCode::IdConflict, message).into());
-                }
-                Outcome::UnknownMessage => return Err(unknown_message().into()),
-                Outcome::KvConflict => return Ok(None),
-                Outcome::KvFull => return Err(Undone::Call(CallError::Failed(full()))),
-                Outcome::UnknownChannel => return Err(Refusal::unknown_channel().into()),
+        if !is_durable(&commit) {
+            // They must not overtake what the session sent before. Nobody else's are waited for.
+            match earlier.is_some_and(|earlier| !earlier.is_settled()) {
+                true => self.committer.publish_in_order(channel, story)?,
+                false => self.committer.publish_now(channel, story),
             }
+            return Ok(Some(Carried::Applied(Applied { receipt: None, duplicate: false })));
         }
-        for signal in signals {
-            self.relay.publish(channel, notice(channel, signal));
+        let is_barrier = commit.kv.is_some() || !commit.amendments.is_empty();
+        let (earlier, settling) = Earlier::new();
+        story.settling = Some(settling);
+        let pending = self.committer.queue(&channel.tenant, commit, story)?;
+        if is_barrier {
+            return Ok(applied(pending.outcome().await?)?.map(Carried::Applied));
         }
-        Ok(Some(Applied { receipt, duplicate: false }))
+        Ok(Some(Carried::Queued(Queued { pending, earlier })))
     }
+}
 
-    fn then(&self, channel: &ChannelKey, cause: Cause<'_>, commit: &Commit) -> Option<Then> {
-        let (after_commit, channel, depth) = (Arc::clone(&self.after_commit), channel.clone(), cause.depth);
-        (!commit.drafts.is_empty())
-            .then(|| -> Then { Box::new(move |committed| after_commit(&channel, &committed.messages, depth)) })
+/// What an outcome means to whoever asked. `None`: a key has another version than was expected.
+fn applied(outcome: Outcome<Receipt>) -> Result<Option<Applied>, Undone> {
+    match outcome {
+        Outcome::Done(receipt) => Ok(Some(Applied { receipt: Some(receipt), duplicate: false })),
+        Outcome::Duplicate(first) => Ok(Some(Applied { receipt: Some(first), duplicate: true })),
+        Outcome::IdConflict => {
+            let message = "this id was used before for another frame";
+            Err(Refusal::new(ErrorCode::IdConflict, message).into())
+        }
+        Outcome::UnknownMessage => Err(unknown_message().into()),
+        Outcome::KvConflict => Ok(None),
+        Outcome::KvFull => Err(Undone::Call(CallError::Failed(full()))),
+        Outcome::UnknownChannel => Err(Refusal::unknown_channel().into()),
     }
+}
 
-    fn tell(&self, channel: &ChannelKey, event: &Event, committed: &Committed) {
-        let echo = event.session.zip(event.client_id.as_ref());
-        for message in &committed.messages {
-            self.relay.publish(channel, said(message, echo));
-        }
-        for read in &committed.reads {
-            let frame = WireFrame::json(&Reading {
-                kind: &read.kind,
-                channel: channel.channel,
-                seq: read.seq,
-                user: &event.user,
-                message_id: read.message,
-                read_at: read.read_at,
-            });
-            let delivery =
-                Delivery { seq: None, class: Class::Durable, audience: Audience::Channel, frame, echo: None };
-            self.relay.publish(channel, delivery);
-        }
-    }
+fn contended() -> Refusal {
+    let refusal = Refusal::new(ErrorCode::Overloaded, "others are changing the same at the same time; try again");
+    Refusal { retry_after_ms: Some(250), ..refusal }
 }
 
 fn is_durable(commit: &Commit) -> bool {
@@ -287,11 +309,6 @@ pub fn refusal(error: &StoreError) -> Refusal {
 pub fn away(what: &'static str, error: &dyn std::error::Error) -> Refusal {
     tracing::warn!(what, %error, "not available");
     Refusal { retry_after_ms: Some(1_000), ..Refusal::new(ErrorCode::Unavailable, "not available now; try again") }
-}
-
-fn notice(channel: &ChannelKey, signal: Signal) -> Delivery {
-    let frame = WireFrame::json(&Notice { kind: &signal.kind, channel: channel.channel, payload: &signal.payload });
-    Delivery { seq: None, class: Class::Ephemeral, audience: signal.audience, frame, echo: None }
 }
 
 /// What an idempotency key stands for: the channel, the type, and what the frame says beside its envelope. Spaces and

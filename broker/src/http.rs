@@ -19,6 +19,7 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
@@ -102,6 +103,15 @@ impl Stop {
     }
 }
 
+/// The listeners at work.
+#[derive(Debug)]
+pub struct Serving {
+    /// For clients.
+    pub clients: JoinHandle<()>,
+    /// For operators.
+    pub operators: JoinHandle<()>,
+}
+
 /// How many connections there may be at once.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionBounds {
@@ -139,18 +149,18 @@ impl Listeners {
         self.admin.local_addr()
     }
 
-    /// Accepts until told to stop. Requests that are under way then are finished.
-    pub async fn serve(self, state: Arc<State>, bounds: ConnectionBounds, stop: Stopping) {
+    /// Accepts until told to stop. The listeners end when the requests that are under way then are answered.
+    pub fn serve(self, state: Arc<State>, bounds: ConnectionBounds, stop: Stopping) -> Serving {
         let ConnectionBounds { clients, sockets, operators } = bounds;
         let (of_clients, of_operators) = (Arc::new(Semaphore::new(clients)), Arc::new(Semaphore::new(operators)));
         // Operators have no sockets: they are bounded by their places alone.
         let (clients, operators) = (Crowd::new(clients - sockets), Crowd::new(usize::MAX));
         let public = connection::Routes::new(rest::routes(Arc::clone(&state)), Some(Arc::clone(&state)));
         let admin = connection::Routes::new(admin::routes(state), None);
-        tokio::join!(
-            connection::accept(self.public, public, of_clients, clients, stop.clients),
-            connection::accept(self.admin, admin, of_operators, operators, stop.operators),
-        );
+        Serving {
+            clients: tokio::spawn(connection::accept(self.public, public, of_clients, clients, stop.clients)),
+            operators: tokio::spawn(connection::accept(self.admin, admin, of_operators, operators, stop.operators)),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::collections::hash_map::{DefaultHasher, Entry};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use feed::{Feed, Gap};
+pub use feed::{Feed, Gap, RepairClaim};
 pub use outbox::{Class, Outbox};
 pub use subscriber::Subscriber;
 
@@ -36,6 +36,9 @@ pub struct Delivery {
     /// The bytes for the socket that caused it, when they differ.
     pub echo: Option<(SessionId, WireFrame)>,
 }
+
+/// What follows when frames have been handed out. It must not wait.
+pub type Then = Box<dyn FnOnce() + Send>;
 
 /// This node's table of channels with live sessions.
 #[derive(Debug, Default)]

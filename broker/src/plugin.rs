@@ -12,6 +12,7 @@ mod cache;
 mod compile;
 mod declared;
 mod descriptor;
+mod earlier;
 mod effects;
 mod engine;
 #[cfg(test)]
@@ -42,6 +43,7 @@ mod turns;
 pub use builtin::BUILTIN;
 pub use compile::{Compiler, VERB as COMPILE_VERB, child as compile_child};
 pub use descriptor::Descriptor;
+pub use earlier::{Earlier, Settling};
 pub use engine::{Engine, LoadError, Options, Order};
 pub use generation::Generation;
 pub use handler::{Handler, Role};

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, watch};
 
 use self::turns::Turns;
 use crate::bus::{Bus, Inbox, Incoming};
-use crate::hub::{Class, Delivery, Feed, Hub, Subscriber};
+use crate::hub::{Class, Delivery, Feed, Hub, Subscriber, Then};
 use crate::model::{Audience, ChannelKey, Clock, Message, SessionId, UserId};
 use crate::protocol::{Said, WireFrame};
 use crate::store::{Store, StoreError};
@@ -63,12 +63,13 @@ impl Relay {
         relay
     }
 
-    /// Hands a delivery to the sessions here and to the other nodes. Never waits.
-    pub fn publish(self: &Arc<Self>, channel: &ChannelKey, delivery: Delivery) {
-        if !self.bus.is_alone() {
-            self.bus.publish(channel, envelope::frame(&delivery));
+    /// Hands deliveries to the sessions here and to the other nodes, in this order, and calls `then` when those here have been
+    /// sent them or will be. Never waits.
+    pub fn publish(self: &Arc<Self>, channel: &ChannelKey, deliveries: Vec<Delivery>, then: Then) {
+        if !deliveries.is_empty() && !self.bus.is_alone() {
+            self.bus.publish(channel, envelope::frames(&deliveries));
         }
-        self.deliver(channel, delivery);
+        self.deliver(channel, deliveries, Some(then));
     }
 
     /// Cuts a member's sessions off from a channel, on all nodes.
@@ -157,12 +158,27 @@ impl Relay {
         }
     }
 
-    fn deliver(self: &Arc<Self>, channel: &ChannelKey, delivery: Delivery) {
-        let class = if delivery.class == Class::Durable { "durable" } else { "ephemeral" };
-        metrics::counter!("switchboard_deliveries_total", "class" => class).increment(1);
-        if let Some(feed) = self.hub.feed(channel)
-            && feed.deliver(delivery).is_some()
-        {
+    fn deliver(self: &Arc<Self>, channel: &ChannelKey, deliveries: Vec<Delivery>, then: Option<Then>) {
+        let durable = deliveries.iter().filter(|delivery| delivery.class == Class::Durable).count();
+        for (class, count) in [("durable", durable), ("ephemeral", deliveries.len() - durable)] {
+            if count > 0 {
+                metrics::counter!("switchboard_deliveries_total", "class" => class).increment(count as u64);
+            }
+        }
+        let Some(feed) = self.hub.feed(channel) else {
+            if let Some(then) = then {
+                then();
+            }
+            return;
+        };
+        let gap = feed.accept(deliveries, then);
+        if feed.is_large() {
+            let feed = Arc::clone(&feed);
+            tokio::spawn(async move { feed.hand_out_by_and_by().await });
+        } else {
+            feed.hand_out();
+        }
+        if gap.is_some() {
             self.repair(channel, &feed);
         }
     }
@@ -182,7 +198,7 @@ async fn receive(relay: std::sync::Weak<Relay>, mut inbox: Inbox) {
         let Some(relay) = relay.upgrade() else { return };
         match incoming {
             Incoming::Message(channel, bytes) => match envelope::open(&bytes) {
-                Some(envelope::Opened::Frame(delivery)) => relay.deliver(&channel, delivery),
+                Some(envelope::Opened::Frames(deliveries)) => relay.deliver(&channel, deliveries, None),
                 Some(envelope::Opened::Revoke(user)) => relay.hub.revoke(&channel, &user),
                 None => tracing::warn!("a message on the bus is not this broker's; is another program using it?"),
             },

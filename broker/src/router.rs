@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::effects::{Applied, Cause, Effects, Undone, unknown_message};
+use crate::effects::{Applied, Carried, Cause, Effects, Queued, Undone, unknown_message};
 use crate::model::catalogue::{FailurePolicy, Origin};
 use crate::model::{ChannelKey, Clock, Event, Kind, MessageId, SessionId, User};
-use crate::plugin::{CallError, Handler, Registry};
+use crate::plugin::{CallError, Earlier, Handler, Registry};
 use crate::protocol::{ErrorCode, EventFrame, Refusal};
 
 /// Finds handlers and runs them.
@@ -19,6 +19,22 @@ pub struct Router {
     registry: Arc<Registry>,
     effects: Effects,
     clock: Clock,
+}
+
+/// What becomes of a frame.
+#[derive(Debug)]
+pub enum Dispatched {
+    /// It is known.
+    Now(Routed),
+    /// Its effects are queued to be stored, whoever waits for it, and the session's next frame may be dispatched.
+    Later(Later),
+}
+
+/// A frame whose effects are queued.
+#[derive(Debug)]
+pub struct Later {
+    queued: Queued,
+    call: Call,
 }
 
 /// What became of a frame.
@@ -32,27 +48,56 @@ pub enum Routed {
     Dropped(Refusal),
 }
 
+impl Dispatched {
+    /// What became of the frame, when that is known.
+    pub async fn routed(self) -> Routed {
+        match self {
+            Dispatched::Now(routed) => routed,
+            Dispatched::Later(later) => later.routed().await,
+        }
+    }
+}
+
+impl Later {
+    /// What the same session's next reads in the channel wait for.
+    pub fn earlier(&self) -> &Earlier {
+        &self.queued.earlier
+    }
+
+    /// What became of the frame, when that is known.
+    pub async fn routed(self) -> Routed {
+        let Self { queued, call } = self;
+        call.routed(Carried::Queued(queued).applied().await)
+    }
+}
+
 impl Router {
     /// A router over these handlers.
     pub fn new(registry: Arc<Registry>, effects: Effects, clock: Clock) -> Self {
         Self { registry, effects, clock }
     }
 
-    /// Takes a client's frame to its handler and applies what the handler asks for. The generation that is active now
-    /// handles it to the end.
+    /// Takes a client's frame to its handler and has applied what the handler asks for. The generation that is active now
+    /// handles it to the end. What the handler reads has in it what is `earlier`: what the same session sent before in the
+    /// channel, and is on its way.
     pub async fn dispatch(
         &self,
         channel: &ChannelKey,
         user: &User,
         session: Option<SessionId>,
         frame: EventFrame,
-    ) -> Routed {
+        earlier: Option<&Earlier>,
+    ) -> Dispatched {
         let Some(handler) = self.registry.handler(channel, &frame.kind) else {
             metrics::counter!("switchboard_events_total", "kind" => "unknown", "result" => "unknown").increment(1);
-            return Routed::Refused(Refusal::new(ErrorCode::UnknownType, "no handler takes this type"));
+            return Dispatched::Now(Routed::Refused(Refusal::new(
+                ErrorCode::UnknownType,
+                "no handler takes this type",
+            )));
         };
         if handler.spec.origin != Origin::Client {
-            return Routed::Refused(Refusal::new(ErrorCode::Denied, "this type is the broker's to send"));
+            let refusal = Refusal::new(ErrorCode::Denied, "this type is the broker's to send");
+            return Dispatched::Now(Routed::Refused(refusal));
         }
         let event = Event {
             kind: frame.kind,
@@ -64,11 +109,7 @@ impl Router {
             id: MessageId(self.clock.uuid()),
             at: self.clock.now(),
         };
-        match self.run(&handler, channel, &event).await {
-            Ok(applied) => Routed::Applied(applied),
-            Err((refusal, true)) if handler.policy == FailurePolicy::Open => Routed::Dropped(refusal),
-            Err((refusal, _)) => Routed::Refused(refusal),
-        }
+        self.run(handler, channel, event, earlier).await
     }
 
     /// Tells the handler of a kind that something happened to a session. Without a handler nothing follows.
@@ -88,16 +129,44 @@ impl Router {
             at: self.clock.now(),
         };
         // A notice has no sender to tell; what went wrong is in the log and in the metrics.
-        let _ = self.run(&handler, channel, &event).await;
+        let _ = self.run(handler, channel, event, None).await.routed().await;
     }
 
-    /// The error says whether the handler is at fault.
-    async fn run(&self, handler: &Handler, channel: &ChannelKey, event: &Event) -> Result<Applied, (Refusal, bool)> {
-        let generation = &handler.generation;
+    async fn run(
+        &self,
+        handler: Arc<Handler>,
+        channel: &ChannelKey,
+        event: Event,
+        earlier: Option<&Earlier>,
+    ) -> Dispatched {
         let began = Instant::now();
-        let ask = || handler.handle(channel, event);
-        let cause = Cause::event(generation.plugin());
-        let result = self.effects.carry_out(channel, event, cause, ask).await.map_err(|undone| match undone {
+        let ask = || handler.handle(channel, &event, earlier);
+        let cause = Cause::event(handler.generation.plugin());
+        let carried = self.effects.carry_out(channel, &event, cause, earlier, ask).await;
+        let call = Call { channel: channel.clone(), kind: event.kind, event: event.id, began, handler };
+        match carried {
+            Ok(Carried::Queued(queued)) => Dispatched::Later(Later { queued, call }),
+            Ok(Carried::Applied(applied)) => Dispatched::Now(call.routed(Ok(applied))),
+            Err(undone) => Dispatched::Now(call.routed(Err(undone))),
+        }
+    }
+}
+
+/// A call of a handler, for what is said of it at its end.
+#[derive(Debug)]
+struct Call {
+    handler: Arc<Handler>,
+    channel: ChannelKey,
+    kind: Kind,
+    event: MessageId,
+    began: Instant,
+}
+
+impl Call {
+    /// Says how it went, and what its sender is to be told.
+    fn routed(self, result: Result<Applied, Undone>) -> Routed {
+        let generation = &self.handler.generation;
+        let result = result.map_err(|undone| match undone {
             Undone::Refused(refusal) => (refusal, false),
             Undone::Call(error) => {
                 if error.is_fault() {
@@ -106,13 +175,13 @@ impl Router {
                         version = generation.version(),
                         digest = &generation.digest()[..12],
                         generation = generation.id(),
-                        tenant = %channel.tenant,
-                        kind = %event.kind,
-                        event = %event.id,
+                        tenant = %self.channel.tenant,
+                        kind = %self.kind,
+                        event = %self.event,
                         %error,
                         "a handler failed"
                     );
-                    handler.note_failure(channel, &event.kind, &error);
+                    self.handler.note_failure(&self.channel, &self.kind, &error);
                 }
                 refusal(error)
             }
@@ -122,19 +191,24 @@ impl Router {
             version = generation.version(),
             digest = &generation.digest()[..12],
             generation = generation.id(),
-            tenant = %channel.tenant,
-            kind = %event.kind,
-            event = %event.id,
-            took = ?began.elapsed(),
+            tenant = %self.channel.tenant,
+            kind = %self.kind,
+            event = %self.event,
+            took = ?self.began.elapsed(),
             "an event was handled"
         );
-        let kind = event.kind.to_string();
         let outcome = result.as_ref().err().map_or("ok", |(refusal, _)| refusal.code.name());
-        metrics::counter!("switchboard_events_total", "kind" => kind, "result" => outcome).increment(1);
-        result
+        metrics::counter!("switchboard_events_total", "kind" => self.kind.to_string(), "result" => outcome)
+            .increment(1);
+        match result {
+            Ok(applied) => Routed::Applied(applied),
+            Err((refusal, true)) if self.handler.policy == FailurePolicy::Open => Routed::Dropped(refusal),
+            Err((refusal, _)) => Routed::Refused(refusal),
+        }
     }
 }
 
+/// What the sender is told of a failed call, and whether the handler is at fault.
 fn refusal(error: CallError) -> (Refusal, bool) {
     match error {
         CallError::Invalid(text) => (Refusal::new(ErrorCode::BadRequest, text), false),

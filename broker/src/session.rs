@@ -146,6 +146,8 @@ pub async fn run(services: Arc<Services>, arrival: Arrival) {
     let end = {
         let mut live = Box::pin(session.live(&mut reader, token));
         tokio::select! {
+            // What the session has to say now goes out in one write.
+            biased;
             end = &mut live => end,
             // The close is out, or the socket is broken; the session sees that too and leaves what it was in.
             () = outbox.run() => live.await,

@@ -170,9 +170,9 @@ impl Commit {
 
 /// What became of a [`Commit`]. All but `Done` have changed nothing.
 #[derive(Debug, Clone)]
-pub enum Outcome {
+pub enum Outcome<D = Committed> {
     /// It is durable.
-    Done(Committed),
+    Done(D),
     /// The same request was committed before; this is what it got then.
     Duplicate(Receipt),
     /// The sender used this key before for another request.

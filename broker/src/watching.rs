@@ -156,7 +156,12 @@ impl Watching {
 async fn attempt(effects: &Effects, job: &Job, event: &Event, watcher: &Handler) -> Result<(), Missed> {
     let cause = Cause::stored(&job.plugin, job.depth);
     let ask = || watcher.stored(&job.channel, event, &job.message);
-    match effects.carry_out(&job.channel, event, cause, ask).await {
+    let carried = effects.carry_out(&job.channel, event, cause, None, ask).await;
+    let applied = match carried {
+        Ok(carried) => carried.applied().await,
+        Err(undone) => Err(undone),
+    };
+    match applied {
         Ok(_) => Ok(()),
         Err(Undone::Call(error)) => {
             watcher.note_failure(&job.channel, &event.kind, &error);

@@ -23,6 +23,7 @@ mod idempotency;
 mod instances;
 mod languages;
 mod liveness;
+mod pipeline;
 mod plugins;
 mod presence;
 mod redis_server;

@@ -195,7 +195,7 @@ async fn frames_of_one_channel_wait_for_postgres_in_order_and_no_more_than_fit()
     let holding = client.transaction().await.unwrap();
     let lock = format!("SELECT FROM \"tenant_{}\".chat_channel WHERE id::text = '{}' FOR UPDATE", acme.slug, lobby.id);
     holding.batch_execute(&lock).await.unwrap();
-    // One is under way and 32 wait behind it; the others are told to try again, and nobody waits for anything.
+    // 96 are on their way; the others are told to try again, and nobody waits for anything.
     let say =
         |n: u64| json!({"type": "chat.message", "channel": lobby.id, "id": format!("{n}"), "message": n.to_string()});
     socket.send_json(say(1)).await;
@@ -206,10 +206,10 @@ async fn frames_of_one_channel_wait_for_postgres_in_order_and_no_more_than_fit()
         watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0
     })
     .await;
-    for n in 2..=40 {
+    for n in 2..=100 {
         socket.send_json(say(n)).await;
     }
-    for n in 34..=40 {
+    for n in 97..=100 {
         let error = socket.next_of("error").await;
         assert_eq!(
             (&error["id"], &error["code"], &error["retryable"]),
@@ -218,7 +218,7 @@ async fn frames_of_one_channel_wait_for_postgres_in_order_and_no_more_than_fit()
     }
     socket.expect_silence("ack").await;
     holding.rollback().await.unwrap();
-    for n in 1..=33 {
+    for n in 1..=96 {
         let ack = socket.next_of("ack").await;
         assert_eq!((&ack["id"], &ack["seq"]), (&json!(n.to_string()), &json!(n)), "in the order they were sent");
     }

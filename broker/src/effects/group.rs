@@ -1,9 +1,14 @@
-//! Gathers the commits of many events into batches, so that they share a transaction and its write to the disk.
+//! The one way of an event into the store and from there to whoever is to hear of it.
 //!
-//! The gathering is natural: a commit that finds nothing of its tenant under way goes at once, and while a batch is under
-//! way the later ones wait for the next. So nobody waits for company, and the busier the store is the larger the batches
-//! become. A batch that is held up, as by a lock on one of its channels, holds up these channels, and the plugins whose keys
-//! it writes, and no others. Nothing here knows what a commit means, or what follows from its outcome.
+//! Commits of many events are gathered into batches, so that they share a transaction and its write to the disk. The
+//! gathering is natural: a commit that finds nothing of its tenant under way goes at once, and while a batch is under way the
+//! later ones wait for the next. So nobody waits for company, and the busier the store is the larger the batches become. A
+//! batch that is held up, as by a lock on one of its channels, holds up these channels, and the plugins whose keys it writes,
+//! and no others.
+//!
+//! What a batch has stored is published by its own task, in the order of the batch, before the next batch of the same channels
+//! may begin. So what is published of a channel is in the order of its `seq` whatever callers do: whoever waits for an
+//! answer may go away at any moment and changes nothing. Nothing here knows what a commit means, or how it is published.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::{Pin, pin};
@@ -12,12 +17,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::refusal;
-use crate::model::{ChannelId, PluginName, TenantSlug};
+use crate::model::{ChannelId, ChannelKey, PluginName, TenantSlug};
 use crate::protocol::{ErrorCode, Refusal};
-use crate::store::{Commit, Committed, Outcome, Store, StoreError};
+use crate::store::{Commit, Committed, Outcome, Receipt, Store, StoreError};
 
 /// How many commits a batch has at most. Beyond this a batch costs as much more as it holds more.
 const BATCH_COMMITS: usize = 128;
@@ -28,8 +33,9 @@ const BATCH_BYTES: usize = 1 << 20;
 /// How many commits of a tenant may wait for a batch: about a fifth of a second's work.
 const WAITING: usize = 4_096;
 
-/// How long a commit may take, the wait for its batch counted in. It is longer than a call of the store, and leaves what
-/// comes before and after it a part of the five seconds that a client is promised.
+/// How long a commit may take, the wait for its batch counted in. One that has waited so long and is in no batch yet is not
+/// done: its client was told to try again. It is longer than a call of the store, and leaves what comes before and after
+/// it a part of the five seconds that a client is promised.
 const PATIENCE: Duration = Duration::from_secs(4);
 const _: () = assert!(PATIENCE.as_secs() < 5);
 
@@ -40,21 +46,56 @@ const HELD_UP: Duration = Duration::from_millis(2);
 /// How many channels of a batch that the store refused are tried side by side.
 const ALONE: usize = 4;
 
-/// The one way of an event into the store.
-pub struct Committer {
+/// Stores and publishes. `T` is what is to be published of a commit.
+pub struct Committer<T = ()> {
     store: Arc<dyn Store>,
+    publish: Arc<dyn Publish<T>>,
     /// What each tenant has in hand; those that have nothing are not here.
-    lanes: Mutex<Lanes>,
+    lanes: Mutex<Lanes<T>>,
     waiting: usize,
     patience: Duration,
 }
 
-type Lanes = HashMap<TenantSlug, Lane>;
+/// Who tells of what was stored.
+pub trait Publish<T>: Send + Sync + 'static {
+    /// Tells of what one batch did in a channel, in this order, and calls `then` when that is out. It must not wait.
+    fn publish(&self, channel: &ChannelKey, told: Vec<Told<T>>, then: Then);
+}
+
+/// What is to be published.
+#[derive(Debug)]
+pub struct Told<T> {
+    /// What the caller gave for this.
+    pub what: T,
+    /// What was stored; none for what was only to keep its place behind what was.
+    pub committed: Option<Committed>,
+}
+
+/// What follows when everything is published.
+pub type Then = Box<dyn FnOnce() + Send>;
+
+/// Publishes nothing.
+impl<T> Publish<T> for () {
+    fn publish(&self, _: &ChannelKey, _: Vec<Told<T>>, then: Then) {
+        then();
+    }
+}
+
+/// The outcome of a commit that is queued. Dropping it changes nothing of what happens.
+#[derive(Debug)]
+pub struct Pending {
+    answered: oneshot::Receiver<Answer>,
+    by: Instant,
+}
+
+/// What became of a commit, or why it is not known or not done.
+pub type Answer = Result<Outcome<Receipt>, Refusal>;
+
+type Lanes<T> = HashMap<TenantSlug, Lane<T>>;
 
 /// What a tenant has in hand.
-#[derive(Default)]
-struct Lane {
-    waiting: VecDeque<Waiting>,
+struct Lane<T> {
+    waiting: VecDeque<Waiting<T>>,
     /// What the batches under way hold. Further commits that need it wait for these, so that no batch waits for another
     /// one's locks.
     busy: HashSet<Held>,
@@ -73,70 +114,56 @@ enum Held {
     Plugin(PluginName),
 }
 
-impl Held {
-    fn by(commit: &Commit) -> impl Iterator<Item = Held> {
-        let plugin = commit.kv.as_ref().map(|(plugin, _)| Held::Plugin(plugin.clone()));
-        std::iter::once(Held::Channel(commit.channel)).chain(plugin)
+impl<T> Default for Lane<T> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), busy: HashSet::new(), turns: 0, has_free_turn: false }
     }
 }
 
-impl Lane {
-    /// Whether a commit has to wait for a batch under way.
-    fn holds(&self, commit: &Commit) -> bool {
-        Held::by(commit).any(|held| self.busy.contains(&held))
+impl<T> Lane<T> {
+    /// Whether this has to wait for a batch under way.
+    fn holds(&self, next: &Waiting<T>) -> bool {
+        next.needs().any(|held| self.busy.contains(&held))
     }
 }
 
-struct Waiting {
-    commit: Commit,
-    then: Option<Then>,
-    answer: oneshot::Sender<Result<Outcome, Refusal>>,
+struct Waiting<T> {
+    channel: ChannelId,
+    /// None: there is nothing to store, and it only keeps its place behind what is stored before it.
+    commit: Option<Commit>,
+    what: T,
+    /// Whoever waits for the outcome, if anybody does.
+    answer: Option<oneshot::Sender<Answer>>,
+    by: Instant,
 }
 
-/// What is done with what a commit made durable, before its caller has the answer and also when the caller is gone. The
-/// commits of a channel come to it in the order of their `seq`. It must not wait.
-pub type Then = Box<dyn FnOnce(&Committed) + Send>;
+impl<T> Waiting<T> {
+    fn needs(&self) -> impl Iterator<Item = Held> {
+        let plugin = self.commit.as_ref().and_then(|commit| commit.kv.as_ref());
+        std::iter::once(Held::Channel(self.channel)).chain(plugin.map(|(plugin, _)| Held::Plugin(plugin.clone())))
+    }
 
-impl std::fmt::Debug for Committer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Committer").finish_non_exhaustive()
+    fn give_up(self) {
+        metrics::counter!("switchboard_commits_given_up_total").increment(1);
+        give(self.answer, Err(Refusal::unavailable()));
     }
 }
 
-impl Committer {
-    /// A committer on this store.
-    pub fn new(store: Arc<dyn Store>) -> Arc<Self> {
-        Self::with_limits(store, WAITING, PATIENCE)
+/// A caller that is gone has no use for its answer.
+fn give(to: Option<oneshot::Sender<Answer>>, answer: Answer) {
+    if let Some(to) = to {
+        let _ = to.send(answer);
     }
+}
 
-    /// A committer with bounds of its own: how many commits of a tenant may wait, and how long one may take.
-    pub fn with_limits(store: Arc<dyn Store>, waiting: usize, patience: Duration) -> Arc<Self> {
-        Arc::new(Self { store, lanes: Mutex::default(), waiting, patience })
-    }
-
-    /// Commits with whatever else of the tenant is to be committed now. A commit whose caller goes away before its batch
-    /// begins is not done; one that is in a batch is done with the others.
+impl Pending {
+    /// What became of the commit.
     ///
     /// # Errors
     /// `unavailable` when the store is away or did not answer in time, which leaves open whether the commit was done;
-    /// `overloaded` when too many wait; `internal` when the store failed.
-    pub async fn commit(self: &Arc<Self>, tenant: &TenantSlug, commit: Commit) -> Result<Outcome, Refusal> {
-        self.commit_then(tenant, commit, None).await
-    }
-
-    /// As [`Committer::commit`], with something that follows when it is done.
-    pub async fn commit_then(
-        self: &Arc<Self>,
-        tenant: &TenantSlug,
-        commit: Commit,
-        then: Option<Then>,
-    ) -> Result<Outcome, Refusal> {
-        let (answer, answered) = oneshot::channel();
-        if let Some(turn) = self.enter(tenant, Waiting { commit, then, answer })? {
-            // A task of its own: what goes with the commit must not depend on whether its caller stays.
-            tokio::spawn(turn.run());
-        }
-        match timeout(self.patience, answered).await {
+    /// `internal` when the store failed.
+    pub async fn outcome(self) -> Answer {
+        match timeout_at(self.by, self.answered).await {
             Ok(Ok(answer)) => answer,
             // The task went down with the answer, which is in the log as a panic.
             Ok(Err(_)) => Err(Refusal::new(ErrorCode::Internal, "the broker failed while storing; try again")),
@@ -146,9 +173,79 @@ impl Committer {
             }
         }
     }
+}
 
-    /// Queues a commit, and gives a turn if nobody will come for it soon.
-    fn enter(self: &Arc<Self>, tenant: &TenantSlug, next: Waiting) -> Result<Option<Turn>, Refusal> {
+impl<T> std::fmt::Debug for Committer<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Committer").finish_non_exhaustive()
+    }
+}
+
+impl Committer {
+    /// A committer on this store that publishes nothing.
+    pub fn new(store: Arc<dyn Store>) -> Arc<Self> {
+        Self::with_limits(store, WAITING, PATIENCE)
+    }
+
+    /// A committer with bounds of its own: how many commits of a tenant may wait, and how long one may take.
+    pub fn with_limits(store: Arc<dyn Store>, waiting: usize, patience: Duration) -> Arc<Self> {
+        Self::bounded(store, Arc::new(()), waiting, patience)
+    }
+
+    /// Commits, and waits for the outcome.
+    ///
+    /// # Errors
+    /// As [`Committer::queue`] and [`Pending::outcome`].
+    pub async fn commit(self: &Arc<Self>, tenant: &TenantSlug, commit: Commit) -> Answer {
+        self.queue(tenant, commit, ())?.outcome().await
+    }
+}
+
+impl<T: Send + 'static> Committer<T> {
+    /// A committer on this store whose commits are published like this.
+    pub fn publishing(store: Arc<dyn Store>, publish: Arc<dyn Publish<T>>) -> Arc<Self> {
+        Self::bounded(store, publish, WAITING, PATIENCE)
+    }
+
+    /// The same with bounds of its own: how many commits of a tenant may wait, and how long one may take.
+    pub fn bounded(
+        store: Arc<dyn Store>,
+        publish: Arc<dyn Publish<T>>,
+        waiting: usize,
+        patience: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self { store, publish, lanes: Mutex::default(), waiting, patience })
+    }
+
+    /// Queues a commit, to be done with whatever else of the tenant is to be committed then. Once queued it is done and
+    /// published, whoever waits for it.
+    ///
+    /// # Errors
+    /// `overloaded` when too many wait.
+    pub fn queue(self: &Arc<Self>, tenant: &TenantSlug, commit: Commit, what: T) -> Result<Pending, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let by = Instant::now() + self.patience;
+        let channel = commit.channel;
+        self.enter(tenant, Waiting { channel, commit: Some(commit), what, answer: Some(answer), by })?;
+        Ok(Pending { answered, by })
+    }
+
+    /// Publishes what is not to be stored.
+    pub fn publish_now(&self, channel: &ChannelKey, what: T) {
+        self.publish.publish(channel, vec![Told { what, committed: None }], Box::new(|| ()));
+    }
+
+    /// The same, behind what of its channel is being stored.
+    ///
+    /// # Errors
+    /// `overloaded` when too many wait.
+    pub fn publish_in_order(self: &Arc<Self>, channel: &ChannelKey, what: T) -> Result<(), Refusal> {
+        let by = Instant::now() + self.patience;
+        self.enter(&channel.tenant, Waiting { channel: channel.channel, commit: None, what, answer: None, by })
+    }
+
+    /// Queues something, and starts a turn if nobody will come for it soon.
+    fn enter(self: &Arc<Self>, tenant: &TenantSlug, next: Waiting<T>) -> Result<(), Refusal> {
         let mut lanes = self.lanes();
         let lane = lanes.entry(tenant.clone()).or_default();
         if lane.waiting.len() >= self.waiting {
@@ -156,12 +253,18 @@ impl Committer {
             return Err(Refusal { retry_after_ms: Some(250), ..refusal });
         }
         lane.waiting.push_back(next);
-        Ok(self.turn(tenant, lane))
+        let turn = self.turn(tenant, lane);
+        drop(lanes);
+        if let Some(turn) = turn {
+            // A task of its own: what goes with the commit must not depend on whether its caller stays.
+            tokio::spawn(turn.run());
+        }
+        Ok(())
     }
 
     /// A free turn, if there is none and a batch for it.
-    fn turn(self: &Arc<Self>, tenant: &TenantSlug, lane: &mut Lane) -> Option<Turn> {
-        let has_work = || lane.waiting.iter().any(|next| !lane.holds(&next.commit));
+    fn turn(self: &Arc<Self>, tenant: &TenantSlug, lane: &mut Lane<T>) -> Option<Turn<T>> {
+        let has_work = || lane.waiting.iter().any(|next| !lane.holds(next));
         if lane.has_free_turn || lane.turns >= self.store.batches_at_once() || !has_work() {
             return None;
         }
@@ -177,21 +280,25 @@ impl Committer {
     }
 
     /// The free turn of a lane is held up: gives another one, if there is something for it to do.
-    fn pass(self: &Arc<Self>, tenant: &TenantSlug) -> Option<Turn> {
+    fn pass(self: &Arc<Self>, tenant: &TenantSlug) -> Option<Turn<T>> {
         let mut lanes = self.lanes();
         let lane = lanes.get_mut(tenant)?;
         lane.has_free_turn = false;
         self.turn(tenant, lane)
     }
 
-    fn lanes(&self) -> MutexGuard<'_, Lanes> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lanes(&self) -> MutexGuard<'_, Lanes<T>> {
+        locked(&self.lanes)
     }
 }
 
+fn locked<T>(lanes: &Mutex<Lanes<T>>) -> MutexGuard<'_, Lanes<T>> {
+    lanes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The right to commit a tenant's batches, one after the other. It ends when nothing waits for it, or with its task.
-struct Turn {
-    committer: Arc<Committer>,
+struct Turn<T> {
+    committer: Arc<Committer<T>>,
     tenant: TenantSlug,
     /// Whether it is the lane's free one, and not held up.
     is_free: bool,
@@ -200,12 +307,12 @@ struct Turn {
     ended: bool,
 }
 
-impl Turn {
+impl<T: Send + 'static> Turn<T> {
     /// Commits batch after batch until nothing waits.
     fn run(mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             while let Some(batch) = self.take() {
-                let mut settling = pin!(settle(&self.committer.store, &self.tenant, batch));
+                let mut settling = pin!(settle(&self.committer, &self.tenant, batch));
                 if timeout(HELD_UP, &mut settling).await.is_err() {
                     self.is_free = false;
                     if let Some(next) = self.committer.pass(&self.tenant) {
@@ -220,7 +327,7 @@ impl Turn {
     /// What goes next: the oldest, up to the bounds, nothing that another batch holds, and no key of a sender twice. The second
     /// of two with the same key is left for a batch after this one, where it finds the first. `None`: nothing waits that
     /// another turn will not come for.
-    fn take(&mut self) -> Option<Vec<Waiting>> {
+    fn take(&mut self) -> Option<Vec<Waiting<T>>> {
         let committer = Arc::clone(&self.committer);
         let mut lanes = committer.lanes();
         let lane = lanes.get_mut(&self.tenant)?;
@@ -232,20 +339,29 @@ impl Turn {
             return None;
         }
         (self.is_free, lane.has_free_turn) = (true, true);
-        let (mut batch, mut keys, mut bytes, mut later) = (Vec::new(), HashSet::new(), 0, Vec::new());
+        let now = Instant::now();
+        let (mut batch, mut keys, mut bytes) = (Vec::<Waiting<T>>::new(), HashSet::new(), 0);
+        let (mut later, mut left) = (Vec::new(), HashSet::new());
         while batch.len() < BATCH_COMMITS
             && bytes < BATCH_BYTES
             && let Some(next) = lane.waiting.pop_front()
         {
-            if next.answer.is_closed() {
+            if next.by <= now {
+                next.give_up();
                 continue;
             }
-            let key = next.commit.request.as_ref().map(|(key, _)| (next.commit.sender.id.clone(), key.clone()));
-            if lane.holds(&next.commit) || key.is_some_and(|key| !keys.insert(key)) {
+            let key = next
+                .commit
+                .as_ref()
+                .and_then(|commit| commit.request.as_ref().map(|(key, _)| (commit.sender.id.clone(), key.clone())));
+            // Whatever is left for later, what comes after it in its channel is, too.
+            let waits = lane.holds(&next) || left.contains(&next.channel);
+            if waits || key.is_some_and(|key| !keys.insert(key)) {
+                left.insert(next.channel);
                 later.push(next);
                 continue;
             }
-            bytes += weight(&next.commit);
+            bytes += next.commit.as_ref().map_or(0, weight);
             batch.push(next);
         }
         for next in later.into_iter().rev() {
@@ -255,13 +371,15 @@ impl Turn {
             self.end(&mut lanes);
             return None;
         }
-        self.held = batch.iter().flat_map(|next| Held::by(&next.commit)).collect();
+        self.held = batch.iter().flat_map(Waiting::needs).collect();
         lane.busy.extend(self.held.iter().cloned());
         Some(batch)
     }
+}
 
+impl<T> Turn<T> {
     /// Gives the turn back. Under the same lock as the look at what waits, so that nobody counts on it in between.
-    fn end(&mut self, lanes: &mut Lanes) {
+    fn end(&mut self, lanes: &mut Lanes<T>) {
         self.ended = true;
         let Some(lane) = lanes.get_mut(&self.tenant) else { return };
         for held in self.held.drain(..) {
@@ -275,69 +393,121 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl<T> Drop for Turn<T> {
     /// After a panic: what still waits is another turn's, or has its answer from this.
     fn drop(&mut self) {
         if !self.ended {
             let committer = Arc::clone(&self.committer);
-            self.end(&mut committer.lanes());
+            self.end(&mut locked(&committer.lanes));
         }
     }
 }
 
-/// Commits a batch and tells each caller what became of its part.
-async fn settle(store: &Arc<dyn Store>, tenant: &TenantSlug, batch: Vec<Waiting>) {
-    let (commits, answers): (Vec<_>, Vec<_>) =
-        batch.into_iter().map(|next| (next.commit, Answer { then: next.then, answer: next.answer })).unzip();
+/// Stores a batch, publishes what was stored, and tells each caller what became of its part.
+async fn settle<T: Send + 'static>(committer: &Committer<T>, tenant: &TenantSlug, mut batch: Vec<Waiting<T>>) {
+    // Whoever has something to be stored has an answer to come, and nobody else.
+    let commits: Vec<Commit> = batch.iter_mut().filter_map(|next| next.commit.take()).collect();
+    let store = &committer.store;
     match commit(store, tenant, &commits).await {
         Ok(outcomes) => {
-            for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                answer.give(Ok(outcome));
+            let mut outcomes = outcomes.into_iter();
+            let mut settled = Vec::with_capacity(batch.len());
+            for next in batch {
+                let outcome = if next.answer.is_some() { outcomes.next() } else { None };
+                settled.push((next, outcome));
             }
+            committer.tell(tenant, settled);
         }
         // The store refused the batch for what is in it, or for a lock on part of it. Whose it is shows when each goes alone:
         // those of a channel in their order, and no channel waits for another.
         Err(StoreError::Failed(_) | StoreError::Contended) if commits.len() > 1 => {
+            let mut commits = commits.into_iter();
             let mut channels: HashMap<ChannelId, Vec<_>> = HashMap::new();
-            for (answer, commit) in answers.into_iter().zip(commits) {
-                channels.entry(commit.channel).or_default().push((answer, commit));
+            for next in batch {
+                let commit = if next.answer.is_some() { commits.next() } else { None };
+                channels.entry(next.channel).or_default().push((next, commit));
             }
             futures_util::stream::iter(channels.into_values())
                 .for_each_concurrent(ALONE, |channel| async move {
-                    // Not those whose callers have given up while others of the channel were waited for.
-                    for (answer, one) in channel.into_iter().filter(|(answer, _)| !answer.answer.is_closed()) {
-                        let alone = commit(store, tenant, &[one]).await.map(|mut outcomes| outcomes.remove(0));
-                        answer.give(alone.map_err(|error| refusal(&error)));
+                    for (next, one) in channel {
+                        // Others of the channel may have been waited for until it was too late for this one.
+                        if next.by <= Instant::now() {
+                            next.give_up();
+                            continue;
+                        }
+                        let outcome = match one {
+                            None => None,
+                            Some(one) => match commit(store, tenant, &[one]).await {
+                                Ok(mut outcomes) => Some(outcomes.remove(0)),
+                                Err(error) => {
+                                    give(next.answer, Err(refusal(&error)));
+                                    continue;
+                                }
+                            },
+                        };
+                        committer.tell(tenant, vec![(next, outcome)]);
                     }
                 })
                 .await;
         }
         Err(error) => {
             let refusal = refusal(&error);
-            for answer in answers {
-                answer.give(Err(refusal.clone()));
+            for next in batch {
+                give(next.answer, Err(refusal.clone()));
             }
         }
     }
 }
 
-/// Who is told what became of a commit.
-struct Answer {
-    then: Option<Then>,
-    answer: oneshot::Sender<Result<Outcome, Refusal>>,
-}
-
-impl Answer {
-    fn give(self, outcome: Result<Outcome, Refusal>) {
-        if let (Some(then), Ok(Outcome::Done(committed))) = (self.then, &outcome) {
-            then(committed);
+impl<T: Send + 'static> Committer<T> {
+    /// Publishes what a batch has done, channel by channel, and then gives the answers.
+    fn tell(&self, tenant: &TenantSlug, settled: Vec<(Waiting<T>, Option<Outcome>)>) {
+        let mut channels: Vec<Settled<T>> = Vec::new();
+        let mut places = HashMap::new();
+        for (Waiting { channel, what, answer, .. }, outcome) in settled {
+            let place = *places.entry(channel).or_insert(channels.len());
+            if place == channels.len() {
+                channels.push(Settled { channel, told: Vec::new(), answers: Vec::new() });
+            }
+            let Settled { told, answers, .. } = &mut channels[place];
+            let outcome = match outcome {
+                Some(Outcome::Done(committed)) => {
+                    let receipt = committed.receipt.clone();
+                    told.push(Told { what, committed: Some(committed) });
+                    Outcome::Done(receipt)
+                }
+                None => {
+                    told.push(Told { what, committed: None });
+                    continue;
+                }
+                Some(Outcome::Duplicate(first)) => Outcome::Duplicate(first),
+                Some(Outcome::IdConflict) => Outcome::IdConflict,
+                Some(Outcome::UnknownMessage) => Outcome::UnknownMessage,
+                Some(Outcome::KvConflict) => Outcome::KvConflict,
+                Some(Outcome::KvFull) => Outcome::KvFull,
+                Some(Outcome::UnknownChannel) => Outcome::UnknownChannel,
+            };
+            answers.push((answer, outcome));
         }
-        // A caller that is gone has no use for its answer.
-        let _ = self.answer.send(outcome);
+        for Settled { channel, told, answers } in channels {
+            let channel = ChannelKey { tenant: tenant.clone(), channel };
+            let answering = move || answers.into_iter().for_each(|(to, outcome)| give(to, Ok(outcome)));
+            self.publish.publish(&channel, told, Box::new(answering));
+        }
     }
 }
 
+/// What a batch has done in a channel.
+struct Settled<T> {
+    channel: ChannelId,
+    told: Vec<Told<T>>,
+    answers: Vec<(Option<oneshot::Sender<Answer>>, Outcome<Receipt>)>,
+}
+
 async fn commit(store: &Arc<dyn Store>, tenant: &TenantSlug, batch: &[Commit]) -> Result<Vec<Outcome>, StoreError> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
     let began = Instant::now();
     let answer = store.commit(tenant, batch).await;
     let result = match &answer {

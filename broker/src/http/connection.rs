@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::crowd::Crowd;
@@ -68,7 +69,8 @@ impl Routes {
     }
 }
 
-/// Accepts until `stop` turns true. One for whom there is no place is hung up on at once, so that they may try elsewhere.
+/// Accepts until `stop` turns true, and returns when what was under way then is answered. One for whom there is no place is
+/// hung up on at once, so that they may try elsewhere.
 pub(super) async fn accept(
     listener: TcpListener,
     routes: Routes,
@@ -76,12 +78,15 @@ pub(super) async fn accept(
     crowd: Arc<Crowd>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let hung_up = Arc::new(HungUp::default());
+    let (hung_up, connections) = (Arc::new(HungUp::default()), TaskTracker::new());
     loop {
-        let seat = crowd.seat().await;
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stopped(&mut stop) => return,
+        let accepting = async {
+            let seat = crowd.seat().await;
+            (seat, listener.accept().await)
+        };
+        let (seat, accepted) = tokio::select! {
+            accepted = accepting => accepted,
+            () = stopped(&mut stop) => break,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -89,10 +94,14 @@ pub(super) async fn accept(
                     hung_up.on(peer.ip(), "connections");
                     continue;
                 };
-                let (routes, crowd, hung_up, stop) =
+                let (routes, crowd, hung_up, mut stop) =
                     (routes.clone(), Arc::clone(&crowd), Arc::clone(&hung_up), stop.clone());
-                tokio::spawn(async move {
-                    let Some(_turn) = crowd.turn(seat, routes.share_of(peer.ip())).await else {
+                connections.spawn(async move {
+                    let turn = tokio::select! {
+                        turn = crowd.turn(seat, routes.share_of(peer.ip())) => turn,
+                        () = stopped(&mut stop) => return,
+                    };
+                    let Some(_turn) = turn else {
                         hung_up.on(peer.ip(), "address");
                         return;
                     };
@@ -105,6 +114,10 @@ pub(super) async fn accept(
             }
         }
     }
+    // Nobody new connects to it meanwhile.
+    drop(listener);
+    connections.close();
+    connections.wait().await;
 }
 
 /// Counts those who are hung up on, and says it, but not of each.

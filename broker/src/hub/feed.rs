@@ -4,18 +4,26 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::{Delivery, Subscriber, locked};
+use super::{Delivery, Subscriber, Then, locked};
 use crate::model::{Epoch, SessionId, UserId};
 
 /// How many durable frames may wait for one before them. Beyond it they are dropped here and read from the store when
 /// the hole is filled.
 const MAX_HELD: usize = 1_024;
 
+/// How many frames are handed to each session at once, before the next session's turn.
+const ROUND: usize = 64;
+
+/// How many sessions are handed frames before others of the same thread have a turn.
+const SESSIONS_AT_ONCE: usize = 256;
+
 /// A hole in a channel's sequence: there is a later frame, and those after this position have not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
     /// The last `seq` that was delivered.
     pub after: u64,
+    /// The last one that is missing before one that has come, or that the store has.
+    pub until: u64,
 }
 
 /// A channel's sessions on this node and the place its frames have reached.
@@ -37,9 +45,24 @@ struct State {
     /// The last `seq` that the store is known to have, when that is more than has come.
     end: u64,
     held: BTreeMap<u64, Delivery>,
-    ready: VecDeque<Delivery>,
+    ready: VecDeque<Ready>,
     /// Someone is handing out `ready`; whoever comes meanwhile adds to it and goes.
     delivering: bool,
+}
+
+/// What is done in its turn.
+enum Ready {
+    Frame(Delivery),
+    Then(Then),
+}
+
+impl std::fmt::Debug for Ready {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ready::Frame(delivery) => delivery.fmt(f),
+            Ready::Then(_) => f.write_str("Then"),
+        }
+    }
 }
 
 impl Feed {
@@ -112,42 +135,29 @@ impl Feed {
         self.len() == 0
     }
 
-    /// Claims the repair of this feed. `false`: someone is at it.
-    pub fn begin_repair(&self) -> bool {
-        !self.repairing.swap(true, Ordering::AcqRel)
-    }
-
-    /// Ends a claim.
-    pub fn end_repair(&self) {
-        self.repairing.store(false, Ordering::Release);
+    /// Claims the repair of this feed, until the claim is dropped. None: someone is at it.
+    pub fn claim_repair(self: &Arc<Self>) -> Option<RepairClaim> {
+        (!self.repairing.swap(true, Ordering::AcqRel)).then(|| RepairClaim(Arc::clone(self)))
     }
 
     /// Gives a frame to the channel's sessions here, or holds it until those before it have come. Returns what is missing,
     /// when this frame shows a hole.
     pub fn deliver(&self, delivery: Delivery) -> Option<Gap> {
-        let mut state = locked(&self.state);
-        match (delivery.seq, state.position) {
-            (None, _) => state.ready.push_back(delivery),
-            (Some(seq), Some(position)) if seq <= position => return None,
-            (Some(seq), Some(position)) if seq == position + 1 => {
-                state.ready.push_back(delivery);
-                state.position = Some(seq);
-                state.release();
-            }
-            (Some(seq), position) => {
-                if state.held.len() < MAX_HELD {
-                    state.held.insert(seq, delivery);
-                } else {
-                    // Once those before it have come, this one is missing.
-                    state.end = state.end.max(seq);
-                    metrics::counter!("switchboard_frames_held_dropped_total", "reason" => "gap").increment(1);
-                }
-                return position.map(|after| Gap { after });
-            }
-        }
-        drop(state);
+        let gap = self.accept(vec![delivery], None);
         self.hand_out();
-        None
+        gap
+    }
+
+    /// Takes frames in, in this order, to be handed out; those that others before them are missing for are held. `then` is
+    /// called when what was ready until now is handed out. Returns what is missing, when these frames show a hole.
+    pub fn accept(&self, deliveries: Vec<Delivery>, then: Option<Then>) -> Option<Gap> {
+        let mut state = locked(&self.state);
+        let mut gap = None;
+        for delivery in deliveries {
+            gap = state.accept(delivery).or(gap);
+        }
+        state.ready.extend(then.map(Ready::Then));
+        gap
     }
 
     pub(super) fn add(&self, subscriber: Arc<Subscriber>) {
@@ -177,30 +187,134 @@ impl Feed {
         subscribers.len()
     }
 
-    /// One thread at a time hands out, so that all sessions see one order; the others do not wait for it.
-    fn hand_out(&self) {
-        let mut state = locked(&self.state);
-        if state.delivering {
-            return;
+    /// Whether handing out takes so long that others should have turns meanwhile.
+    pub fn is_large(&self) -> bool {
+        self.len() > SESSIONS_AT_ONCE
+    }
+
+    /// Hands out what is ready. One at a time does, so that all sessions see one order; others do not wait for it.
+    pub fn hand_out(&self) {
+        let Some(mut turn) = HandingOut::begin(self) else { return };
+        while let Some(round) = turn.next() {
+            for subscriber in round.subscribers.iter() {
+                subscriber.deliver(&round.frames);
+            }
+            round.end();
+        }
+    }
+
+    /// The same for a large channel.
+    pub async fn hand_out_by_and_by(&self) {
+        let Some(mut turn) = HandingOut::begin(self) else { return };
+        while let Some(round) = turn.next() {
+            for some in round.subscribers.chunks(SESSIONS_AT_ONCE) {
+                for subscriber in some {
+                    subscriber.deliver(&round.frames);
+                }
+                tokio::task::yield_now().await;
+            }
+            round.end();
+        }
+    }
+}
+
+/// The right to repair a feed.
+#[derive(Debug)]
+pub struct RepairClaim(Arc<Feed>);
+
+impl Drop for RepairClaim {
+    fn drop(&mut self) {
+        self.0.repairing.store(false, Ordering::Release);
+    }
+}
+
+/// The right to hand out, given back when nothing is ready, or with this value.
+struct HandingOut<'a> {
+    feed: &'a Feed,
+    ended: bool,
+}
+
+/// What is handed out at once.
+struct Round {
+    subscribers: Arc<Vec<Arc<Subscriber>>>,
+    frames: Vec<Delivery>,
+    then: Vec<Then>,
+}
+
+impl<'a> HandingOut<'a> {
+    fn begin(feed: &'a Feed) -> Option<Self> {
+        let mut state = locked(&feed.state);
+        if state.delivering || state.ready.is_empty() {
+            return None;
         }
         state.delivering = true;
-        while let Some(delivery) = state.ready.pop_front() {
-            let subscribers = Arc::clone(&state.subscribers);
-            drop(state);
-            for subscriber in subscribers.iter() {
-                subscriber.deliver(&delivery);
-            }
-            drop(subscribers);
-            state = locked(&self.state);
+        Some(Self { feed, ended: false })
+    }
+
+    fn next(&mut self) -> Option<Round> {
+        let mut state = locked(&self.feed.state);
+        if state.ready.is_empty() {
+            // Under the same lock as the look at what is ready, so that nothing is left for nobody.
+            (state.delivering, self.ended) = (false, true);
+            return None;
         }
-        state.delivering = false;
+        let mut round = Round { subscribers: Arc::clone(&state.subscribers), frames: Vec::new(), then: Vec::new() };
+        while round.frames.len() < ROUND
+            && let Some(ready) = state.ready.pop_front()
+        {
+            match ready {
+                Ready::Frame(delivery) => round.frames.push(delivery),
+                Ready::Then(then) => round.then.push(then),
+            }
+        }
+        Some(round)
+    }
+}
+
+impl Drop for HandingOut<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            locked(&self.feed.state).delivering = false;
+        }
+    }
+}
+
+impl Round {
+    fn end(self) {
+        self.then.into_iter().for_each(|then| then());
     }
 }
 
 impl State {
+    fn accept(&mut self, delivery: Delivery) -> Option<Gap> {
+        match (delivery.seq, self.position) {
+            (None, _) => self.ready.push_back(Ready::Frame(delivery)),
+            (Some(seq), Some(position)) if seq <= position => {}
+            (Some(seq), Some(position)) if seq == position + 1 => {
+                self.ready.push_back(Ready::Frame(delivery));
+                self.position = Some(seq);
+                self.release();
+            }
+            (Some(seq), _) => {
+                if self.held.len() < MAX_HELD {
+                    self.held.insert(seq, delivery);
+                } else {
+                    // Once those before it have come, this one is missing.
+                    self.end = self.end.max(seq);
+                    metrics::counter!("switchboard_frames_held_dropped_total", "reason" => "gap").increment(1);
+                }
+                return self.gap();
+            }
+        }
+        None
+    }
+
     fn gap(&self) -> Option<Gap> {
         let after = self.position?;
-        (!self.held.is_empty() || self.end > after).then_some(Gap { after })
+        match self.held.first_key_value() {
+            Some((first, _)) => Some(Gap { after, until: first - 1 }),
+            None => (self.end > after).then_some(Gap { after, until: self.end }),
+        }
     }
 
     /// Moves what was waiting for the present position on.
@@ -208,7 +322,7 @@ impl State {
         while let Some(position) = self.position {
             let Some(delivery) = self.held.remove(&(position + 1)) else { break };
             self.position = Some(position + 1);
-            self.ready.push_back(delivery);
+            self.ready.push_back(Ready::Frame(delivery));
         }
     }
 }

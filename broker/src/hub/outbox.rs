@@ -95,18 +95,73 @@ impl Outbox {
         self.changed.notify_one();
     }
 
-    /// Queues a frame that another one follows at once, so that both go out in one write. Should none follow, the session
-    /// sends it on. Bounded as [`Outbox::push`] is.
+    /// Queues a frame that the session has another one for, so that both go out in one write: an echo, which an ack follows.
+    /// It does not wake the session, which will be. Bounded as [`Outbox::push`] is.
     pub fn push_before(&self, frame: WireFrame, class: Class) {
         let mut state = locked(&self.state);
         if state.queue.is_empty() && state.closing.is_none() && !state.broken {
             state.bytes += frame.len();
             state.queue.push_back((frame, class));
-            drop(state);
-            self.changed.notify_one();
         } else {
             drop(state);
             self.push(frame, class);
+        }
+    }
+
+    /// Queues a frame of the session itself, which sends it on with whatever else it has to say by then. Bounded as
+    /// [`Outbox::push`] is.
+    pub fn push_soon(&self, frame: WireFrame, class: Class) {
+        self.push_before(frame, class);
+        self.changed.notify_one();
+    }
+
+    /// Sends several frames in one write, or queues what the socket does not take of them. With `before_another`, all of them
+    /// are queued as by [`Outbox::push_before`]. Bounded as [`Outbox::push`] is.
+    pub fn push_all(&self, frames: Vec<(WireFrame, Class)>, before_another: bool) {
+        let mut state = locked(&self.state);
+        if state.closing.is_some() || state.broken {
+            return;
+        }
+        let mut frames = frames.into_iter();
+        if state.queue.is_empty() && !before_another {
+            let slices: Vec<IoSlice<'_>> =
+                frames.as_slice().iter().take(BATCH).map(|(frame, _)| IoSlice::new(frame.as_bytes())).collect();
+            match self.write_all_now(&slices) {
+                Ok(mut taken) => {
+                    while let Some((frame, _)) = frames.as_slice().first().filter(|(frame, _)| frame.len() <= taken) {
+                        taken -= frame.len();
+                        frames.next();
+                    }
+                    state.sent = taken;
+                }
+                Err(()) => {
+                    state.broken = true;
+                    drop(state);
+                    self.changed.notify_one();
+                    self.taken.notify_waiters();
+                    self.ending.notify_one();
+                    return;
+                }
+            }
+        }
+        if frames.as_slice().is_empty() {
+            return;
+        }
+        for (frame, class) in frames {
+            let is_too_much = !state.queue.is_empty() && state.bytes + frame.len() > self.limit;
+            if is_too_much && !state.make_room(frame.len(), class, self.limit) {
+                if class == Class::Durable {
+                    drop(state);
+                    return self.close(Close::SlowConsumer);
+                }
+                continue;
+            }
+            state.bytes += frame.len();
+            state.queue.push_back((frame, class));
+        }
+        drop(state);
+        if !before_another {
+            self.changed.notify_one();
         }
     }
 
@@ -214,14 +269,20 @@ impl Outbox {
     }
 
     fn write_now(&self, frame: &WireFrame) -> Result<usize, ()> {
-        match &self.socket {
-            None => Ok(0),
-            Some(socket) => match socket.try_write(frame.as_bytes()) {
-                Ok(taken) => Ok(taken),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
-                Err(_) => Err(()),
-            },
-        }
+        self.socket.as_ref().map_or(Ok(0), |socket| taken(socket.try_write(frame.as_bytes())))
+    }
+
+    fn write_all_now(&self, slices: &[IoSlice<'_>]) -> Result<usize, ()> {
+        self.socket.as_ref().map_or(Ok(0), |socket| taken(socket.try_write_vectored(slices)))
+    }
+}
+
+/// How many bytes the kernel took; none when it has no room. The error: the socket is broken.
+fn taken(written: std::io::Result<usize>) -> Result<usize, ()> {
+    match written {
+        Ok(taken) => Ok(taken),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        Err(_) => Err(()),
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::{Class, Delivery, Outbox, locked};
 use crate::model::{SessionId, UserId};
-use crate::protocol::Close;
+use crate::protocol::{Close, WireFrame};
 
 const JOINING: u8 = 0;
 const LIVE: u8 = 1;
@@ -54,9 +54,7 @@ impl Subscriber {
         // or finds the session live.
         let mut waiting = locked(&self.waiting);
         self.after.store(after, Ordering::Release);
-        for delivery in std::mem::take(&mut *waiting) {
-            self.send(&delivery);
-        }
+        self.send(&std::mem::take(&mut *waiting));
         let _ = self.state.compare_exchange(JOINING, LIVE, Ordering::AcqRel, Ordering::Acquire);
     }
 
@@ -65,17 +63,19 @@ impl Subscriber {
         self.state.load(Ordering::Acquire) == GONE
     }
 
-    pub(super) fn deliver(&self, delivery: &Delivery) {
-        if !delivery.audience.includes(&self.user) {
-            return;
-        }
+    /// Sends frames on that came together, in one write if the socket takes it, or keeps them until the session is live.
+    pub(super) fn deliver(&self, deliveries: &[Delivery]) {
         match self.state.load(Ordering::Acquire) {
-            LIVE => self.send(delivery),
+            LIVE => self.send(deliveries),
             JOINING => {
                 let mut waiting = locked(&self.waiting);
                 match self.state.load(Ordering::Acquire) {
-                    JOINING => self.wait(&mut waiting, delivery),
-                    LIVE => self.send(delivery),
+                    JOINING => {
+                        for delivery in deliveries.iter().filter(|delivery| delivery.audience.includes(&self.user)) {
+                            self.wait(&mut waiting, delivery);
+                        }
+                    }
+                    LIVE => self.send(deliveries),
                     _ => {}
                 }
             }
@@ -116,16 +116,35 @@ impl Subscriber {
         }
     }
 
-    fn send(&self, delivery: &Delivery) {
-        if delivery.seq.is_some_and(|seq| seq <= self.after.load(Ordering::Acquire)) {
-            return;
+    fn send(&self, deliveries: &[Delivery]) {
+        let after = self.after.load(Ordering::Acquire);
+        let is_mine =
+            |delivery: &&Delivery| delivery.audience.includes(&self.user) && delivery.seq.is_none_or(|seq| seq > after);
+        let mut mine = deliveries.iter().filter(is_mine);
+        let (Some(first), second) = (mine.next(), mine.next()) else { return };
+        let (frame, is_echo) = self.frame_of(first);
+        let Some(second) = second else {
+            return match is_echo {
+                // Whoever said it gets its ack next.
+                true => self.outbox.push_before(frame.clone(), class(first)),
+                false => self.outbox.push(frame.clone(), class(first)),
+            };
+        };
+        let rest = [first, second].into_iter().chain(mine);
+        let (mut frames, mut has_echo) = (Vec::with_capacity(deliveries.len()), false);
+        for delivery in rest {
+            let (frame, is_echo) = self.frame_of(delivery);
+            frames.push((frame.clone(), class(delivery)));
+            has_echo |= is_echo;
         }
+        self.outbox.push_all(frames, has_echo);
+    }
+
+    /// The bytes for this session, and whether they are its own.
+    fn frame_of<'a>(&self, delivery: &'a Delivery) -> (&'a WireFrame, bool) {
         match &delivery.echo {
-            // Whoever said it gets its ack next.
-            Some((session, frame)) if *session == self.session => {
-                self.outbox.push_before(frame.clone(), class(delivery));
-            }
-            _ => self.outbox.push(delivery.frame.clone(), class(delivery)),
+            Some((session, frame)) if *session == self.session => (frame, true),
+            _ => (&delivery.frame, false),
         }
     }
 }

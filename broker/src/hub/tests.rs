@@ -63,8 +63,8 @@ fn joined(hub: &Hub, listener: &Listener, position: u64) {
 fn frames_are_delivered_in_the_order_of_seq_once_each() {
     let (hub, alice) = (Hub::default(), Listener::new("alice", 1));
     joined(&hub, &alice, 4);
-    assert_eq!(deliver(&hub, durable(7)), Some(Gap { after: 4 }));
-    assert_eq!(deliver(&hub, durable(6)), Some(Gap { after: 4 }));
+    assert_eq!(deliver(&hub, durable(7)), Some(Gap { after: 4, until: 6 }));
+    assert_eq!(deliver(&hub, durable(6)), Some(Gap { after: 4, until: 5 }));
     assert!(alice.heard().is_empty());
     assert_eq!(deliver(&hub, durable(5)), None);
     assert_eq!(deliver(&hub, durable(6)), None);
@@ -88,9 +88,9 @@ fn a_frame_that_the_store_has_and_that_has_not_come_is_a_hole() {
     joined(&hub, &alice, 4);
     let feed = hub.feed(&lobby()).unwrap();
     assert_eq!((feed.expect(4), feed.gap()), (None, None));
-    assert_eq!(feed.expect(6), Some(Gap { after: 4 }));
+    assert_eq!(feed.expect(6), Some(Gap { after: 4, until: 6 }));
     deliver(&hub, durable(5));
-    assert_eq!(feed.gap(), Some(Gap { after: 5 }));
+    assert_eq!(feed.gap(), Some(Gap { after: 5, until: 6 }));
     deliver(&hub, durable(6));
     assert_eq!((feed.gap(), feed.expect(5)), (None, None), "what has come is not missed");
 }
@@ -104,7 +104,7 @@ fn frames_that_found_no_room_behind_a_hole_are_missed_once_it_is_filled() {
     }
     deliver(&hub, durable(1));
     let feed = hub.feed(&lobby()).unwrap();
-    assert_eq!((feed.position(), feed.gap()), (Some(1_025), Some(Gap { after: 1_025 })));
+    assert_eq!((feed.position(), feed.gap()), (Some(1_025), Some(Gap { after: 1_025, until: 2_000 })));
 }
 
 #[test]

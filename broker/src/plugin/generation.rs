@@ -19,7 +19,7 @@ use super::site::Site;
 use super::start::{Started, start};
 use super::trial::Recent;
 use super::turns::Turn;
-use super::{Allowance, CallError};
+use super::{Allowance, CallError, Earlier};
 use crate::model::catalogue::{GenerationId, Import, KindSpec};
 use crate::model::{ChannelKey, Effect, Event, Kind, Message, PluginName, TenantSlug};
 
@@ -155,12 +155,13 @@ impl Generation {
 
     /// Calls the handler with an event, or with a stored message in the context of one, in an instance that belongs to the
     /// channel's tenant. Waits for the tenant's turn, and for an instance to start if none is warm; takes at most the time of
-    /// [`super::Limits::wall`] after that.
+    /// [`super::Limits::wall`] after that. Reads of it wait for what is `earlier`.
     pub(super) async fn call(
         &self,
         channel: &ChannelKey,
         event: &Event,
         message: Option<&Message>,
+        earlier: Option<&Earlier>,
         allowance: &Arc<Allowance>,
     ) -> Called {
         let slot = self.site.pool.slot(self.serial, &channel.tenant, || self.meter.of(&channel.tenant));
@@ -176,7 +177,7 @@ impl Generation {
         // The tenant has had this time, though its event has not.
         turn.spent(starting, instance.is_err());
         let Answered { answer, instance, memory, used, took } = match instance {
-            Ok(instance) => self.run(instance, channel, event, message, allowance, &mut turn).await,
+            Ok(instance) => self.run(instance, channel, event, message, earlier, allowance, &mut turn).await,
             Err(error) => {
                 let took = arrived.elapsed();
                 Answered { answer: Err(error), instance: None, memory: 0, used: Duration::ZERO, took }
@@ -220,6 +221,7 @@ impl Generation {
         channel: &ChannelKey,
         event: &Event,
         message: Option<&Message>,
+        earlier: Option<&Earlier>,
         allowance: &Allowance,
         turn: &mut Turn,
     ) -> Answered {
@@ -227,8 +229,9 @@ impl Generation {
         let usage = Arc::clone(instance.usage());
         usage.begin(limits.cpu);
         let (given, reading, of_call) = (Given::new(channel, event, message), Reading::of(event), channel.clone());
+        let earlier = earlier.cloned();
         let job: Job<wasmtime::Result<_>> = Box::pin(async move {
-            let answer = instance.call(of_call, &given, &reading).await?;
+            let answer = instance.call(of_call, earlier, &given, &reading).await?;
             Ok((instance, answer))
         });
         let began = Instant::now();
@@ -321,12 +324,12 @@ mod tests {
         };
 
         let (channel, event) = said("acme");
-        let called = generation.call(&channel, &event, None, &too_little).await;
+        let called = generation.call(&channel, &event, None, None, &too_little).await;
         assert!(matches!(called.answer, Err(CallError::Trapped(_))), "{:?}", called.answer);
         assert!(is_slow(&channel));
 
         let (channel, event) = said("good");
-        let called = generation.call(&channel, &event, None, &enough).await;
+        let called = generation.call(&channel, &event, None, None, &enough).await;
         assert!(called.answer.is_ok(), "{:?}", called.answer);
         assert!(!is_slow(&channel));
     }
@@ -337,11 +340,11 @@ mod tests {
         let generation = engine().await.prepare(Order::builtin("chat", component())).await.unwrap();
         let allowance = Arc::new(Allowance::trusted());
         let (channel, event) = said("acme");
-        let mut first = Box::pin(generation.call(&channel, &event, None, &allowance));
+        let mut first = Box::pin(generation.call(&channel, &event, None, None, &allowance));
         assert!(first.as_mut().now_or_never().is_none(), "nothing is warm yet");
         assert!(first.await.answer.is_ok());
         // One that a tick finds at it goes on in the back room; of many some are quicker than that.
-        let quick = |_| generation.call(&channel, &event, None, &allowance).now_or_never().is_some();
+        let quick = |_| generation.call(&channel, &event, None, None, &allowance).now_or_never().is_some();
         assert!((0..100).any(quick), "a warm instance is called where it is asked for");
     }
 }

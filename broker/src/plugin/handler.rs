@@ -11,7 +11,7 @@ use super::generation::Called;
 use super::incident::Incident;
 use super::log::Level;
 use super::shadow::Happened;
-use super::{Allowance, CallError, Generation, trial};
+use super::{Allowance, CallError, Earlier, Generation, trial};
 use crate::model::catalogue::{FailurePolicy, KindSpec, Scope, Subject};
 use crate::model::{ChannelKey, Effect, Event, Kind, Message};
 
@@ -54,11 +54,17 @@ pub enum Role {
 
 impl Handler {
     /// Gives the event to the generation, in an instance that belongs to the channel's tenant. Waits for the tenant's turn,
-    /// and for an instance to start if none is warm; takes at most the time of [`super::Limits::wall`] after that.
-    pub async fn handle(&self, channel: &ChannelKey, event: &Event) -> Result<Vec<Effect>, CallError> {
+    /// and for an instance to start if none is warm; takes at most the time of [`super::Limits::wall`] after that. What it
+    /// reads has in it what is `earlier`.
+    pub async fn handle(
+        &self,
+        channel: &ChannelKey,
+        event: &Event,
+        earlier: Option<&Earlier>,
+    ) -> Result<Vec<Effect>, CallError> {
         let recorder = &self.generation.site().recorder;
-        let answer = recorder.during(None, channel, event, None, self.call(channel, event, None)).await;
-        self.shadow(channel, event, None, &answer);
+        let answer = recorder.during(None, channel, event, None, self.call(channel, event, None, earlier)).await;
+        self.shadow(channel, event, None, earlier, &answer);
         answer
     }
 
@@ -71,9 +77,9 @@ impl Handler {
         message: &Message,
     ) -> Result<Vec<Effect>, CallError> {
         let (watcher, recorder) = (Some(self.generation.plugin()), &self.generation.site().recorder);
-        let call = self.call(channel, event, Some(message));
+        let call = self.call(channel, event, Some(message), None);
         let answer = recorder.during(watcher, channel, event, Some(message), call).await;
-        self.shadow(channel, event, Some(message), &answer);
+        self.shadow(channel, event, Some(message), None, &answer);
         answer
     }
 
@@ -91,8 +97,10 @@ impl Handler {
         channel: &ChannelKey,
         event: &Event,
         message: Option<&Message>,
+        earlier: Option<&Earlier>,
     ) -> Result<Vec<Effect>, CallError> {
-        let Called { answer, fails, now } = self.generation.call(channel, event, message, &self.allowance).await;
+        let call = self.generation.call(channel, event, message, earlier, &self.allowance);
+        let Called { answer, fails, now } = call.await;
         if fails && self.role != Role::Shadow {
             self.generation.site().reporter.report(Incident::Circuit {
                 tenant: channel.tenant.clone(),
@@ -133,6 +141,7 @@ impl Handler {
         channel: &ChannelKey,
         event: &Event,
         message: Option<&Message>,
+        earlier: Option<&Earlier>,
         answer: &Result<Vec<Effect>, CallError>,
     ) {
         let Some(shadow) = &self.shadow else { return };
@@ -141,6 +150,7 @@ impl Handler {
             channel: channel.clone(),
             event: event.clone(),
             message: message.cloned(),
+            earlier: earlier.cloned(),
             stable: answer.clone(),
         });
     }

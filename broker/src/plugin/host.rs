@@ -11,7 +11,7 @@ use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use super::bindings::switchboard::plugin::{history, kv, log, members, presence, types};
 use super::log::{Author, Level};
 use super::run::Usage;
-use super::{Allowance, Limits, Sources};
+use super::{Allowance, Earlier, Limits, Sources};
 use crate::model::catalogue::Import;
 use crate::model::{ChannelKey, KvEntry, KvWrite, Message, TenantSlug, Timestamp, User};
 
@@ -36,6 +36,8 @@ const PAGE_BYTES: usize = 1 << 20;
 /// The state of one instance: whose it is, which event it is at, and what is left of its bounds.
 pub(super) struct HostState {
     channel: Option<ChannelKey>,
+    /// What a read of this event waits for.
+    earlier: Option<Earlier>,
     sources: Arc<dyn Sources>,
     allowance: Arc<Allowance>,
     reads_left: u32,
@@ -61,12 +63,12 @@ impl HostState {
         let mut table = ResourceTable::new();
         table.set_max_capacity(OPEN);
         let space = Space::new(limits.memory);
-        Self { channel: None, sources, reads_left: 0, voice, usage, space, wasi, table, allowance }
+        Self { channel: None, earlier: None, sources, reads_left: 0, voice, usage, space, wasi, table, allowance }
     }
 
     /// Sets the event at hand and gives the bounds of one call.
-    pub(super) fn begin(&mut self, channel: Option<ChannelKey>) {
-        self.channel = channel;
+    pub(super) fn begin(&mut self, channel: Option<ChannelKey>, earlier: Option<Earlier>) {
+        (self.channel, self.earlier) = (channel, earlier);
         self.reads_left = self.allowance.limits.reads;
         self.voice.left.store(self.allowance.limits.log_lines, Ordering::Relaxed);
     }
@@ -89,11 +91,16 @@ impl HostState {
         &mut self.space
     }
 
-    /// Takes one host read from what is left and says which channel it is about.
-    fn read(&mut self, import: Import) -> Result<ChannelKey, String> {
+    /// Takes one host read from what is left and says which channel it is about, when what the same session sent before
+    /// can be read.
+    async fn read(&mut self, import: Import) -> Result<ChannelKey, String> {
         self.granted(import)?;
         self.reads_left = self.reads_left.checked_sub(1).ok_or("this event has used up its host reads")?;
-        self.channel.clone().ok_or_else(|| "there is no channel outside of an event".to_owned())
+        let channel = self.channel.clone().ok_or_else(|| "there is no channel outside of an event".to_owned())?;
+        if let Some(earlier) = self.earlier.take() {
+            earlier.settled().await;
+        }
+        Ok(channel)
     }
 
     /// A component is linked against what is granted somewhere; whose event it is at decides what it may use.
@@ -116,7 +123,7 @@ impl history::Host for HostState {
         before: Option<u64>,
         limit: u32,
     ) -> wasmtime::Result<Result<Vec<types::Message>, String>> {
-        let channel = match self.read(Import::History) {
+        let channel = match self.read(Import::History).await {
             Ok(channel) => channel,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -125,7 +132,7 @@ impl history::Host for HostState {
     }
 
     async fn get(&mut self, message_id: String) -> wasmtime::Result<Result<Option<types::Message>, String>> {
-        let channel = match self.read(Import::History) {
+        let channel = match self.read(Import::History).await {
             Ok(channel) => channel,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -137,7 +144,7 @@ impl history::Host for HostState {
 
 impl members::Host for HostState {
     async fn page(&mut self, after: Option<String>, limit: u32) -> wasmtime::Result<Result<Vec<types::User>, String>> {
-        let channel = match self.read(Import::Members) {
+        let channel = match self.read(Import::Members).await {
             Ok(channel) => channel,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -150,7 +157,7 @@ impl members::Host for HostState {
     }
 
     async fn contains(&mut self, user_id: String) -> wasmtime::Result<Result<bool, String>> {
-        let channel = match self.read(Import::Members) {
+        let channel = match self.read(Import::Members).await {
             Ok(channel) => channel,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -161,7 +168,7 @@ impl members::Host for HostState {
 
 impl presence::Host for HostState {
     async fn online(&mut self) -> wasmtime::Result<Result<Vec<types::User>, String>> {
-        let channel = match self.read(Import::Presence) {
+        let channel = match self.read(Import::Presence).await {
             Ok(channel) => channel,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -172,7 +179,7 @@ impl presence::Host for HostState {
 
 impl kv::Host for HostState {
     async fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<kv::Entry>, String>> {
-        let channel = match self.read(Import::Kv) {
+        let channel = match self.read(Import::Kv).await {
             Ok(channel) => channel,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -189,7 +196,7 @@ impl kv::Host for HostState {
         after: Option<String>,
         limit: u32,
     ) -> wasmtime::Result<Result<Vec<kv::Entry>, String>> {
-        let channel = match self.read(Import::Kv) {
+        let channel = match self.read(Import::Kv).await {
             Ok(channel) => channel,
             Err(refused) => return Ok(Err(refused)),
         };

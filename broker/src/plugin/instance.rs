@@ -14,7 +14,7 @@ use super::log::{Author, Level};
 use super::meter::Present;
 use super::pool::Place;
 use super::run::Usage;
-use super::{Allowance, CallError, Limits, Sources, effects};
+use super::{Allowance, CallError, Earlier, Limits, Sources, effects};
 use crate::model::{ChannelKey, Effect, Event, Message, TenantSlug, Timestamp, UserId};
 
 /// The longest account of a trap, in bytes.
@@ -89,7 +89,7 @@ impl Instance {
         // Only the engine of a rehearsal counts fuel, and it is to count and not to stop anything.
         let _ = store.set_fuel(u64::MAX);
         store.epoch_deadline_callback(|context| Ok(context.data().usage().tick()));
-        store.data_mut().begin(None);
+        store.data_mut().begin(None, None);
         store.set_epoch_deadline(1);
         store.set_hostcall_fuel(at_once(&store.data().allowance().limits));
         store.set_max_component_handles(HANDLES);
@@ -103,13 +103,13 @@ impl Instance {
 
     /// Asks the component what it is.
     pub(super) async fn describe(&mut self) -> wasmtime::Result<Descriptor> {
-        self.begin(None);
+        self.begin(None, None);
         self.plugin.switchboard_plugin_handler().call_describe(&mut self.store).await
     }
 
     /// Gives it the operator's configuration. To be done once, before its first event. The inner error is the guest's.
     pub(super) async fn init(&mut self, config: &str) -> wasmtime::Result<Result<(), String>> {
-        self.begin(None);
+        self.begin(None, None);
         let started = self.plugin.switchboard_plugin_handler().call_init(&mut self.store, config).await?;
         self.at_start = self.memory();
         Ok(started)
@@ -119,10 +119,11 @@ impl Instance {
     pub(super) async fn call(
         &mut self,
         channel: ChannelKey,
+        earlier: Option<Earlier>,
         given: &Given,
         reading: &Reading,
     ) -> wasmtime::Result<Result<Vec<Effect>, CallError>> {
-        self.begin(Some(channel));
+        self.begin(Some(channel), earlier);
         self.calls += 1;
         let handler = self.plugin.switchboard_plugin_handler();
         let answer = match given {
@@ -162,8 +163,8 @@ impl Instance {
         self.store.data().usage()
     }
 
-    fn begin(&mut self, channel: Option<ChannelKey>) {
-        self.store.data_mut().begin(channel);
+    fn begin(&mut self, channel: Option<ChannelKey>, earlier: Option<Earlier>) {
+        self.store.data_mut().begin(channel, earlier);
         self.store.set_epoch_deadline(1);
     }
 }

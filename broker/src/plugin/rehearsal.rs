@@ -174,7 +174,7 @@ impl Rehearsal {
         usage.begin(limits.cpu);
         let (given, reading, of_job) = (Given::new(channel, event, message), Reading::of(event), channel.clone());
         let job: Job<wasmtime::Result<_>> = Box::pin(async move {
-            let answer = instance.call(of_job, &given, &reading).await?;
+            let answer = instance.call(of_job, None, &given, &reading).await?;
             Ok((instance, answer))
         });
         let Ran { answer, used, .. } = self.generation.site().floor.run(job, &usage, limits.wall, false).await;

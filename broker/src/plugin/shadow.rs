@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::log::Level;
-use super::{CallError, Handler};
+use super::{CallError, Earlier, Handler};
 use crate::model::{Amendment, Audience, ChannelKey, Draft, Effect, Event, Message};
 
 /// Events that wait for a generation that is tried out.
@@ -26,6 +26,7 @@ pub(super) struct Happened {
     pub(super) channel: ChannelKey,
     pub(super) event: Event,
     pub(super) message: Option<Message>,
+    pub(super) earlier: Option<Earlier>,
     pub(super) stable: Result<Vec<Effect>, CallError>,
 }
 
@@ -57,8 +58,8 @@ fn count(shadow: &Handler, result: &'static str) {
 async fn compare(mut queue: mpsc::Receiver<Happened>) {
     let said = Mutex::new(None::<Instant>);
     while let Some(happened) = queue.recv().await {
-        let Happened { shadow, channel, event, message, stable } = happened;
-        let candidate = shadow.call(&channel, &event, message.as_ref()).await;
+        let Happened { shadow, channel, event, message, earlier, stable } = happened;
+        let candidate = shadow.call(&channel, &event, message.as_ref(), earlier.as_ref()).await;
         let (result, line) = match difference(&stable, &candidate) {
             None => ("same", None),
             Some(line) if candidate.as_ref().is_err_and(CallError::is_fault) => ("failed", Some(line)),

@@ -30,21 +30,31 @@ const FRUITLESS: u32 = 10;
 const PAGE: u32 = 200;
 
 impl Relay {
-    /// Reads what a feed is missing from the store, in the background, once at a time.
+    /// Reads what a feed is missing from the store, in the background, once at a time. Only what stays missing: where several
+    /// nodes publish, the newest messages are always on their way, and each hole has the time of a late message.
     pub(super) fn repair(self: &Arc<Self>, channel: &ChannelKey, feed: &Arc<Feed>) {
-        if !feed.begin_repair() {
-            return;
-        }
+        let Some(mut claim) = feed.claim_repair() else { return };
         let (relay, channel, feed) = (Arc::clone(self), channel.clone(), Arc::clone(feed));
         tokio::spawn(async move {
-            loop {
+            while let Some(hole) = feed.gap() {
                 sleep(PATIENCE).await;
-                relay.fill(&channel, &feed).await;
-                feed.end_repair();
-                // A hole that was seen after the last look and before the claim ended is ours.
-                if feed.gap().is_none() || !relay.hub.has(&channel, &feed) || !feed.begin_repair() {
+                if feed.gap().is_some_and(|now| now.after == hole.after) {
+                    relay.fill(&channel, &feed, hole.until).await;
+                }
+                drop(claim);
+                if !relay.hub.has(&channel, &feed) {
                     return;
                 }
+                // A hole that was seen while the claim was held is ours.
+                match feed.claim_repair() {
+                    Some(again) => claim = again,
+                    None => return,
+                }
+            }
+            drop(claim);
+            // So is one that was seen after the last look.
+            if feed.gap().is_some() && relay.hub.has(&channel, &feed) {
+                relay.repair(&channel, &feed);
             }
         });
     }
@@ -71,13 +81,14 @@ impl Relay {
         });
     }
 
-    /// Reads from the store until nothing is missing, or until it is clear that nothing will come.
-    async fn fill(self: &Arc<Self>, channel: &ChannelKey, feed: &Arc<Feed>) {
+    /// Reads from the store until nothing is missing up to a `seq`, or until it is clear that nothing will come.
+    async fn fill(self: &Arc<Self>, channel: &ChannelKey, feed: &Arc<Feed>, until: u64) {
+        let is_open = || feed.gap().is_some_and(|gap| gap.after < until);
         let (mut fruitless, mut wait) = (0, RETRY);
-        while self.hub.has(channel, feed) && feed.gap().is_some() {
+        while self.hub.has(channel, feed) && is_open() {
             let before = feed.position();
-            match self.catch_up(channel, feed).await {
-                Ok(()) if feed.gap().is_none() || feed.position() > before => (fruitless, wait) = (0, RETRY),
+            match self.catch_up(channel, feed, until).await {
+                Ok(()) if !is_open() || feed.position() > before => (fruitless, wait) = (0, RETRY),
                 Ok(()) => {
                     fruitless += 1;
                     if fruitless == FRUITLESS {
@@ -102,10 +113,10 @@ impl Relay {
         }
     }
 
-    /// Delivers what the store has of what is missing.
-    async fn catch_up(self: &Arc<Self>, channel: &ChannelKey, feed: &Arc<Feed>) -> Result<(), StoreError> {
+    /// Delivers what the store has of what is missing up to a `seq`.
+    async fn catch_up(self: &Arc<Self>, channel: &ChannelKey, feed: &Arc<Feed>, until: u64) -> Result<(), StoreError> {
         let _turn = self.repairs.acquire().await.expect("the semaphore is never closed");
-        while let Some(Gap { after }) = feed.gap() {
+        while let Some(Gap { after, .. }) = feed.gap().filter(|gap| gap.after < until) {
             let missed = self.store.messages(&channel.tenant, channel.channel, Span::After(after), PAGE).await?;
             let Some(first) = missed.first() else { return Ok(()) };
             if first.seq > after + 1 {

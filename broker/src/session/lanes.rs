@@ -1,88 +1,177 @@
 //! The order of a session's work: one after the other within a channel, side by side between channels.
 //!
-//! A lane is a channel, or the socket itself for what is no channel's affair. What is done in it is not decided here.
+//! A lane is a channel, or the socket itself for what is no channel's affair. Of a lane one task is worked on at a time. A task
+//! that is worked on may leave an answer to come, and the next one begins meanwhile; the answers are given in the order of
+//! their tasks. A task that goes alone begins when all answers before it are given. What is done is not decided here.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::model::ChannelId;
 
-/// Tasks of one lane that may wait behind the one under way.
-pub(super) const LANE: usize = 32;
+/// Tasks of one lane, from their coming in to their answers.
+const LANE: usize = 96;
 
-/// Tasks of one session, under way or waiting, beyond which its socket is not read.
-pub(super) const TASKS: usize = 128;
+/// Tasks of one session, from their coming in to their answers, beyond which its socket is not read.
+const TASKS: usize = 128;
+
+/// Bytes of frames of one session, in the same way.
+const BYTES: usize = 1 << 20;
 
 /// A channel; none for the socket itself.
 pub(super) type Lane = Option<ChannelId>;
 
-/// What waits, and which lanes have a task under way.
+/// What waits, what is worked on, and what is to be answered.
 #[derive(Debug)]
-pub(super) struct Lanes<T> {
-    /// A lane that is here has a task under way; those after it wait.
-    busy: HashMap<Lane, VecDeque<T>>,
+pub(super) struct Lanes<T, A> {
+    /// A lane that is not here has nothing in hand.
+    lanes: HashMap<Lane, InHand<T, A>>,
     tasks: usize,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct InHand<T, A> {
+    waiting: VecDeque<Waiting<T>>,
+    /// The bytes of the task that is worked on, if one is.
+    working: Option<usize>,
+    answers: VecDeque<ToCome<A>>,
+    /// The number of the first of the answers.
+    first: u64,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    task: T,
+    alone: bool,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct ToCome<A> {
+    answer: Option<A>,
+    bytes: usize,
 }
 
 /// What becomes of a task that comes in.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turn<T> {
-    /// Nothing of its lane is under way: it is to be started.
+    /// It is to be begun now.
     Now(T),
     /// It waits.
     Later,
-    /// Too many wait in its lane already.
+    /// Too many of its lane are in hand already.
     Full(T),
 }
 
-impl<T> Lanes<T> {
+impl<T, A> Lanes<T, A> {
     pub(super) fn new() -> Self {
-        Self { busy: HashMap::new(), tasks: 0 }
+        Self { lanes: HashMap::new(), tasks: 0, bytes: 0 }
     }
 
     /// Takes a task in, in its lane's order.
-    pub(super) fn enter(&mut self, lane: Lane, task: T) -> Turn<T> {
-        match self.busy.get_mut(&lane) {
-            Some(waiting) if waiting.len() >= LANE => return Turn::Full(task),
-            Some(waiting) => waiting.push_back(task),
-            None => {
-                self.busy.insert(lane, VecDeque::new());
-                self.tasks += 1;
-                return Turn::Now(task);
-            }
+    pub(super) fn enter(&mut self, lane: Lane, task: T, alone: bool, bytes: usize) -> Turn<T> {
+        let new = || InHand { waiting: VecDeque::new(), working: None, answers: VecDeque::new(), first: 0 };
+        let in_hand = self.lanes.entry(lane).or_insert_with(new);
+        if in_hand.is_full() {
+            return Turn::Full(task);
         }
         self.tasks += 1;
+        self.bytes += bytes;
+        if in_hand.waiting.is_empty() && in_hand.may_begin(alone) {
+            in_hand.working = Some(bytes);
+            return Turn::Now(task);
+        }
+        in_hand.waiting.push_back(Waiting { task, alone, bytes });
         Turn::Later
     }
 
-    /// The task under way in a lane is done: the one to start now, if one waits.
-    pub(super) fn finish(&mut self, lane: Lane) -> Option<T> {
-        let next = self.busy.get_mut(&lane)?.pop_front();
-        if next.is_none() {
-            self.busy.remove(&lane);
+    /// Begins something in a lane before what waits there, if nothing is worked on and no answer is to come. `false`: not now.
+    pub(super) fn begin_alone(&mut self, lane: Lane) -> bool {
+        let Some(in_hand) = self.lanes.get_mut(&lane).filter(|in_hand| in_hand.may_begin(true)) else { return false };
+        in_hand.working = Some(0);
+        self.tasks += 1;
+        true
+    }
+
+    /// The task that is worked on is done, and nothing of it is to be answered.
+    pub(super) fn finish(&mut self, lane: Lane) {
+        if let Some(bytes) = self.lanes.get_mut(&lane).and_then(|in_hand| in_hand.working.take()) {
+            self.tasks -= 1;
+            self.bytes -= bytes;
         }
-        self.tasks -= 1;
-        next
     }
 
-    /// Whether a task of this lane would wait, or not even that.
+    /// The task that is worked on is done but for its answer, which has this number in its lane.
+    pub(super) fn answer_later(&mut self, lane: Lane) -> u64 {
+        let in_hand = self.lanes.get_mut(&lane).expect("a lane with a task under way is here");
+        let bytes = in_hand.working.take().expect("a task is worked on");
+        in_hand.answers.push_back(ToCome { answer: None, bytes });
+        in_hand.first + in_hand.answers.len() as u64 - 1
+    }
+
+    /// An answer has come: those that are to be given now, in order.
+    pub(super) fn answered(&mut self, lane: Lane, number: u64, answer: A) -> Vec<A> {
+        let Some(in_hand) = self.lanes.get_mut(&lane) else { return Vec::new() };
+        let place = usize::try_from(number - in_hand.first).expect("few answers are to come");
+        in_hand.answers[place].answer = Some(answer);
+        let mut given = Vec::new();
+        while let Some(answer) = in_hand.answers.front_mut().and_then(|first| first.answer.take()) {
+            let ToCome { bytes, .. } = in_hand.answers.pop_front().expect("it was looked at");
+            in_hand.first += 1;
+            self.tasks -= 1;
+            self.bytes -= bytes;
+            given.push(answer);
+        }
+        given
+    }
+
+    /// The task of a lane that is to be begun now, if there is one.
+    pub(super) fn next(&mut self, lane: Lane) -> Option<T> {
+        let in_hand = self.lanes.get_mut(&lane)?;
+        let is_next = in_hand.waiting.front().is_some_and(|next| in_hand.may_begin(next.alone));
+        if is_next && let Some(Waiting { task, bytes, .. }) = in_hand.waiting.pop_front() {
+            in_hand.working = Some(bytes);
+            return Some(task);
+        }
+        if in_hand.waiting.is_empty() && in_hand.working.is_none() && in_hand.answers.is_empty() {
+            self.lanes.remove(&lane);
+        }
+        None
+    }
+
+    /// Whether a task of this lane would not be taken in.
     pub(super) fn is_full(&self, lane: Lane) -> bool {
-        self.busy.get(&lane).is_some_and(|waiting| waiting.len() >= LANE)
+        self.lanes.get(&lane).is_some_and(InHand::is_full)
     }
 
-    /// Whether a task of this lane is under way.
+    /// Whether anything of this lane is in hand.
     pub(super) fn is_busy(&self, lane: Lane) -> bool {
-        self.busy.contains_key(&lane)
+        self.lanes.contains_key(&lane)
     }
 
-    /// How many tasks are under way or wait.
-    pub(super) fn tasks(&self) -> usize {
-        self.tasks
+    /// Whether the session may take in more.
+    pub(super) fn have_room(&self) -> bool {
+        self.tasks < TASKS && self.bytes < BYTES
     }
 
     /// Drops what waits; what is under way stays to be finished.
     pub(super) fn give_up_waiting(&mut self) {
-        self.busy.values_mut().for_each(VecDeque::clear);
-        self.tasks = self.busy.len();
+        for in_hand in self.lanes.values_mut() {
+            for given_up in in_hand.waiting.drain(..) {
+                self.tasks -= 1;
+                self.bytes -= given_up.bytes;
+            }
+        }
+    }
+}
+
+impl<T, A> InHand<T, A> {
+    fn may_begin(&self, alone: bool) -> bool {
+        self.working.is_none() && (!alone || self.answers.is_empty())
+    }
+
+    fn is_full(&self) -> bool {
+        self.waiting.len() + usize::from(self.working.is_some()) + self.answers.len() >= LANE
     }
 }
 
@@ -90,38 +179,82 @@ impl<T> Lanes<T> {
 mod tests {
     use super::*;
 
+    type Texts = Lanes<&'static str, &'static str>;
+
     fn lane(number: u128) -> Lane {
         Some(ChannelId(uuid::Uuid::from_u128(number)))
     }
 
-    #[test]
-    fn a_lane_has_one_task_under_way_and_the_others_do_not_wait_for_it() {
-        let mut lanes = Lanes::new();
-        assert_eq!(lanes.enter(lane(1), "a"), Turn::Now("a"));
-        assert_eq!(lanes.enter(lane(1), "b"), Turn::Later);
-        assert_eq!(lanes.enter(lane(2), "c"), Turn::Now("c"));
-        assert_eq!(lanes.enter(None, "d"), Turn::Now("d"));
-        assert_eq!(lanes.tasks(), 4);
-        assert_eq!(lanes.finish(lane(2)), None);
-        assert_eq!(lanes.finish(lane(1)), Some("b"));
-        assert_eq!(lanes.enter(lane(1), "e"), Turn::Later, "b is under way");
-        assert_eq!(lanes.finish(lane(1)), Some("e"));
-        assert_eq!(lanes.finish(lane(1)), None);
-        assert_eq!(lanes.tasks(), 1);
+    /// The task under way is done, and the next one begins.
+    fn on<A>(lanes: &mut Lanes<&'static str, A>, lane: Lane) -> Option<&'static str> {
+        lanes.finish(lane);
+        lanes.next(lane)
     }
 
     #[test]
-    fn a_full_lane_takes_no_more_and_the_others_do() {
-        let mut lanes = Lanes::new();
-        for task in 0..=LANE {
-            assert!(!lanes.is_full(lane(1)));
-            assert!(!matches!(lanes.enter(lane(1), task), Turn::Full(_)), "{task}");
+    fn a_lane_has_one_task_under_way_and_the_others_do_not_wait_for_it() {
+        let mut lanes = Texts::new();
+        assert_eq!(lanes.enter(lane(1), "a", false, 1), Turn::Now("a"));
+        assert_eq!(lanes.enter(lane(1), "b", false, 1), Turn::Later);
+        assert_eq!(lanes.enter(lane(2), "c", false, 1), Turn::Now("c"));
+        assert_eq!(lanes.enter(None, "d", true, 1), Turn::Now("d"));
+        assert_eq!((lanes.tasks, lanes.bytes), (4, 4));
+        assert_eq!(on(&mut lanes, lane(2)), None);
+        assert_eq!(on(&mut lanes, lane(1)), Some("b"));
+        assert_eq!(lanes.enter(lane(1), "e", false, 1), Turn::Later, "b is under way");
+        assert_eq!(on(&mut lanes, lane(1)), Some("e"));
+        assert_eq!(on(&mut lanes, lane(1)), None);
+        assert!(!lanes.is_busy(lane(1)) && lanes.is_busy(None));
+        assert_eq!((lanes.tasks, lanes.bytes), (1, 1));
+    }
+
+    #[test]
+    fn the_next_task_waits_for_no_answer_and_answers_keep_the_order() {
+        let mut lanes = Texts::new();
+        lanes.enter(lane(1), "a", false, 1);
+        let a = lanes.answer_later(lane(1));
+        assert_eq!(lanes.enter(lane(1), "b", false, 1), Turn::Now("b"));
+        let b = lanes.answer_later(lane(1));
+        assert_eq!(lanes.enter(lane(1), "alone", true, 1), Turn::Later);
+        assert_eq!(lanes.enter(lane(1), "c", false, 1), Turn::Later, "behind what goes alone");
+        assert_eq!(lanes.next(lane(1)), None);
+        assert!(!lanes.begin_alone(lane(1)));
+        assert!(lanes.answered(lane(1), b, "B").is_empty());
+        assert_eq!(lanes.next(lane(1)), None);
+        assert_eq!(lanes.answered(lane(1), a, "A"), ["A", "B"]);
+        assert!(lanes.begin_alone(lane(1)), "before what waits");
+        assert_eq!(on(&mut lanes, lane(1)), Some("alone"));
+        assert_eq!(on(&mut lanes, lane(1)), Some("c"));
+        let c = lanes.answer_later(lane(1));
+        assert_eq!(lanes.answered(lane(1), c, "C"), ["C"]);
+        assert_eq!(lanes.next(lane(1)), None);
+        assert!(lanes.lanes.is_empty() && (lanes.tasks, lanes.bytes) == (0, 0));
+    }
+
+    #[test]
+    fn tasks_and_answers_of_a_lane_and_of_a_session_are_bounded() {
+        let mut lanes = Lanes::<usize, ()>::new();
+        const WAITING: usize = 30;
+        for task in 0..LANE - WAITING - 1 {
+            assert_eq!(lanes.enter(lane(1), task, false, 0), Turn::Now(task));
+            lanes.answer_later(lane(1));
+        }
+        assert_eq!(lanes.enter(lane(1), 1, false, 0), Turn::Now(1));
+        for task in 0..WAITING {
+            assert!(lanes.have_room() && !lanes.is_full(lane(1)));
+            assert_eq!(lanes.enter(lane(1), task, false, 0), Turn::Later);
         }
         assert!(lanes.is_full(lane(1)));
-        assert_eq!(lanes.enter(lane(1), 99), Turn::Full(99));
-        assert_eq!(lanes.enter(lane(2), 99), Turn::Now(99));
+        assert_eq!(lanes.enter(lane(1), 99, false, 0), Turn::Full(99));
+        assert_eq!(lanes.enter(lane(2), 99, false, BYTES), Turn::Now(99));
+        assert!(!lanes.have_room(), "it has as many bytes in hand as it may");
+        lanes.finish(lane(2));
+        assert!(lanes.have_room());
+        for task in 0..TASKS - LANE {
+            lanes.enter(lane(3 + task as u128), task, false, 0);
+        }
+        assert!(!lanes.have_room(), "and as many tasks");
         lanes.give_up_waiting();
-        assert_eq!((lanes.tasks(), lanes.finish(lane(1)), lanes.finish(lane(2))), (2, None, None));
-        assert_eq!(lanes.tasks(), 0);
+        assert_eq!(lanes.tasks, TASKS - WAITING);
     }
 }

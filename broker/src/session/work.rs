@@ -1,4 +1,7 @@
 //! Works on a session's frames: in order within a channel, side by side between channels.
+//!
+//! A frame is worked on as soon as the effects of the one before it are queued to be stored. Its answer is given when they
+//! are, in the order of the frames.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -10,10 +13,12 @@ use tokio::sync::mpsc;
 
 use super::Scope;
 use super::channels::Seat;
-use super::lanes::{Lane, Lanes, TASKS, Turn};
+use super::lanes::{Lane, Lanes, Turn};
 use super::member::Member;
 use crate::model::{ChannelId, ClientId};
+use crate::plugin::Earlier;
 use crate::protocol::{BadFrame, ClientFrame, Close, ErrorCode, EventFrame, Pong, Refusal, Since, parse};
+use crate::router::{Dispatched, Routed};
 
 /// How many channels a closing session leaves at once.
 const LEAVING: usize = 16;
@@ -24,8 +29,12 @@ pub(super) struct Worker<'m> {
     seats: HashMap<ChannelId, Arc<Seat>>,
     /// Channels that are being joined, and are in no seat yet.
     joining: usize,
-    lanes: Lanes<Task>,
+    lanes: Lanes<Task, Answer>,
     running: FuturesUnordered<Job<'m>>,
+    /// Answers that are to come.
+    answering: FuturesUnordered<Answering>,
+    /// Of each channel, the last effects that were queued. What is read next in it waits for these.
+    earlier: HashMap<ChannelId, Earlier>,
     queue: mpsc::Receiver<Box<str>>,
     /// On a socket for one channel, that channel.
     only: Option<ChannelId>,
@@ -58,11 +67,23 @@ enum Work {
 /// What a job leaves for the worker to note.
 enum Done {
     Nothing,
+    /// A frame was handled, and is to be answered.
+    Handled(Arc<Seat>, Option<ClientId>, Dispatched),
     /// A subscription ended, one way or the other.
     Joined(Option<Arc<Seat>>),
     /// The session is over.
     Close(Close),
 }
+
+/// What a frame of a channel is answered.
+struct Answer {
+    /// None: it is in no such channel.
+    seat: Option<Arc<Seat>>,
+    id: Option<ClientId>,
+    routed: Routed,
+}
+
+type Answering = Pin<Box<dyn Future<Output = (Lane, u64, Answer)> + Send>>;
 
 type Job<'m> = Pin<Box<dyn Future<Output = (Lane, Done)> + Send + 'm>>;
 
@@ -74,6 +95,8 @@ impl<'m> Worker<'m> {
             joining: 0,
             lanes: Lanes::new(),
             running: FuturesUnordered::new(),
+            answering: FuturesUnordered::new(),
+            earlier: HashMap::new(),
             queue,
             only: None,
         }
@@ -124,7 +147,7 @@ impl<'m> Worker<'m> {
                 self.lanes.give_up_waiting();
                 more = false;
             }
-            if !more && self.running.is_empty() {
+            if !more && self.running.is_empty() && self.answering.is_empty() {
                 return None;
             }
             tokio::select! {
@@ -132,6 +155,10 @@ impl<'m> Worker<'m> {
                     if let Some(close) = self.finish(lane, done) {
                         return Some(close);
                     }
+                }
+                Some((lane, number, answer)) = self.answering.next(), if !self.answering.is_empty() => {
+                    self.answered(lane, number, answer);
+                    self.go_on(lane);
                 }
                 frame = self.queue.recv(), if more && self.has_room() => match frame {
                     Some(text) => self.take(text.into()),
@@ -148,6 +175,10 @@ impl<'m> Worker<'m> {
         while let Some((lane, done)) = self.running.next().await {
             self.finish(lane, done);
         }
+        // What was queued is stored whoever waits. It is waited for so that others hear of it before they hear that the member left.
+        while let Some((lane, number, answer)) = self.answering.next().await {
+            self.answered(lane, number, answer);
+        }
         let (member, seats) = (self.member, std::mem::take(&mut self.seats));
         futures_util::stream::iter(seats.into_values())
             .for_each_concurrent(LEAVING, |seat| async move { member.leave(&seat).await })
@@ -157,19 +188,19 @@ impl<'m> Worker<'m> {
     /// On a socket for one channel, the client waits for that channel and for nothing else. On one for many, a full lane
     /// refuses instead, so that it holds up nobody.
     fn has_room(&self) -> bool {
-        self.lanes.tasks() < TASKS && !self.only.is_some_and(|only| self.lanes.is_full(Some(only)))
+        self.lanes.have_room() && !self.only.is_some_and(|only| self.lanes.is_full(Some(only)))
     }
 
     /// Sorts a frame into its lane.
     fn take(&mut self, text: String) {
-        let member = self.member;
+        let (member, bytes) = (self.member, text.len());
         let frame = match parse(text) {
             Ok(frame) => frame,
             Err(BadFrame { id, refusal }) => return member.refuse(id.as_ref(), &refusal),
         };
         match frame {
             ClientFrame::Event(event) => match self.channel_of(&event) {
-                Ok(channel) => self.enter(Task::Channel(channel, Work::Event(event))),
+                Ok(channel) => self.enter(Task::Channel(channel, Work::Event(event)), bytes),
                 Err(refusal) => member.refuse(event.id.as_ref(), &refusal),
             },
             ClientFrame::Ping { id } => {
@@ -180,15 +211,15 @@ impl<'m> Worker<'m> {
                 member.refuse(id.as_ref(), &bad("this socket is for one channel; open /ws/ for several"));
             }
             ClientFrame::Subscribe { id, channel, since } => {
-                self.enter(Task::Channel(channel, Work::Subscribe { id, since }));
+                self.enter(Task::Channel(channel, Work::Subscribe { id, since }), bytes);
             }
             ClientFrame::Unsubscribe { id, channel } => {
-                self.enter(Task::Channel(channel, Work::Unsubscribe { id }));
+                self.enter(Task::Channel(channel, Work::Unsubscribe { id }), bytes);
             }
             ClientFrame::Auth { id, .. } => {
                 member.refuse(id.as_ref(), &bad("this socket has its token; use auth.refresh"));
             }
-            ClientFrame::AuthRefresh { id, token } => self.enter(Task::Refresh { id, token }),
+            ClientFrame::AuthRefresh { id, token } => self.enter(Task::Refresh { id, token }, bytes),
         }
     }
 
@@ -202,29 +233,62 @@ impl<'m> Worker<'m> {
         }
     }
 
-    fn enter(&mut self, task: Task) {
-        match self.lanes.enter(task.lane(), task) {
+    fn enter(&mut self, task: Task, bytes: usize) {
+        let (lane, alone) = (task.lane(), !matches!(task, Task::Channel(_, Work::Event(_))));
+        match self.lanes.enter(lane, task, alone, bytes) {
             Turn::Now(task) => self.start(task),
             Turn::Later => {}
             Turn::Full(task) => {
                 metrics::counter!("switchboard_frames_refused_total", "reason" => "lane_full").increment(1);
-                let refusal = Refusal::new(ErrorCode::Overloaded, "too many frames of this channel wait; try again");
+                let refusal =
+                    Refusal::new(ErrorCode::Overloaded, "too many frames of this channel are under way; try again");
                 self.member.refuse(task.id(), &Refusal { retry_after_ms: Some(250), ..refusal });
             }
         }
     }
 
-    /// Starts a task, and when that leaves nothing to wait for, the one after it in its lane.
+    /// Starts a task whose turn it is, and when that leaves nothing to wait for, the one after it in its lane.
     fn start(&mut self, task: Task) {
         let lane = task.lane();
-        let mut next = Some(task);
-        while let Some(task) = next {
-            if let Some(job) = self.job(task) {
-                self.running.push(job);
-                return;
-            }
-            next = self.lanes.finish(lane);
+        match self.job(task) {
+            Some(job) => self.running.push(job),
+            None => self.go_on(lane),
         }
+    }
+
+    /// Starts what is next in a lane.
+    fn go_on(&mut self, lane: Lane) {
+        // Whoever was taken out meanwhile leaves before anything else is done there.
+        if let Some(channel) = lane.filter(|channel| self.is_gone(*channel))
+            && self.lanes.begin_alone(lane)
+        {
+            return self.start(Task::Channel(channel, Work::Revoked));
+        }
+        if let Some(next) = self.lanes.next(lane) {
+            return self.start(next);
+        }
+        if let Some(channel) = lane
+            && !self.lanes.is_busy(lane)
+        {
+            self.earlier.remove(&channel);
+        }
+    }
+
+    /// Gives the answer of a frame, or keeps it until those before it are given.
+    fn answered(&mut self, lane: Lane, number: u64, answer: Answer) {
+        for Answer { seat, id, routed } in self.lanes.answered(lane, number, answer) {
+            match (seat, routed) {
+                (Some(seat), routed) => self.member.answer(&seat, id.as_ref(), routed),
+                (None, Routed::Refused(refusal)) => self.member.refuse(id.as_ref(), &refusal),
+                (None, _) => {}
+            }
+        }
+    }
+
+    /// Refuses the frame that is worked on, behind the answers of those before it.
+    fn refuse(&mut self, lane: Lane, id: Option<ClientId>, refusal: Refusal) {
+        let number = self.lanes.answer_later(lane);
+        self.answered(lane, number, Answer { seat: None, id, routed: Routed::Refused(refusal) });
     }
 
     /// What a task comes to; none when it is done already.
@@ -242,19 +306,20 @@ impl<'m> Worker<'m> {
         match work {
             Work::Event(event) => {
                 let Some(seat) = self.seats.get(&channel).filter(|seat| !seat.subscriber.is_gone()).cloned() else {
-                    member.refuse(event.id.as_ref(), &Refusal::unknown_channel());
+                    self.refuse(lane, event.id, Refusal::unknown_channel());
                     return None;
                 };
+                let (id, earlier) = (event.id.clone(), self.earlier.get(&channel).cloned());
                 Some(Box::pin(async move {
-                    member.handle(&seat, event).await;
-                    (lane, Done::Nothing)
+                    let dispatched = member.handle(&seat, event, earlier.as_ref()).await;
+                    (lane, Done::Handled(seat, id, dispatched))
                 }))
             }
             Work::Subscribe { id, since } => {
                 let before = self.seats.remove(&channel);
                 if before.is_none() && self.seats.len() + self.joining >= member.session.services.limits.subscriptions {
                     let refusal = "this socket is in as many channels as it may be";
-                    member.refuse(id.as_ref(), &Refusal::new(ErrorCode::LimitExceeded, refusal));
+                    self.refuse(lane, id, Refusal::new(ErrorCode::LimitExceeded, refusal));
                     return None;
                 }
                 self.joining += 1;
@@ -265,7 +330,7 @@ impl<'m> Worker<'m> {
             }
             Work::Unsubscribe { id } => {
                 let Some(seat) = self.seats.remove(&channel) else {
-                    member.refuse(id.as_ref(), &Refusal::unknown_channel());
+                    self.refuse(lane, id, Refusal::unknown_channel());
                     return None;
                 };
                 Some(Box::pin(async move {
@@ -275,7 +340,10 @@ impl<'m> Worker<'m> {
                 }))
             }
             Work::Revoked => {
-                let seat = self.seats.remove(&channel)?;
+                let Some(seat) = self.seats.remove(&channel) else {
+                    self.lanes.finish(lane);
+                    return None;
+                };
                 let only = self.only.is_some();
                 Some(Box::pin(async move {
                     if only {
@@ -291,24 +359,33 @@ impl<'m> Worker<'m> {
 
     fn finish(&mut self, lane: Lane, done: Done) -> Option<Close> {
         match done {
-            Done::Nothing => {}
+            Done::Nothing => self.lanes.finish(lane),
             Done::Close(close) => return Some(close),
             Done::Joined(seat) => {
+                self.lanes.finish(lane);
                 self.joining -= 1;
                 if let Some(seat) = seat {
                     self.seats.insert(seat.key.channel, seat);
                 }
             }
-        }
-        // Whoever was taken out meanwhile leaves before anything else is done there.
-        match lane.filter(|channel| self.is_gone(*channel)) {
-            Some(channel) => self.start(Task::Channel(channel, Work::Revoked)),
-            None => {
-                if let Some(next) = self.lanes.finish(lane) {
-                    self.start(next);
+            Done::Handled(seat, id, dispatched) => {
+                let number = self.lanes.answer_later(lane);
+                let seat = Some(seat);
+                match dispatched {
+                    Dispatched::Now(routed) => self.answered(lane, number, Answer { seat, id, routed }),
+                    Dispatched::Later(later) => {
+                        if let Some(channel) = lane {
+                            self.earlier.insert(channel, later.earlier().clone());
+                        }
+                        self.answering.push(Box::pin(async move {
+                            let routed = later.routed().await;
+                            (lane, number, Answer { seat, id, routed })
+                        }));
+                    }
                 }
             }
         }
+        self.go_on(lane);
         None
     }
 
@@ -317,7 +394,7 @@ impl<'m> Worker<'m> {
         let idle = |channel: &ChannelId| !self.lanes.is_busy(Some(*channel));
         let gone = self.seats.keys().copied().filter(|channel| self.is_gone(*channel)).filter(idle);
         for channel in gone.collect::<Vec<_>>() {
-            self.enter(Task::Channel(channel, Work::Revoked));
+            self.enter(Task::Channel(channel, Work::Revoked), 0);
         }
     }
 

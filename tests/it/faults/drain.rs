@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use switchboard_tests::{
     App, Channel, Closed, Cluster, Door, Member, Settings, Signal, Socket, eventually, number, text,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -109,7 +110,11 @@ async fn a_node_that_ends_under_load_keeps_what_it_acked_and_its_clients_go_on_e
     let exit = first.ended().await;
     println!("{SPEAKERS} sockets closed within {closed_within:.1?}; the process ended within {:.1?}", asked.elapsed());
     assert_eq!(exit.code(), Some(0));
-    assert!(!exit.stderr.contains("stopped before all sockets were closed"), "{}", exit.stderr);
+    assert!(
+        !exit.stderr.contains("stopped before all sockets were closed and all requests answered"),
+        "{}",
+        exit.stderr
+    );
     assert!(!exit.stderr.contains("panicked"), "{}", exit.stderr);
     for closed in closes {
         assert_eq!(closed, Closed { code: 4200, reason: "draining".to_owned() });
@@ -137,6 +142,37 @@ async fn a_node_that_ends_under_load_keeps_what_it_acked_and_its_clients_go_on_e
         assert_eq!(number(&heard, "seq"), seq, "who was on the other node heard all of it in order");
     }
     assert_eq!(second.stop(Signal::Terminate).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_request_that_is_half_sent_is_answered_before_the_broker_ends() {
+    let app = App::start(Settings::embedded()).await;
+    let acme = app.tenant("acme").await;
+    let alice = acme.member("alice").await;
+    let lobby = acme.channel("lobby", &[&alice]).await;
+    let (client_door, operator_door) = (app.door().clone(), Door::new(app.broker().admin_address()));
+    let body = r#"{"message":"on my way"}"#;
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        lobby.path("messages/"),
+        alice.token,
+        body.len()
+    );
+    let (first, second) = body.split_at(body.len() / 2);
+    let mut stream = TcpStream::connect(client_door.address()).await.unwrap();
+    stream.write_all((head + first).as_bytes()).await.unwrap();
+    // The broker has read it: it asks for the head and answers others meanwhile.
+    eventually("others are answered", async || client_door.get("/livez", None).await.0 == 200).await;
+
+    app.broker().ask_to_end(Signal::Terminate).await;
+    eventually("it drains", async || operator_door.get("/readyz", None).await.0 == 503).await;
+    eventually("nobody new comes in", async || TcpStream::connect(client_door.address()).await.is_err()).await;
+    stream.write_all(second.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert_eq!(app.ended().await.code(), Some(0));
 }
 
 /// Of 300 sockets, closed at 200 a second, each at a moment of its own.

@@ -2,20 +2,22 @@
 //!
 //! These tests run on one thread: commits that are asked for without a pause in between are gathered before any begins.
 
+use std::collections::HashMap;
 use std::pin::pin;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::poll;
-use switchboard::effects::group::Committer;
-use switchboard::model::KvWrite;
+use switchboard::effects::group::{Committer, Publish, Then, Told};
+use switchboard::model::{ChannelId, ChannelKey, Clock, KvWrite};
 use switchboard::protocol::{ErrorCode, Refusal};
-use switchboard::store::{Commit, Outcome};
+use switchboard::store::{Commit, Outcome, Receipt};
 use switchboard_tests::DEADLINE;
 use tokio::time::{Instant, timeout};
 
 use super::backing::{Backing, connect, on_postgres, on_sqlite};
-use super::scene::{START, Scene, done, duplicate, keyed, plugin, put, texts};
+use super::scene::{START, Scene, keyed, plugin, put, texts};
 
 const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                        AND wait_event_type = 'Lock'";
@@ -54,7 +56,21 @@ async fn commit_all(scene: &Scene, committer: &std::sync::Arc<Committer>, commit
     join_all(commits.into_iter().map(|commit| committer.commit(&scene.tenant, commit))).await
 }
 
-type Answer = Result<Outcome, Refusal>;
+type Answer = Result<Outcome<Receipt>, Refusal>;
+
+fn done(outcome: Outcome<Receipt>) -> Receipt {
+    match outcome {
+        Outcome::Done(receipt) => receipt,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn duplicate(outcome: Outcome<Receipt>) -> Receipt {
+    match outcome {
+        Outcome::Duplicate(first) => first,
+        other => panic!("{other:?}"),
+    }
+}
 
 /// A message id that is taken makes the database refuse the whole batch, which is as bad as a commit can be.
 async fn a_commit_that_fails_takes_no_other_with_it(backing: Backing) {
@@ -70,7 +86,7 @@ async fn a_commit_that_fails_takes_no_other_with_it(backing: Backing) {
     let answers = commit_all(&scene, &Committer::new(scene.store.clone()), commits).await;
     for (place, answer) in answers.into_iter().enumerate() {
         match answer {
-            Ok(outcome) => assert_eq!(done(outcome).messages.len(), 1),
+            Ok(outcome) => assert!(done(outcome).message.is_some()),
             Err(refusal) => assert_eq!((place, refusal.code), (4, ErrorCode::Internal)),
         }
     }
@@ -86,8 +102,8 @@ async fn a_key_asked_for_three_times_at_once_is_stored_once(backing: Backing) {
     let commits = ["k", "other", "k", "k"].map(|key| keyed(scene.saying(channel, &alice, key), key, 1));
     let answers = commit_all(&scene, &Committer::new(scene.store.clone()), commits.to_vec()).await;
     let mut answers = answers.into_iter().map(Result::unwrap);
-    let first = done(answers.next().unwrap()).receipt;
-    assert_eq!(done(answers.next().unwrap()).receipt.seq, 2);
+    let first = done(answers.next().unwrap());
+    assert_eq!(done(answers.next().unwrap()).seq, 2);
     assert_eq!(answers.map(duplicate).collect::<Vec<_>>(), [first.clone(), first]);
     assert_eq!(texts(&scene.history(channel).await), ["k", "other"]);
 }
@@ -165,7 +181,7 @@ async fn what_comes_together_shares_a_transaction_of_postgres() {
 
 /// The channel's row is locked, so the first commit is in the store's hands and the later ones wait for a batch.
 #[tokio::test]
-async fn a_caller_that_goes_away_changes_nothing_for_the_others_on_postgres() {
+async fn a_caller_that_goes_away_changes_nothing_on_postgres() {
     on_postgres(async |backing: Backing| {
         let (scene, committer, say) = stalled(&backing, DEADLINE).await;
         let mut under_way = Box::pin(committer.commit(&scene.scene.tenant, say("under way")));
@@ -177,8 +193,8 @@ async fn a_caller_that_goes_away_changes_nothing_for_the_others_on_postgres() {
         drop(under_way);
         drop(goes);
         scene.release().await;
-        assert_eq!(done(stays.await.unwrap()).receipt.seq, 2);
-        assert_eq!(texts(&scene.scene.history(scene.channel).await), ["under way", "stays"]);
+        assert_eq!(done(stays.await.unwrap()).seq, 3);
+        assert_eq!(texts(&scene.scene.history(scene.channel).await), ["under way", "goes", "stays"]);
     })
     .await;
 }
@@ -219,7 +235,128 @@ async fn a_channel_that_stays_locked_in_postgres_fails_alone() {
         }
         assert_eq!((scene.scene.seq(free).await, scene.scene.history(free).await.len()), (3, 3));
         scene.release().await;
-        assert_eq!(done(committer.commit(&scene.scene.tenant, say("again")).await.unwrap()).receipt.seq, 1);
+        assert_eq!(done(committer.commit(&scene.scene.tenant, say("again")).await.unwrap()).seq, 1);
+    })
+    .await;
+}
+
+/// The number that something was queued with, and the `seq` of what was stored with it.
+type Part = (usize, Option<u64>);
+
+/// What was told, in order.
+#[derive(Debug, Default)]
+struct Heard(Mutex<HashMap<ChannelId, Vec<Part>>>);
+
+impl Publish<usize> for Heard {
+    fn publish(&self, channel: &ChannelKey, told: Vec<Told<usize>>, then: Then) {
+        let mut heard = self.0.lock().unwrap();
+        let parts = told.into_iter().map(|told| (told.what, told.committed.map(|committed| committed.messages[0].seq)));
+        heard.entry(channel.channel).or_default().extend(parts);
+        drop(heard);
+        then();
+    }
+}
+
+impl Heard {
+    fn count(&self) -> usize {
+        self.0.lock().unwrap().values().map(Vec::len).sum()
+    }
+
+    async fn has_heard(&self, count: usize) {
+        let heard = async {
+            while self.count() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(DEADLINE, heard).await.expect("all of it is told");
+    }
+}
+
+/// Callers queue, wait, and go away at random; what is only told stands among what is stored.
+async fn is_told_in_order_whatever_callers_do(backing: Backing) {
+    const STEPS: usize = 400;
+    let scene = Scene::new(&backing).await;
+    let alice = scene.member("alice").await;
+    let seed = u64::from_le_bytes(Clock::system().random());
+    println!("seed {seed}");
+    let mut state = seed | 1;
+    let mut dice = |sides: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % sides
+    };
+    let mut channels = Vec::new();
+    for _ in 0..4 {
+        channels.push(scene.channel(&[&alice]).await);
+    }
+    let heard = Arc::new(Heard::default());
+    let committer = Committer::publishing(scene.store.clone(), heard.clone());
+    let (mut pending, mut queued) = (Vec::new(), HashMap::<ChannelId, Vec<usize>>::new());
+    for step in 0..STEPS {
+        let channel = channels[usize::try_from(dice(4)).unwrap()];
+        queued.entry(channel).or_default().push(step);
+        match dice(10) {
+            0 | 1 => {
+                let key = ChannelKey { tenant: scene.tenant.clone(), channel };
+                committer.publish_in_order(&key, step).unwrap();
+            }
+            _ => {
+                let commit = scene.saying(channel, &alice, &step.to_string());
+                pending.push(committer.queue(&scene.tenant, commit, step).unwrap());
+            }
+        }
+        match dice(6) {
+            0 if !pending.is_empty() => {
+                let one = pending.remove(usize::try_from(dice(pending.len() as u64)).unwrap());
+                done(one.outcome().await.unwrap());
+            }
+            1 | 2 => drop(pending.pop()),
+            3 => tokio::task::yield_now().await,
+            _ => {}
+        }
+    }
+    heard.has_heard(STEPS).await;
+    for one in pending {
+        done(one.outcome().await.unwrap());
+    }
+    let heard = heard.0.lock().unwrap();
+    for (channel, steps) in queued {
+        let told = &heard[&channel];
+        assert!(told.iter().map(|(step, _)| *step).eq(steps.iter().copied()), "seed {seed}: {told:?} of {steps:?}");
+        let seqs: Vec<u64> = told.iter().filter_map(|(_, seq)| *seq).collect();
+        assert!(seqs.iter().copied().eq(1..=seqs.len() as u64), "seed {seed}: {seqs:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn whatever_callers_do_each_channel_is_told_in_order() {
+    on_sqlite(is_told_in_order_whatever_callers_do).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn whatever_callers_do_each_channel_is_told_in_order_on_postgres() {
+    on_postgres(is_told_in_order_whatever_callers_do).await;
+}
+
+/// Its caller was told that it is not known whether it was done.
+#[tokio::test]
+async fn what_outlasts_its_callers_patience_is_told_all_the_same_on_postgres() {
+    on_postgres(async |backing: Backing| {
+        let (scene, _, say) = stalled(&backing, DEADLINE).await;
+        let heard = Arc::new(Heard::default());
+        let patience = Duration::from_millis(200);
+        let committer = Committer::bounded(scene.scene.store.clone(), heard.clone(), 100, patience);
+        let under_way = committer.queue(&scene.scene.tenant, say("under way"), 1).unwrap();
+        scene.blocked().await;
+        let behind = committer.queue(&scene.scene.tenant, say("behind"), 2).unwrap();
+        assert_eq!(under_way.outcome().await.unwrap_err().code, ErrorCode::Unavailable);
+        assert_eq!(behind.outcome().await.unwrap_err().code, ErrorCode::Unavailable);
+        scene.release().await;
+        heard.has_heard(1).await;
+        let channel = scene.channel;
+        assert_eq!(heard.0.lock().unwrap()[&channel], [(1, Some(1))], "what was in no batch yet was given up");
+        assert_eq!(texts(&scene.scene.history(channel).await), ["under way"]);
     })
     .await;
 }

@@ -119,7 +119,7 @@ async fn dispatch(state: &State, seat: Seat, mut frame: Frame) -> Result<(Status
     };
     let services = &state.services;
     let key = ChannelKey { tenant: seat.principal.tenant, channel: seat.channel };
-    match services.router.dispatch(&key, &seat.principal.user, None, event).await {
+    match services.router.dispatch(&key, &seat.principal.user, None, event, None).await.routed().await {
         Routed::Refused(refusal) | Routed::Dropped(refusal) => Err(refusal.into()),
         Routed::Applied(applied) => {
             let duplicate = applied.duplicate;

@@ -32,6 +32,7 @@ impl Handler for Hostile {
         Kind::durable("hostile.half"),
         Kind::durable("hostile.torn"),
         Kind::durable("hostile.look"),
+        Kind::durable("hostile.last"),
         Kind::durable("hostile.print"),
         Kind::durable("hostile.calls"),
         Kind::ephemeral("hostile.drop"),
@@ -79,6 +80,10 @@ impl Handler for Hostile {
                 ])
             }
             "hostile.look" => Ok(vec![said(if host.kv_get("torn")?.is_some() { "torn" } else { "whole" })?]),
+            "hostile.last" => {
+                let last = host.recent(None, 1)?.first().and_then(Message::content::<String>);
+                Ok(vec![said(&format!("last was {}", last.unwrap_or_default()))?])
+            }
             "hostile.print" => {
                 for line in 0..100 {
                     println!("printed line {line} {}", "x".repeat(3_000));
