@@ -180,7 +180,8 @@ async fn say_goodbye(outbox: &Outbox, reader: &mut Reader) {
 impl Session {
     /// From the token to the end. What the session was in, it has left when this returns.
     async fn live(&self, reader: &mut Reader, token: Option<String>) -> End {
-        let principal = match self.authenticate(reader, token).await {
+        // What is done once is in a box of its own, so that a socket at rest keeps no room for it.
+        let principal = match Box::pin(self.authenticate(reader, token)).await {
             Ok(principal) => principal,
             Err(end) => return end,
         };
@@ -192,8 +193,8 @@ impl Session {
         let member = Member { session: self, principal, revoked: Arc::default() };
         let (frames, queue) = mpsc::channel(HANDED_OVER);
         let mut worker = Worker::new(&member, queue);
-        if let Err(close) = worker.open().await {
-            worker.leave_all().await;
+        if let Err(close) = Box::pin(worker.open()).await {
+            Box::pin(worker.leave_all()).await;
             return End::Close(close);
         }
         metrics::gauge!("switchboard_sessions").increment(1.0);
@@ -221,7 +222,7 @@ impl Session {
             }
         };
         metrics::gauge!("switchboard_sessions").decrement(1.0);
-        worker.leave_all().await;
+        Box::pin(worker.leave_all()).await;
         end
     }
 

@@ -141,7 +141,10 @@ impl Watching {
                 Err(Missed::Now(after, reason)) => {
                     if let Some(pause) = pause {
                         count(job, "again");
+                        // Others of the tenant do not wait for it meanwhile.
+                        self.queue.put_aside(job);
                         tokio::time::sleep(pause.max(after).min(LONGEST_PAUSE)).await;
+                        self.queue.take_up(job).await;
                         continue;
                     }
                     reason

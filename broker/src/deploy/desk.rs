@@ -47,6 +47,17 @@ pub enum DeskError {
     Store(#[from] StoreError),
 }
 
+impl DeskError {
+    /// Whether the same command may be done later.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            DeskError::Refused(_) | DeskError::Unfit(_) => false,
+            DeskError::Busy => true,
+            DeskError::Store(error) => error.is_unavailable(),
+        }
+    }
+}
+
 /// What came of a command.
 #[derive(Debug, Clone)]
 pub struct Outcome {

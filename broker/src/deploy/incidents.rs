@@ -1,6 +1,7 @@
 //! Makes commands of what nodes notice about plugins: back to what worked, by the same desk and with the same audit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::command::Command;
 use super::desk::{Desk, DeskError};
@@ -9,11 +10,29 @@ use crate::plugin::{Incident, Incidents};
 /// Who the audit says it was.
 const ACTOR: &str = "broker";
 
-/// Acts on incidents, one at a time, until there can be no more.
+/// How long to wait before it is tried again, when the store could not do it; then twice as long each time.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// The longest wait.
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// Acts on incidents, one at a time, until there can be no more. While the store is away the first one is tried again, and the
+/// others wait for it: none could be done.
 pub async fn act_on(mut incidents: Incidents, desk: Arc<Desk>) {
     while let Some(incident) = incidents.recv().await {
         let Some(command) = command(incident) else { continue };
-        match desk.run(ACTOR, &command).await {
+        let mut wait = AGAIN_AFTER;
+        let result = loop {
+            match desk.run(ACTOR, &command).await {
+                Err(error) if error.is_passing() => {
+                    tracing::warn!(%error, ?wait, "a plugin is not taken back yet; trying again");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(LONGEST);
+                }
+                result => break result,
+            }
+        };
+        match result {
             Ok(outcome) => tracing::warn!(
                 action = outcome.action,
                 plugin = outcome.subject,

@@ -126,7 +126,8 @@ fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
 async fn connection(upgraded: UpgradeFut) -> Option<(TcpStream, Bytes)> {
     let socket = upgraded.await.inspect_err(|error| tracing::debug!(%error, "a handshake was not finished")).ok()?;
     let parts = socket.into_inner().into_inner().downcast::<TokioIo<TcpStream>>().ok()?;
-    Some((parts.io.into_inner(), parts.read_buf))
+    // A copy: the bytes of the request, and the room behind them, would stay with what came after it.
+    Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf)))
 }
 
 #[cfg(test)]

@@ -312,7 +312,7 @@ impl Engine {
     /// and tables take.
     async fn try_start(&self, blueprint: &Arc<Blueprint>, allowance: &Arc<Allowance>) -> Result<usize, String> {
         let place = self.site.pool.place(None).map_err(|error| error.to_string())?;
-        match start(&self.site, blueprint, None, allowance, place, None).await.instance {
+        match start(&self.site, blueprint, None, allowance, place, None, &Arc::new(Usage::new())).await.instance {
             Ok(instance) => Ok(instance.memory()),
             Err(CallError::Failed(reason)) => Err(for_client(&reason)),
             Err(CallError::TimedOut) => Err(stopped()),

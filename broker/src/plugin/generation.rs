@@ -13,7 +13,7 @@ use super::log::{Author, Level};
 use super::meter::VersionMeter;
 use super::pool::{Serial, Slot};
 use super::recorder::along;
-use super::run::{Job, Ran};
+use super::run::{Job, Ran, Usage};
 use super::shadow::Comparisons;
 use super::site::Site;
 use super::start::{Started, start};
@@ -173,7 +173,8 @@ impl Generation {
             }
         };
         let arrived = Instant::now();
-        let Started { instance, used: starting } = self.instance(&slot, &channel.tenant, allowance).await;
+        let starting = self.instance(&slot, &channel.tenant, allowance, &mut turn);
+        let Started { instance, used: starting } = starting.await;
         // The tenant has had this time, though its event has not.
         turn.spent(starting, instance.is_err());
         let Answered { answer, instance, memory, used, took } = match instance {
@@ -197,7 +198,7 @@ impl Generation {
     }
 
     /// A warm instance, or one that is started now.
-    async fn instance(&self, slot: &Slot, tenant: &TenantSlug, allowance: &Arc<Allowance>) -> Started {
+    async fn instance(&self, slot: &Slot, tenant: &TenantSlug, allowance: &Arc<Allowance>, turn: &mut Turn) -> Started {
         if let Some(kept) = slot.take().filter(|kept| kept.serves(allowance)) {
             return Started { instance: Ok(kept), used: Duration::ZERO };
         }
@@ -207,7 +208,9 @@ impl Generation {
         };
         let began = Instant::now();
         let present = Some(slot.meter.instance());
-        let started = start(&self.site, &self.blueprint, Some(tenant), allowance, place, present).await;
+        let usage = Arc::new(Usage::new());
+        turn.begin(&usage);
+        let started = start(&self.site, &self.blueprint, Some(tenant), allowance, place, present, &usage).await;
         self.meter.started(began.elapsed());
         if let Ok(instance) = &started.instance {
             slot.meter.memory(instance.memory());
@@ -228,6 +231,7 @@ impl Generation {
         let (limits, tenant) = (&allowance.limits, Some(&channel.tenant));
         let usage = Arc::clone(instance.usage());
         usage.begin(limits.cpu);
+        turn.begin(&usage);
         let (given, reading, of_call) = (Given::new(channel, event, message), Reading::of(event), channel.clone());
         let earlier = earlier.cloned();
         let job: Job<wasmtime::Result<_>> = Box::pin(async move {

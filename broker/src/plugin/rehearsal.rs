@@ -16,7 +16,7 @@ use tokio::sync::broadcast::Receiver;
 pub use self::shown::Shown;
 use super::instance::{Given, Instance, Reading, broken};
 use super::recorded::Recorded;
-use super::run::{Job, Ran};
+use super::run::{Job, Ran, Usage};
 use super::start::start;
 use super::{
     Allowance, Bounds, CallError, Compiler, Descriptor, Engine, Generation, LoadError, LogLine, Options, Order, Sources,
@@ -157,7 +157,8 @@ impl Rehearsal {
     async fn start(&self, tenant: &TenantSlug) -> Result<Box<Instance>, CallError> {
         let site = self.generation.site();
         let place = site.pool.place(Some(tenant))?;
-        start(site, self.generation.blueprint(), Some(tenant), &self.allowance, place, None).await.instance
+        let (blueprint, usage) = (self.generation.blueprint(), Arc::new(Usage::new()));
+        start(site, blueprint, Some(tenant), &self.allowance, place, None, &usage).await.instance
     }
 
     /// Calls the guest, and keeps the instance for the next event if it is as good as a new one.

@@ -22,8 +22,12 @@ use wasmtime::UpdateDeadline;
 use super::Bounds;
 use super::pool::Pool;
 
-/// Ticks without a call after which nobody counts any more.
-const QUIET: u32 = 20;
+/// The tick while no call was found running at the last one: most end within microseconds. One that does not is found at the
+/// next, and ticked quickly from then on.
+const CALM: Duration = Duration::from_millis(4);
+
+/// How long no call may have begun before nobody counts any more. Waking who counts costs more than a call.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// What one call has used up to now. Set by who runs it, and read when a tick finds it running.
 #[derive(Debug)]
@@ -77,11 +81,12 @@ impl Usage {
         self.resumed.store(nanos(now.duration_since(self.base)), Ordering::Relaxed);
     }
 
-    fn add(&self, used: Duration) {
+    pub(super) fn add(&self, used: Duration) {
         self.used.fetch_add(nanos(used), Ordering::Relaxed);
     }
 
-    fn used(&self) -> Duration {
+    /// Time on a processor up to now.
+    pub(super) fn used(&self) -> Duration {
         Duration::from_nanos(self.used.load(Ordering::Relaxed))
     }
 
@@ -226,6 +231,7 @@ struct Ticker {
 #[derive(Default)]
 struct Shared {
     running: AtomicUsize,
+    begun: AtomicU64,
     asleep: AtomicBool,
     stopped: AtomicBool,
 }
@@ -238,17 +244,21 @@ impl Ticker {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("plugin-ticks".to_owned()).spawn(move || {
-            let (mut quiet, mut swept) = (0, Instant::now());
+            let (mut begun, mut last_begun, mut swept) = (0, Instant::now(), Instant::now());
             while !own.stopped.load(Ordering::Acquire) {
-                std::thread::sleep(Bounds::TICK);
+                let is_calm = own.running.load(Ordering::Relaxed) == 0;
+                std::thread::sleep(if is_calm { CALM } else { Bounds::TICK });
                 engine.increment_epoch();
-                quiet = if own.running.load(Ordering::Relaxed) == 0 { quiet + 1 } else { 0 };
+                let (now, so_far) = (Instant::now(), own.begun.load(Ordering::Relaxed));
+                if so_far != begun || own.running.load(Ordering::Relaxed) > 0 {
+                    (begun, last_begun) = (so_far, now);
+                }
                 let mut left = true;
-                if swept.elapsed() >= sweep_every {
-                    swept = Instant::now();
+                if now - swept >= sweep_every {
+                    swept = now;
                     left = pool.sweep(swept);
                 }
-                if quiet > QUIET {
+                if now - last_begun >= QUIET {
                     own.sleep(left.then_some(sweep_every));
                 }
             }
@@ -257,6 +267,7 @@ impl Ticker {
     }
 
     fn count(&self) -> Counted<'_> {
+        self.shared.begun.fetch_add(1, Ordering::Relaxed);
         // Either this sees that the thread is asleep, or the thread sees that something runs.
         self.shared.running.fetch_add(1, Ordering::SeqCst);
         if self.shared.asleep.load(Ordering::SeqCst) {

@@ -29,7 +29,8 @@ pub(super) struct Started {
     pub(super) used: Duration,
 }
 
-/// Starts an instance for a tenant, or for nobody when it is only tried.
+/// Starts an instance for a tenant, or for nobody when it is only tried. Its time is counted in `usage`, also when whoever waits
+/// for it goes away.
 pub(super) async fn start(
     site: &Site,
     blueprint: &Arc<Blueprint>,
@@ -37,10 +38,10 @@ pub(super) async fn start(
     allowance: &Arc<Allowance>,
     place: Place,
     present: Option<Present>,
+    usage: &Arc<Usage>,
 ) -> Started {
-    let usage = Arc::new(Usage::new());
     usage.begin(CPU);
-    let (of_job, owner) = (Arc::clone(&usage), tenant.cloned());
+    let (of_job, owner) = (Arc::clone(usage), tenant.cloned());
     let (made_of, allowance) = (Arc::clone(blueprint), Arc::clone(allowance));
     let job: Job<wasmtime::Result<Result<Box<Instance>, String>>> = Box::pin(async move {
         let made = Instance::instantiate(&made_of, owner.as_ref(), &allowance, &of_job, place, present).await?;
@@ -48,7 +49,7 @@ pub(super) async fn start(
         let started = instance.init(&made_of.config).await?;
         Ok(started.map(|()| instance))
     });
-    let Ran { answer, used, .. } = site.floor.run(job, &usage, WALL, true).await;
+    let Ran { answer, used, .. } = site.floor.run(job, usage, WALL, true).await;
     let instance = match answer {
         Some(Ok(Ok(instance))) => Ok(instance),
         Some(Ok(Err(reason))) => Err(CallError::Failed(format!("its init failed: {reason}"))),

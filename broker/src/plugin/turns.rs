@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::pool::Serial;
+use super::run::Usage;
 use super::{Bounds, CallError, Limits};
 use crate::model::TenantSlug;
 
@@ -64,6 +65,8 @@ pub(super) struct Turn {
     slow: bool,
     used: Duration,
     was_slow: bool,
+    /// What counts the time of the call that runs, for when whoever waits for it goes away.
+    running: Option<Arc<Usage>>,
 }
 
 impl Turns {
@@ -92,6 +95,7 @@ impl Turns {
             slow,
             used: Duration::ZERO,
             was_slow: slow,
+            running: None,
         };
         let receiver = match self.enter(generation, tenant, limits)? {
             Entered::Now(slow) => return Ok(made(slow)),
@@ -251,8 +255,15 @@ impl Turn {
         self.slow
     }
 
+    /// Begins a call whose time is counted there. Until it is said what was spent, it is taken for slow: dropping the turn is
+    /// giving the call up.
+    pub(super) fn begin(&mut self, usage: &Arc<Usage>) {
+        self.running = Some(Arc::clone(usage));
+    }
+
     /// Says what was used since this was last said, and whether that was slow.
     pub(super) fn spent(&mut self, used: Duration, was_slow: bool) {
+        self.running = None;
         self.used += used;
         self.was_slow = was_slow;
     }
@@ -260,7 +271,11 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.turns.leave(self.generation, &self.tenant, self.used, Some(self.was_slow));
+        let (used, was_slow) = match self.running.take() {
+            Some(usage) => (self.used + usage.used(), true),
+            None => (self.used, self.was_slow),
+        };
+        self.turns.leave(self.generation, &self.tenant, used, Some(was_slow));
     }
 }
 
@@ -326,6 +341,19 @@ mod tests {
         let last: Vec<&str> = order[order.len() - 2..].to_vec();
         assert_eq!(last, ["hog", "hog"], "{order:?}");
         assert!(order[..3].contains(&"small") && order[..3].contains(&"other"), "{order:?}");
+    }
+
+    #[tokio::test]
+    async fn whoever_goes_away_during_a_call_pays_for_it() {
+        let (turns, limits) = (turns(8), Limits::default());
+        let mut given_up = now(&turns, "acme", &limits).unwrap();
+        let usage = Arc::new(Usage::new());
+        usage.begin(Duration::from_secs(1));
+        given_up.begin(&usage);
+        usage.add(Duration::from_millis(30));
+        drop(given_up);
+        assert_eq!(turns.state().tenants[&tenant("acme")].used, 30_000_000);
+        assert!(now(&turns, "acme", &limits).unwrap().is_slow(), "and is taken for slow");
     }
 
     #[tokio::test]

@@ -1,13 +1,19 @@
 //! The inbound side of a socket: whole text messages, and what breaks RFC 6455.
 //!
 //! The WebSocket library reads frames; it does not refuse unmasked ones, bounds a frame but not a message, and leaves
-//! closing to its user. Those rules are kept here.
+//! closing to its user. Those rules are kept here. So is its buffer of 8 KiB, which a socket has only while something of a
+//! frame is in it: most sockets are silent most of the time.
 
-use std::io::Cursor;
+use std::io::{self, Cursor};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use fastwebsockets::{CloseCode, Frame, OpCode, Role, WebSocketError, WebSocketRead, after_handshake_split};
-use tokio::io::{AsyncReadExt, Chain, Sink};
+use tokio::io::{AsyncRead, AsyncReadExt, Chain, ReadBuf, Sink};
+use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
 use crate::protocol::{Close, MAX_READ};
@@ -39,26 +45,98 @@ pub(super) enum End {
 
 /// Reads one socket.
 pub(super) struct Reader {
-    socket: WebSocketRead<Chain<Cursor<Bytes>, OwnedReadHalf>>,
+    half: Arc<OwnedReadHalf>,
+    /// What came right behind the handshake, until it is read.
+    early: Bytes,
+    /// None while nothing that has come is left to be read.
+    frames: Option<Frames>,
     /// The parts of a fragmented text message that have come.
     partial: Option<Vec<u8>>,
+}
+
+/// The library's reader, and how much is in its buffer.
+struct Frames {
+    socket: WebSocketRead<Chain<Cursor<Bytes>, Counted>>,
+    /// Bytes that it was given.
+    given: Arc<AtomicUsize>,
+    /// Bytes of the frames that it has made of them, if each is written as briefly as it can be.
+    read: usize,
+}
+
+/// The socket, counting what it gives.
+struct Counted {
+    half: Arc<OwnedReadHalf>,
+    given: Arc<AtomicUsize>,
+}
+
+impl Frames {
+    fn new(half: &Arc<OwnedReadHalf>, early: Bytes) -> Self {
+        let given = Arc::new(AtomicUsize::new(early.len()));
+        let counted = Counted { half: Arc::clone(half), given: Arc::clone(&given) };
+        let (mut socket, _): (_, fastwebsockets::WebSocketWrite<Sink>) =
+            after_handshake_split(Cursor::new(early).chain(counted), tokio::io::sink(), Role::Server);
+        socket.set_auto_close(false);
+        socket.set_auto_pong(false);
+        socket.set_max_message_size(MAX_READ + 1);
+        Self { socket, given, read: 0 }
+    }
+
+    /// Whether nothing is left in the buffer. A client that writes a length longer than it needs to be only keeps its buffer.
+    fn is_empty(&self) -> bool {
+        self.read == self.given.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes of a client's frame that is written as briefly as it can be.
+fn frame_length(payload: usize) -> usize {
+    const MASK: usize = 4;
+    let length = match payload {
+        0..=125 => 0,
+        126..=65_535 => 2,
+        _ => 8,
+    };
+    2 + length + MASK + payload
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let stream: &TcpStream = self.half.as_ref().as_ref();
+        loop {
+            ready!(stream.poll_read_ready(context))?;
+            match stream.try_read(into.initialize_unfilled()) {
+                Ok(count) => {
+                    into.advance(count);
+                    self.given.fetch_add(count, Ordering::Relaxed);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
 }
 
 impl Reader {
     /// Reads a socket whose handshake is done. `early` is what came right behind the handshake.
     pub(super) fn new(half: OwnedReadHalf, early: Bytes) -> Self {
-        let (mut socket, _): (_, fastwebsockets::WebSocketWrite<Sink>) =
-            after_handshake_split(Cursor::new(early).chain(half), tokio::io::sink(), Role::Server);
-        socket.set_auto_close(false);
-        socket.set_auto_pong(false);
-        socket.set_max_message_size(MAX_READ + 1);
-        Self { socket, partial: None }
+        Self { half: Arc::new(half), early, frames: None, partial: None }
     }
 
     /// The next message. Not safe to drop half-way: whoever calls keeps the future until it is done or the socket is.
     pub(super) async fn next(&mut self) -> Result<Inbound, End> {
         loop {
-            let mut frame = self.socket.read_frame(&mut no_reply).await.map_err(|error| end(&error))?;
+            if self.frames.as_ref().is_some_and(Frames::is_empty) {
+                self.frames = None;
+            }
+            if self.frames.is_none() {
+                if self.early.is_empty() {
+                    self.half.as_ref().as_ref().readable().await.map_err(|_| End::Gone)?;
+                }
+                self.frames = Some(Frames::new(&self.half, std::mem::take(&mut self.early)));
+            }
+            let Frames { socket, read, .. } = self.frames.as_mut().expect("it was there or made");
+            let mut frame = socket.read_frame(&mut no_reply).await.map_err(|error| end(&error))?;
+            *read += frame_length(frame.payload.len());
             if !is_masked(&mut frame) || (is_control(frame.opcode) && frame.payload.len() > MAX_CONTROL) {
                 return Err(End::Close(Close::ProtocolError));
             }

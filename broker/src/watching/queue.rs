@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::model::{ChannelId, ChannelKey, Message, PluginName, TenantSlug};
 
@@ -70,6 +70,8 @@ struct Tenant {
     /// Those of them that have a job waiting and none in hand.
     ready: VecDeque<Lane>,
     has_turn: bool,
+    /// Jobs that were put aside and want to go on.
+    returning: VecDeque<oneshot::Sender<()>>,
 }
 
 /// A queue is full.
@@ -119,12 +121,37 @@ impl Queue {
         }
     }
 
+    /// A job in hand waits for a time: others of its tenant may be in hand meanwhile, but none of its lane.
+    pub(super) fn put_aside(&self, job: &Job) {
+        let mut state = self.state();
+        state.leave(&job.channel.tenant, &self.bounds);
+        drop(state);
+        self.pushed.notify_one();
+    }
+
+    /// Takes a job in hand again that was put aside, before those that wait to be begun.
+    pub(super) async fn take_up(&self, job: &Job) {
+        let returned = {
+            let mut state = self.state();
+            let tenant = state.tenants.get_mut(&job.channel.tenant).expect("a tenant with a job put aside is here");
+            if tenant.running < self.bounds.running {
+                tenant.running += 1;
+                return;
+            }
+            let (place, returned) = oneshot::channel();
+            tenant.returning.push_back(place);
+            returned
+        };
+        // The place is kept as long as the queue is.
+        let _ = returned.await;
+    }
+
     /// A job is done, whatever came of it: the next of its lane may begin.
     pub(super) fn done(&self, job: &Job) {
         let mut state = self.state();
         let slug = &job.channel.tenant;
+        state.leave(slug, &self.bounds);
         let tenant = state.tenants.get_mut(slug).expect("a tenant with a job in hand is here");
-        tenant.running -= 1;
         let lane = job.lane();
         if tenant.lanes.get(&lane).is_some_and(VecDeque::is_empty) {
             tenant.lanes.remove(&lane);
@@ -152,6 +179,20 @@ impl Queue {
 }
 
 impl State {
+    /// A job of a tenant is not in hand any more: its place is for one that was put aside, or for the next.
+    fn leave(&mut self, slug: &TenantSlug, bounds: &Bounds) {
+        let tenant = self.tenants.get_mut(slug).expect("a tenant with a job in hand is here");
+        // One that was put aside has left already when its task goes down.
+        tenant.running = tenant.running.saturating_sub(1);
+        while let Some(place) = tenant.returning.pop_front() {
+            if place.send(()).is_ok() {
+                tenant.running += 1;
+                return;
+            }
+        }
+        self.give_turn(slug, bounds);
+    }
+
     fn give_turn(&mut self, slug: &TenantSlug, bounds: &Bounds) {
         let Some(tenant) = self.tenants.get_mut(slug) else { return };
         if !tenant.has_turn && !tenant.ready.is_empty() && tenant.running < bounds.running {
@@ -239,6 +280,26 @@ mod tests {
         assert_eq!(seqs(&begun), [1, 9, 2], "two of the first tenant, and the other does not wait for them");
         queue.done(&begun[0]);
         assert_eq!(seqs(&std::iter::from_fn(|| next(&queue)).collect::<Vec<_>>()), [3]);
+    }
+
+    #[test]
+    fn a_job_that_is_put_aside_leaves_its_place_and_keeps_its_lane() {
+        let queue = Queue::new(BOUNDS);
+        for (channel, seq) in [(1, 1), (1, 2), (2, 1), (3, 1)] {
+            queue.push(job("acme", channel, "bot", seq)).unwrap();
+        }
+        let (later, other) = (next(&queue).unwrap(), next(&queue).unwrap());
+        assert!(next(&queue).is_none(), "two are in hand");
+        queue.put_aside(&later);
+        let third = next(&queue).unwrap();
+        assert_eq!(third.channel.channel, ChannelId(Uuid::from_u128(3)), "not the one behind it in its lane");
+        let mut taken_up = Box::pin(queue.take_up(&later));
+        assert!(taken_up.as_mut().now_or_never().is_none(), "two are in hand again");
+        queue.done(&other);
+        assert!(taken_up.now_or_never().is_some());
+        queue.done(&later);
+        assert_eq!(next(&queue).unwrap().message.seq, 2);
+        queue.done(&third);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::json;
 use switchboard_tests::journal::{Doors, Journal, Pace};
-use switchboard_tests::{Goal, Member, Socket, Tenant, figure, mib, rounds};
+use switchboard_tests::{Goal, Member, Socket, Tenant, Traffic, eventually, figure, mib, plugin, plugin_with, rounds};
 use tokio::time::{Instant, interval};
 
 use super::gate::Gate;
@@ -20,6 +20,30 @@ const NOT_HELD_UP: Goal<Duration> = Goal::AtMost(Duration::from_secs(2));
 /// Within this time a frame that cannot be stored is refused: the broker waits 3 seconds for the store, and gives a commit
 /// up after 4.
 const REFUSED_WITHIN: Goal<Duration> = Goal::AtMost(Duration::from_secs(5));
+
+/// The circuit opens while the catalogue cannot be changed, and what ran before comes back all the same.
+#[tokio::test]
+async fn a_plugin_that_traps_while_the_database_is_away_is_taken_back_when_it_is_there_again() {
+    let scene = Scene::start().await;
+    let people = scene.people().await;
+    let operator = scene.a.operator();
+    operator.deploy(plugin("versions")).await;
+    operator.deploy(plugin_with("versions", "traps")).await;
+    operator.activate("versions", "1.0.0", None, "").await;
+    operator.activate("versions", "6.0.0", None, "").await;
+    let mut socket = people.alice.join(&people.lobby).await;
+    scene.a_to_postgres.set(Traffic::Refuse).await;
+    for _ in 0..3 {
+        assert_eq!(socket.refused(json!({"type": "versions.which"})).await["code"], 202);
+    }
+    scene.a.broker().logged("a plugin is not taken back yet").await;
+    scene.a_to_postgres.set(Traffic::Pass).await;
+    let mut answered = async || {
+        let frame = socket.request(json!({"type": "versions.which"})).await;
+        frame["type"] == "ack"
+    };
+    eventually("what ran before runs again", async || answered().await).await;
+}
 
 #[tokio::test]
 async fn postgres_stopped_and_backends_ended_lose_nothing_and_mix_nothing() {

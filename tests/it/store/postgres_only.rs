@@ -38,6 +38,37 @@ const BLOCKED: &str = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname
 const SETTLED: &str = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
                        AND pid <> pg_backend_pid() AND state <> 'idle')";
 
+/// As a read of a slow plugin may, which runs on threads of its own.
+#[tokio::test]
+async fn a_connection_that_another_runtime_asked_for_outlives_it_on_postgres() {
+    on_postgres(async |backing: Backing| {
+        let (scene, admin) = single(&backing, DEADLINE).await;
+        let backends = async || -> Vec<i32> {
+            let theirs = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() \
+                          AND application_name = 'switchboard'";
+            admin.query(theirs, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+        };
+        // The store has one connection, and loses it.
+        for backend in backends().await {
+            admin.execute("SELECT pg_terminate_backend($1)", &[&backend]).await.unwrap();
+        }
+        let gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
+                    AND application_name = 'switchboard')";
+        eventually(&admin, gone).await;
+        let (store, tenant) = (scene.store.clone(), scene.tenant.clone());
+        let elsewhere = std::thread::spawn(move || {
+            let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            // The first call may find the lost one.
+            other.block_on(async { while store.tenant(&tenant).await.is_err() {} });
+        });
+        tokio::task::spawn_blocking(move || elsewhere.join().unwrap()).await.unwrap();
+        let made = backends().await;
+        scene.store.tenant(&scene.tenant).await.unwrap();
+        assert_eq!((made.len(), backends().await), (1, made), "it is the same connection, and still driven");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn an_unreachable_server_is_named_without_its_password() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

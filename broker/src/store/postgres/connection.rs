@@ -8,13 +8,16 @@ use std::error::Error as StdError;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
-use futures_util::future::try_join_all;
+use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
+use futures_util::future::{BoxFuture, try_join_all};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::config::Host;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Config, NoTls, Row};
+use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Options;
 use super::circuit::Circuit;
@@ -72,7 +75,7 @@ impl Database {
         let mut pooled = config.clone();
         let idle = (bound / 6).as_millis();
         pooled.options(format!("{settings} -c idle_in_transaction_session_timeout={idle}"));
-        let pool = Pool::builder(Manager::from_config(pooled, NoTls, recycling))
+        let pool = Pool::builder(Manager::from_connect(pooled, OnRuntime(Handle::current()), recycling))
             .max_size(options.connections)
             .build()
             .expect("a pool without time limits of its own needs no runtime");
@@ -180,6 +183,32 @@ impl Database {
         } else {
             StoreError::Failed(Box::new(fault))
         }
+    }
+}
+
+/// Makes connections on the runtime on which the store was opened. Whoever needs one first may be on another one, as a read of a
+/// slow plugin is: there it would be served late, and end with that runtime.
+struct OnRuntime(Handle);
+
+impl Connect for OnRuntime {
+    fn connect(&self, config: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+        let config = config.clone();
+        let connecting = AbortOnDropHandle::new(self.0.spawn(async move {
+            let (client, connection) = config.connect(NoTls).await?;
+            let driving = tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a connection to the database ended");
+                }
+            });
+            Ok((client, driving))
+        }));
+        Box::pin(async move {
+            match connecting.await {
+                Ok(connected) => connected,
+                // The runtime ends, and with it whoever waits here.
+                Err(_) => std::future::pending().await,
+            }
+        })
     }
 }
 
