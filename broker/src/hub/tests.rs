@@ -1,3 +1,6 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::FutureExt;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -273,4 +276,50 @@ async fn a_sender_that_waits_for_room_never_makes_a_slow_consumer() {
     outbox.close(Close::Normal);
     // Nothing will ever fit that; whoever waits for it is let go by the close.
     outbox.has_room(usize::MAX / 2).await;
+}
+
+/// A channel with many sessions, none of whom reads.
+fn large(hub: &Hub, sessions: usize) -> (Arc<Feed>, Vec<Listener>) {
+    let listeners: Vec<_> = (0..sessions).map(|n| Listener::new("alice", n as u128)).collect();
+    for listener in &listeners {
+        joined(hub, listener, 0);
+    }
+    (hub.feed(&lobby()).unwrap(), listeners)
+}
+
+#[test]
+fn a_large_channel_is_handed_out_by_and_by_and_what_follows_comes_after_all_of_it() {
+    let hub = Hub::default();
+    let (feed, listeners) = large(&hub, 1_000);
+    assert!(feed.is_large());
+    let reached = || listeners.iter().filter(|listener| listener.outbox.queued() > 0).count();
+    let followed = Arc::new(AtomicBool::new(false));
+    let follows = Arc::clone(&followed);
+    feed.accept(vec![durable(1)], Some(Box::new(move || follows.store(true, Ordering::Relaxed))));
+    let mut handing_out = Box::pin(feed.hand_out_by_and_by());
+    let mut steps = Vec::new();
+    while handing_out.as_mut().now_or_never().is_none() {
+        steps.push(reached());
+        assert!(!followed.load(Ordering::Relaxed));
+        // Whoever comes meanwhile leaves it to this one.
+        feed.hand_out();
+        assert_eq!(reached(), *steps.last().unwrap());
+    }
+    assert_eq!(steps, [256, 512, 768, 1_000]);
+    assert!(followed.load(Ordering::Relaxed));
+}
+
+#[test]
+fn handing_out_that_is_given_up_or_panics_leaves_the_channel_to_the_next() {
+    let hub = Hub::default();
+    let (feed, listeners) = large(&hub, 300);
+    feed.accept(vec![durable(1)], None);
+    assert!(feed.hand_out_by_and_by().now_or_never().is_none(), "and it is dropped");
+    feed.accept(vec![durable(2)], Some(Box::new(|| panic!("a fan-out that goes wrong"))));
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| feed.hand_out()));
+    assert!(panicked.is_err());
+    feed.accept(vec![durable(3)], None);
+    feed.hand_out();
+    let last = listeners.last().unwrap();
+    assert_eq!(last.outbox.take().len(), 2, "the one that was given up half-way did not reach it");
 }

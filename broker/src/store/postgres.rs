@@ -23,6 +23,7 @@ mod keys;
 mod members;
 mod messages;
 mod migrate;
+mod places;
 mod plugins;
 mod rows;
 
@@ -72,7 +73,7 @@ impl Store for Postgres {
         external_id: Option<&str>,
         at: Timestamp,
     ) -> Result<Option<Tenant>, StoreError> {
-        self.database.bounded(migrate::create_tenant(&self.database, slug, external_id, at)).await
+        self.database.bounded(None, migrate::create_tenant(&self.database, slug, external_id, at)).await
     }
 
     async fn tenant(&self, slug: &TenantSlug) -> Result<Option<Tenant>, StoreError> {

@@ -117,7 +117,7 @@ pub(super) async fn commit(
     batch: &[Commit],
 ) -> Result<Vec<Outcome>, StoreError> {
     database
-        .bounded(async {
+        .bounded(Some(tenant), async {
             for _ in 0..ATTEMPTS {
                 let block = database.block().await.map_err(|fault| database.error(fault))?;
                 match attempt(&block, database, tenant, batch).await {

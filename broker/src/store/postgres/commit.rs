@@ -151,7 +151,7 @@ pub(super) async fn commit(
     let params = columns.params();
     let (template, params) = columns.statement(&params);
     let sql = within(tenant, template);
-    let answer = database.bounded(async {
+    let answer = database.bounded(Some(tenant), async {
         let mut answer = database.attempt(&sql, params).await;
         for _ in 1..ATTEMPTS {
             if !answer.as_ref().is_err_and(lost_to_another) {

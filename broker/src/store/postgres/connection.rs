@@ -11,7 +11,6 @@ use std::time::Duration;
 use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
 use futures_util::future::{BoxFuture, try_join_all};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::config::Host;
@@ -21,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Options;
 use super::circuit::Circuit;
+use super::places::Places;
 use crate::model::TenantSlug;
 use crate::store::StoreError;
 
@@ -44,8 +44,7 @@ const PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off
 /// A database and how to reach it.
 pub(super) struct Database {
     pool: Pool,
-    /// A place for each connection of the pool, so that waiting for one is told apart from waiting for the server.
-    places: Semaphore,
+    places: Places,
     circuit: Arc<Circuit>,
     pub(super) config: Config,
     pub(super) address: String,
@@ -79,15 +78,20 @@ impl Database {
             .max_size(options.connections)
             .build()
             .expect("a pool without time limits of its own needs no runtime");
-        let places = Semaphore::new(options.connections);
+        let places = Places::new(options.connections);
         Ok(Self { pool, places, circuit: Arc::default(), address: address(&config), config, bound })
     }
 
     /// Gives a call its time and not more, once it is its turn; none at all while the server is known to be away. A turn
-    /// that does not come says that others are many, and nothing about the server.
-    pub(super) async fn bounded<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let place = timeout(self.bound, self.places.acquire()).await;
-        let _place = place.map_err(|_| self.error(Fault::Crowded(self.bound)))?.expect("the semaphore is never closed");
+    /// that does not come says that others are many, and nothing about the server. Calls of one tenant have half of the
+    /// connections at most.
+    pub(super) async fn bounded<T>(
+        &self,
+        tenant: Option<&TenantSlug>,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let place = timeout(self.bound, self.places.take(tenant)).await;
+        let _place = place.map_err(|_| self.error(Fault::Crowded(self.bound)))?;
         if self.circuit.is_open() {
             return Err(StoreError::Away);
         }
@@ -124,7 +128,7 @@ impl Database {
 
     /// One statement on the catalogue.
     pub(super) async fn catalogue(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
-        self.bounded(async { self.attempt(sql, params).await.map_err(|fault| self.error(fault)) }).await
+        self.bounded(None, async { self.attempt(sql, params).await.map_err(|fault| self.error(fault)) }).await
     }
 
     /// One statement on a tenant; `{t}` in it stands for the tenant's schema.
@@ -134,7 +138,7 @@ impl Database {
         template: &str,
         params: &[Param<'_>],
     ) -> Result<Vec<Row>, StoreError> {
-        self.bounded(async {
+        self.bounded(Some(tenant), async {
             match self.attempt(&within(tenant, template), params).await {
                 Ok(rows) => Ok(rows),
                 Err(fault) => Err(self.tenant_error(tenant, fault).await),
