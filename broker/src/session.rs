@@ -348,3 +348,26 @@ impl Session {
         self.outbox.push(frame, Class::Durable);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_run<A, B, F>(_: impl FnOnce(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn size_of_life<F>(_: impl FnOnce(&'static Session, &'static mut Reader) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Most sockets are silent most of the time, and there are many.
+    #[test]
+    fn a_socket_at_rest_is_small() {
+        let run = size_of_run(run);
+        let life = size_of_life(|session, reader| session.live(reader, None));
+        let (session, reader, outbox) = (size_of::<Session>(), size_of::<Reader>(), size_of::<Outbox>());
+        println!("run {run}, life {life}, session {session}, reader {reader}, outbox {outbox} bytes");
+        assert!(run + life + outbox <= 3_000, "run {run}, life {life}, outbox {outbox} bytes");
+    }
+}

@@ -6,6 +6,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -141,9 +142,9 @@ impl Floor {
                 Poll::Pending => tokio::time::timeout_at(*over.insert(deadline()), front).await,
             };
             match ended {
-                Ok(Some(answer)) => return done(Some(answer)),
-                Ok(None) => {}
-                Err(_) => return done(None),
+                Ok(InFront::Ended(answer)) => return done(Some(answer)),
+                Ok(InFront::Slow) => {}
+                Ok(InFront::Panicked) | Err(_) => return done(None),
             }
         }
         let over = over.unwrap_or_else(deadline);
@@ -186,20 +187,30 @@ impl Drop for Floor {
     }
 }
 
-/// Answers none when the call is to go on in the back room.
+/// What becomes of a call on the thread that asked for it.
+enum InFront<T> {
+    Ended(T),
+    /// It is to go on in the back room.
+    Slow,
+    /// The host's own code panicked; the panic is in the log. It must not take the asker's session with it.
+    Panicked,
+}
+
 fn in_front<T>(
     job: Pin<&mut (dyn Future<Output = T> + Send)>,
     usage: &Usage,
     context: &mut Context<'_>,
-) -> Poll<Option<T>> {
+) -> Poll<InFront<T>> {
     let now = Instant::now();
     usage.resume(now);
-    let polled = job.poll(context);
+    // What it was at is dropped with it, and nothing of it is used again.
+    let polled = catch_unwind(AssertUnwindSafe(|| job.poll(context)));
     usage.add(now.elapsed());
     match polled {
-        Poll::Ready(answer) => Poll::Ready(Some(answer)),
-        Poll::Pending if usage.is_slow() => Poll::Ready(None),
-        Poll::Pending => Poll::Pending,
+        Ok(Poll::Ready(answer)) => Poll::Ready(InFront::Ended(answer)),
+        Ok(Poll::Pending) if usage.is_slow() => Poll::Ready(InFront::Slow),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(_) => Poll::Ready(InFront::Panicked),
     }
 }
 
@@ -305,4 +316,31 @@ impl Drop for Counted<'_> {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floor() -> Floor {
+        let (engine, bounds) = (wasmtime::Engine::default(), Bounds::default());
+        Floor::new(&engine, &Arc::new(Pool::new(bounds.clone())), &bounds).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_is_one_without_an_answer_wherever_it_runs() {
+        let (floor, usage) = (floor(), Arc::new(Usage::new()));
+        for slow in [false, true] {
+            let job: Job<()> = Box::pin(async { panic!("in the host's own code") });
+            let ran = floor.run(job, &usage, Duration::from_secs(60), slow).await;
+            assert!(ran.answer.is_none());
+            let job: Job<u8> = Box::pin(async { 7 });
+            assert_eq!(
+                floor.run(job, &usage, Duration::from_secs(60), slow).await.answer,
+                Some(7),
+                "the next is served"
+            );
+        }
+        assert_eq!(floor.ticker.shared.running.load(Ordering::Relaxed), 0);
+    }
 }

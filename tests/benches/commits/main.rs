@@ -26,6 +26,9 @@ use self::publishers::{Publisher, Tally, publish};
 /// How many publishers, each in a channel of its own, each waiting for its ack before it says more.
 const PUBLISHERS: usize = 64;
 
+/// How many messages a single publisher has under way who does not wait for acks.
+const AHEAD: usize = 64;
+
 /// How long each thing is measured.
 const SPAN: Duration = Duration::from_secs(8);
 
@@ -73,19 +76,27 @@ async fn measure(name: &str, settings: &Settings, store: Arc<dyn Store>, server:
         channel: *channel,
         token: Claims::access(tenant.as_str(), user.id.as_str()).sign(),
     });
-    let publishers = publishers.collect();
+    let publishers: Vec<_> = publishers.collect();
+    let one = vec![publishers[0].clone()];
     let used = || {
         let database = server.map_or(Duration::ZERO, costs::of);
         [costs::below(std::process::id()) - database, database, costs::own()]
     };
     let before = used();
-    let tally = publish(publishers, SPAN).await;
+    let tally = publish(publishers, 1, SPAN).await;
     let after = used();
+    let begun = used()[0];
+    let waiting = publish(one.clone(), 1, SPAN / 2).await;
+    let between = used()[0];
+    let ahead = publish(one, AHEAD, SPAN / 2).await;
+    let cost = |used: Duration, tally: &Tally| used.as_secs_f64() * 1e6 / tally.acknowledged_in_all as f64;
+    let (costs_waiting, costs_ahead) = (cost(between - begun, &waiting), cost(used()[0] - between, &ahead));
     let mut stored = 0;
     for (channel, _) in &rooms {
         stored += store.channel(&tenant, *channel).await.expect("the store answers").expect("it was made").seq;
     }
-    assert_eq!(stored, tally.acknowledged_in_all, "what was acknowledged is what is stored");
+    let acknowledged = tally.acknowledged_in_all + waiting.acknowledged_in_all + ahead.acknowledged_in_all;
+    assert_eq!(stored, acknowledged, "what was acknowledged is what is stored");
     println!("{name:<9} broker, stored and acked {:>7.0} messages/s ({stored} in all, checked)", tally.per_second());
     println!("{name:<9} from sending to the ack  {}", tally.latencies());
     let micros = |part: usize| (after[part] - before[part]).as_secs_f64() * 1e6 / tally.acknowledged_in_all as f64;
@@ -94,6 +105,12 @@ async fn measure(name: &str, settings: &Settings, store: Arc<dyn Store>, server:
         "{name:<9} processors, a message   broker {broker_used:.0} µs, database server {database_used:.0} µs, \
          publishers {publishers_used:.0} µs"
     );
+    for (who, tally, cost) in [("waiting for each ack", &waiting, costs_waiting), ("64 under way", &ahead, costs_ahead)]
+    {
+        let (rate, latencies) = (tally.per_second(), tally.latencies());
+        println!("{name:<9} one, {who:<20} {rate:>7.0} messages/s, {cost:.0} µs of the broker each; {latencies}");
+    }
+    println!("{name:<9} ratio                   {:>8.1}", ahead.per_second() / waiting.per_second());
     broker.stop(Signal::Terminate).await;
     let alone = committer::commit(store, &tenant, &rooms, SPAN / 2).await;
     println!("{name:<9} without sockets         {alone:>8.0} commits/s, each answered to a caller who waits for it");

@@ -2,11 +2,12 @@
 //!
 //! Frames are put together and taken apart by hand, all publishers on one thread. They understand acks and nothing else.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use switchboard::model::ChannelId;
+use switchboard::model::{ChannelId, Clock};
 use switchboard_tests::raw;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,6 +21,7 @@ pub(crate) const TEXT: usize = 100;
 const WARM_UP: Duration = Duration::from_secs(3);
 
 /// Who publishes where.
+#[derive(Clone)]
 pub(crate) struct Publisher {
     pub(crate) address: SocketAddr,
     pub(crate) channel: ChannelId,
@@ -46,23 +48,23 @@ impl Tally {
     }
 }
 
-/// Lets everyone publish, measures for a span, and waits for the last acks.
-pub(crate) async fn publish(publishers: Vec<Publisher>, span: Duration) -> Tally {
+/// Lets everyone publish with so many messages under way, measures for a span, and waits for the last acks.
+pub(crate) async fn publish(publishers: Vec<Publisher>, ahead: usize, span: Duration) -> Tally {
     let running = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        LocalSet::new().block_on(&runtime, run(publishers, span))
+        LocalSet::new().block_on(&runtime, run(publishers, ahead, span))
     });
     tokio::task::spawn_blocking(move || running.join().expect("every message is acknowledged")).await.expect("a thread")
 }
 
-async fn run(publishers: Vec<Publisher>, span: Duration) -> Tally {
+async fn run(publishers: Vec<Publisher>, ahead: usize, span: Duration) -> Tally {
     let mut sockets = Vec::new();
     for publisher in publishers {
         sockets.push(Socket::open(publisher).await);
     }
     let measured = Instant::now() + WARM_UP;
     let measured = measured..measured + span;
-    let work = sockets.into_iter().map(|socket| tokio::task::spawn_local(socket.publish(measured.clone())));
+    let work = sockets.into_iter().map(|socket| tokio::task::spawn_local(socket.publish(ahead, measured.clone())));
     let work: Vec<_> = work.collect();
     let (mut acknowledged_in_all, mut waits) = (0, Vec::new());
     for publisher in work {
@@ -77,6 +79,8 @@ async fn run(publishers: Vec<Publisher>, span: Duration) -> Tally {
 struct Socket {
     stream: TcpStream,
     received: Vec<u8>,
+    /// What no other run has.
+    run: u32,
 }
 
 impl Socket {
@@ -84,19 +88,27 @@ impl Socket {
         let path = format!("/ws/chat/{}/?token={}", publisher.channel, publisher.token);
         let (stream, answer) = raw::request(publisher.address, &raw::upgrade(&path)).await;
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-        let mut socket = Self { stream, received: Vec::with_capacity(16 * 1024) };
+        let run = u32::from_le_bytes(Clock::system().random());
+        let mut socket = Self { stream, received: Vec::with_capacity(16 * 1024), run };
         socket.wait_for(b"{\"type\":\"channel.state\"").await;
         socket
     }
 
-    /// Says one thing after the other to the end of the measured time; returns how many were acknowledged in all, and how
-    /// long those took whose ack came within it.
-    async fn publish(mut self, measured: Range<Instant>) -> (u64, Vec<Duration>) {
-        let (mut acknowledged, mut waits, text) = (0, Vec::new(), "x".repeat(TEXT));
-        while Instant::now() < measured.end {
-            let frame = frame(&format!(r#"{{"type":"chat.message","id":"{acknowledged}","message":"{text}"}}"#));
-            let began = Instant::now();
-            self.stream.write_all(&frame).await.expect("the broker reads");
+    /// Says one thing after the other, so many of them before the first one's ack, to the end of the measured time; returns how
+    /// many were acknowledged in all, and how long those took whose ack came within it.
+    async fn publish(mut self, ahead: usize, measured: Range<Instant>) -> (u64, Vec<Duration>) {
+        let (mut said, mut acknowledged, mut waits, text) = (0, 0, Vec::new(), "x".repeat(TEXT));
+        let mut under_way = VecDeque::new();
+        loop {
+            while under_way.len() < ahead && Instant::now() < measured.end {
+                // Those of one run are no repeats of another's.
+                let id = format!("{:x}-{said}", self.run);
+                let frame = frame(&format!(r#"{{"type":"chat.message","id":"{id}","message":"{text}"}}"#));
+                under_way.push_back(Instant::now());
+                self.stream.write_all(&frame).await.expect("the broker reads");
+                said += 1;
+            }
+            let Some(began) = under_way.pop_front() else { return (acknowledged, waits) };
             self.wait_for(b"{\"type\":\"ack\"").await;
             acknowledged += 1;
             let ended = Instant::now();
@@ -104,7 +116,6 @@ impl Socket {
                 waits.push(ended - began);
             }
         }
-        (acknowledged, waits)
     }
 
     /// Reads frames until one begins like this.
