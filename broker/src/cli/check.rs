@@ -26,6 +26,8 @@ pub(super) fn run(command: &Command, config: &Config) -> Result<()> {
     Keys::new(config.auth.jwt_secret.clone().unwrap_or_else(|| Secret::new("")), config.auth.jwks_file.as_deref())?;
     let set = |is_set: bool, otherwise: &str| if is_set { "(set)".to_owned() } else { otherwise.to_owned() };
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "(any)".to_owned());
+    let most =
+        |most: Option<usize>, otherwise: &str| most.map_or_else(|| otherwise.to_owned(), |most| most.to_string());
     print_line!("settings are good");
     for (name, value) in [
         ("listen", config.listen.public.to_string()),
@@ -65,6 +67,9 @@ pub(super) fn run(command: &Command, config: &Config) -> Result<()> {
         ("builtin-plugins", config.plugins.builtin.to_string()),
         ("plugin", config.plugins.files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")),
         ("max-connections", config.limits.connections.to_string()),
+        ("- per tenant", most(config.limits.tenant_connections, "(all)")),
+        ("- per member", config.limits.member_connections.to_string()),
+        ("- per address", most(config.limits.address_connections, "(half of all, 1024 at least)")),
         ("drain", format!("{}s", config.limits.drain.as_secs())),
         ("log-format", if config.log.format == LogFormat::Json { "json" } else { "text" }.to_owned()),
         ("log", config.log.filter.clone()),

@@ -1,6 +1,7 @@
 //! How a refusal reads over HTTP.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::Json;
 use axum::http::header::RETRY_AFTER;
@@ -138,10 +139,9 @@ impl From<IdentityError> for ApiError {
         match error {
             IdentityError::Refused => Self::unauthorized(),
             IdentityError::Busy(after) => {
+                let message = format!("too many log-ins were tried; try again in {} s", seconds(after));
                 let after = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
-                let refusal =
-                    Refusal::new(ErrorCode::RateLimited, "too many log-ins were tried; wait as `Retry-After` says");
-                Refusal { retry_after_ms: Some(after), ..refusal }.into()
+                Refusal { retry_after_ms: Some(after), ..Refusal::new(ErrorCode::RateLimited, message) }.into()
             }
             IdentityError::Store(error) => error.into(),
         }
@@ -152,9 +152,14 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(Body { error: self.inner })).into_response();
         if let Some(after) = self.retry_after_ms {
-            // Whole seconds, and never too early.
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.div_ceil(1_000).max(1)));
+            let after = seconds(Duration::from_millis(after.into()));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after));
         }
         response
     }
+}
+
+/// Whole seconds, and never too early.
+fn seconds(after: Duration) -> u64 {
+    after.as_secs() + u64::from(after.subsec_nanos() > 0 || after.is_zero())
 }
