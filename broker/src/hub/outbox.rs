@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
@@ -73,14 +73,7 @@ impl Outbox {
             match self.write_now(&frame) {
                 Ok(taken) if taken == frame.len() => return,
                 Ok(taken) => state.sent = taken,
-                Err(()) => {
-                    state.broken = true;
-                    drop(state);
-                    self.changed.notify_one();
-                    self.taken.notify_waiters();
-                    self.ending.notify_one();
-                    return;
-                }
+                Err(()) => return self.breaks(state),
             }
         } else if state.bytes + frame.len() > self.limit && !state.make_room(frame.len(), class, self.limit) {
             if class == Class::Durable {
@@ -134,14 +127,7 @@ impl Outbox {
                     }
                     state.sent = taken;
                 }
-                Err(()) => {
-                    state.broken = true;
-                    drop(state);
-                    self.changed.notify_one();
-                    self.taken.notify_waiters();
-                    self.ending.notify_one();
-                    return;
-                }
+                Err(()) => return self.breaks(state),
             }
         }
         if frames.as_slice().is_empty() {
@@ -243,6 +229,15 @@ impl Outbox {
         state.bytes = 0;
         state.sent = 0;
         state.queue.drain(..).map(|(frame, _)| frame).collect()
+    }
+
+    /// The socket is broken: nothing more is sent, and the session ends.
+    fn breaks(&self, mut state: MutexGuard<'_, State>) {
+        state.broken = true;
+        drop(state);
+        self.changed.notify_one();
+        self.taken.notify_waiters();
+        self.ending.notify_one();
     }
 
     fn flush(&self) -> Progress {
