@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
 use crate::model::ClientAddress;
@@ -31,13 +31,14 @@ impl TrustedProxies {
     /// Who a request is from: whoever connected, or the last one in the header that is none of the proxies.
     pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddress {
         let mut client = peer;
-        let lists = headers.get_all(FORWARDED_FOR).iter().rev().filter_map(|value| value.to_str().ok());
-        for hop in lists.flat_map(|list| list.rsplit(',')) {
+        let lists = headers.get_all(FORWARDED_FOR).iter().rev().map(HeaderValue::as_bytes);
+        // As bytes: what a client wrote into a list, text or not, must not hide what a proxy added to it.
+        for hop in lists.flat_map(|list| list.rsplit(|byte| *byte == b',')) {
             if !self.has(client) {
                 break;
             }
             // What is no address was written by someone else than a proxy of ours.
-            let Some(before) = address(hop.trim()) else { break };
+            let Some(before) = std::str::from_utf8(hop).ok().and_then(|hop| address(hop.trim())) else { break };
             client = before;
         }
         client.into()
@@ -53,8 +54,6 @@ fn address(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn client(proxies: &[&str], peer: &str, forwarded: &[&'static str]) -> String {
@@ -64,6 +63,18 @@ mod tests {
             headers.append(FORWARDED_FOR, HeaderValue::from_static(value));
         }
         proxies.client(peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_hide_nobody() {
+        let proxies = TrustedProxies::new(vec!["10.0.0.1/32".parse().unwrap()]);
+        let mut headers = HeaderMap::new();
+        headers.append(FORWARDED_FOR, HeaderValue::from_static("198.51.100.1"));
+        headers.append(FORWARDED_FOR, HeaderValue::from_bytes(b"\xff\xfe, 192.0.2.7").unwrap());
+        let client = |headers: &HeaderMap| proxies.client("10.0.0.1".parse().unwrap(), headers).to_string();
+        assert_eq!(client(&headers), "192.0.2.7");
+        headers.append(FORWARDED_FOR, HeaderValue::from_bytes(b"\xff").unwrap());
+        assert_eq!(client(&headers), "10.0.0.1", "and nothing before them is read");
     }
 
     #[test]

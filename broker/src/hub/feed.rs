@@ -11,6 +11,10 @@ use crate::model::{Epoch, SessionId, UserId};
 /// the hole is filled.
 const MAX_HELD: usize = 1_024;
 
+/// How many frames may be ready to be handed out. Those of a large channel are, by and by; beyond this, durable ones are dropped
+/// here and read from the store when there is room, and ephemeral ones are shed.
+const MAX_READY: usize = 8_192;
+
 /// How many frames are handed to each session at once, before the next session's turn.
 const ROUND: usize = 64;
 
@@ -123,6 +127,11 @@ impl Feed {
         let mut state = locked(&self.state);
         state.end = 0;
         std::mem::take(&mut state.held).len()
+    }
+
+    /// Whether what is read from the store finds room.
+    pub fn has_room(&self) -> bool {
+        locked(&self.state).ready.len() < MAX_READY / 2
     }
 
     /// How many sessions are here.
@@ -287,6 +296,17 @@ impl Round {
 
 impl State {
     fn accept(&mut self, delivery: Delivery) -> Option<Gap> {
+        let is_new = |seq: u64| self.position.is_none_or(|position| seq > position);
+        if self.ready.len() >= MAX_READY && delivery.seq.is_none_or(is_new) {
+            match delivery.seq {
+                None => metrics::counter!("switchboard_frames_shed_total", "reason" => "behind").increment(1),
+                Some(seq) => {
+                    self.end = self.end.max(seq);
+                    metrics::counter!("switchboard_frames_held_dropped_total", "reason" => "behind").increment(1);
+                }
+            }
+            return self.gap();
+        }
         match (delivery.seq, self.position) {
             (None, _) => self.ready.push_back(Ready::Frame(delivery)),
             (Some(seq), Some(position)) if seq <= position => {}

@@ -323,3 +323,22 @@ fn handing_out_that_is_given_up_or_panics_leaves_the_channel_to_the_next() {
     let last = listeners.last().unwrap();
     assert_eq!(last.outbox.take().len(), 2, "the one that was given up half-way did not reach it");
 }
+
+#[test]
+fn what_a_large_channel_cannot_hand_out_in_time_is_bounded_and_read_later() {
+    const MOST: u64 = 8_192;
+    let hub = Hub::default();
+    let (feed, _listeners) = large(&hub, 300);
+    let burst: Vec<Delivery> = (1..=MOST + 5).map(durable).collect();
+    assert_eq!(feed.accept(burst, None), Some(Gap { after: MOST, until: MOST + 5 }));
+    assert!(!feed.has_room());
+    assert!(feed.accept(vec![signal("too much", Audience::Channel)], None).is_some());
+    assert_eq!(feed.position(), Some(MOST));
+    feed.hand_out();
+    assert!(feed.has_room());
+    // As a repair reads them from the store.
+    for seq in MOST + 1..=MOST + 5 {
+        feed.deliver(durable(seq));
+    }
+    assert_eq!((feed.position(), feed.gap()), (Some(MOST + 5), None));
+}

@@ -86,6 +86,10 @@ impl Relay {
         let is_open = || feed.gap().is_some_and(|gap| gap.after < until);
         let (mut fruitless, mut wait) = (0, RETRY);
         while self.hub.has(channel, feed) && is_open() {
+            if !feed.has_room() {
+                sleep(PATIENCE).await;
+                continue;
+            }
             let before = feed.position();
             match self.catch_up(channel, feed, until).await {
                 Ok(()) if !is_open() || feed.position() > before => (fruitless, wait) = (0, RETRY),
@@ -116,7 +120,7 @@ impl Relay {
     /// Delivers what the store has of what is missing up to a `seq`.
     async fn catch_up(self: &Arc<Self>, channel: &ChannelKey, feed: &Arc<Feed>, until: u64) -> Result<(), StoreError> {
         let _turn = self.repairs.acquire().await.expect("the semaphore is never closed");
-        while let Some(Gap { after, .. }) = feed.gap().filter(|gap| gap.after < until) {
+        while let Some(Gap { after, .. }) = feed.gap().filter(|gap| gap.after < until && feed.has_room()) {
             let missed = self.store.messages(&channel.tenant, channel.channel, Span::After(after), PAGE).await?;
             let Some(first) = missed.first() else { return Ok(()) };
             if first.seq > after + 1 {

@@ -1,0 +1,141 @@
+//! What becomes of a batch: it is stored, as a whole or each part by itself, what is stored is published, and callers have
+//! their answers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::super::refusal;
+use super::{Answer, Committer, Told, Waiting, give};
+use crate::model::{ChannelId, ChannelKey, TenantSlug};
+use crate::store::{Commit, Outcome, Receipt, Store, StoreError};
+
+/// How many channels of a batch that the store refused are tried side by side.
+const ALONE: usize = 4;
+
+/// Stores a batch, publishes what was stored, and tells each caller what became of its part.
+pub(super) async fn settle<T: Send + 'static>(
+    committer: &Committer<T>,
+    tenant: &TenantSlug,
+    mut batch: Vec<Waiting<T>>,
+) {
+    // Whoever has something to be stored has an answer to come, and nobody else.
+    let commits: Vec<Commit> = batch.iter_mut().filter_map(|next| next.commit.take()).collect();
+    let store = &committer.store;
+    match commit(store, tenant, &commits).await {
+        Ok(outcomes) => {
+            let mut outcomes = outcomes.into_iter();
+            let mut settled = Vec::with_capacity(batch.len());
+            for next in batch {
+                let outcome = if next.answer.is_some() { outcomes.next() } else { None };
+                settled.push((next, outcome));
+            }
+            committer.tell(tenant, settled);
+        }
+        // The store refused the batch for what is in it, or for a lock on part of it. Whose it is shows when each goes alone:
+        // those of a channel in their order, and no channel waits for another.
+        Err(StoreError::Failed(_) | StoreError::Contended) if commits.len() > 1 => {
+            let mut commits = commits.into_iter();
+            let mut channels: HashMap<ChannelId, Vec<_>> = HashMap::new();
+            for next in batch {
+                let commit = if next.answer.is_some() { commits.next() } else { None };
+                channels.entry(next.channel).or_default().push((next, commit));
+            }
+            futures_util::stream::iter(channels.into_values())
+                .for_each_concurrent(ALONE, |channel| async move {
+                    for (next, one) in channel {
+                        // Others of the channel may have been waited for until it was too late for this one.
+                        if next.by <= Instant::now() {
+                            next.give_up();
+                            continue;
+                        }
+                        let outcome = match one {
+                            None => None,
+                            Some(one) => match commit(store, tenant, &[one]).await {
+                                Ok(mut outcomes) => Some(outcomes.remove(0)),
+                                Err(error) => {
+                                    give(next.answer, Err(refusal(&error)));
+                                    continue;
+                                }
+                            },
+                        };
+                        committer.tell(tenant, vec![(next, outcome)]);
+                    }
+                })
+                .await;
+        }
+        Err(error) => {
+            let refusal = refusal(&error);
+            // What was only to keep its place is told all the same.
+            let (refused, told): (Vec<_>, Vec<_>) = batch.into_iter().partition(|next| next.answer.is_some());
+            for next in refused {
+                give(next.answer, Err(refusal.clone()));
+            }
+            committer.tell(tenant, told.into_iter().map(|next| (next, None)).collect());
+        }
+    }
+}
+
+impl<T: Send + 'static> Committer<T> {
+    /// Publishes what a batch has done, channel by channel, and then gives the answers.
+    fn tell(&self, tenant: &TenantSlug, settled: Vec<(Waiting<T>, Option<Outcome>)>) {
+        let mut channels: Vec<Settled<T>> = Vec::new();
+        let mut places = HashMap::new();
+        for (Waiting { channel, what, answer, .. }, outcome) in settled {
+            let place = *places.entry(channel).or_insert(channels.len());
+            if place == channels.len() {
+                channels.push(Settled { channel, told: Vec::new(), answers: Vec::new() });
+            }
+            let Settled { told, answers, .. } = &mut channels[place];
+            let outcome = match outcome {
+                Some(Outcome::Done(committed)) => {
+                    let receipt = committed.receipt.clone();
+                    told.push(Told { what, committed: Some(committed) });
+                    Outcome::Done(receipt)
+                }
+                None => {
+                    told.push(Told { what, committed: None });
+                    continue;
+                }
+                Some(Outcome::Duplicate(first)) => Outcome::Duplicate(first),
+                Some(Outcome::IdConflict) => Outcome::IdConflict,
+                Some(Outcome::UnknownMessage) => Outcome::UnknownMessage,
+                Some(Outcome::KvConflict) => Outcome::KvConflict,
+                Some(Outcome::KvFull) => Outcome::KvFull,
+                Some(Outcome::UnknownChannel) => Outcome::UnknownChannel,
+            };
+            answers.push((answer, outcome));
+        }
+        for Settled { channel, told, answers } in channels {
+            let channel = ChannelKey { tenant: tenant.clone(), channel };
+            let answering = move || answers.into_iter().for_each(|(to, outcome)| give(to, Ok(outcome)));
+            self.publish.publish(&channel, told, Box::new(answering));
+        }
+    }
+}
+
+/// What a batch has done in a channel.
+struct Settled<T> {
+    channel: ChannelId,
+    told: Vec<Told<T>>,
+    answers: Vec<(Option<oneshot::Sender<Answer>>, Outcome<Receipt>)>,
+}
+
+async fn commit(store: &Arc<dyn Store>, tenant: &TenantSlug, batch: &[Commit]) -> Result<Vec<Outcome>, StoreError> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    let began = Instant::now();
+    let answer = store.commit(tenant, batch).await;
+    let result = match &answer {
+        Ok(_) => "ok",
+        Err(error) if error.is_unavailable() => "unavailable",
+        Err(_) => "failed",
+    };
+    metrics::histogram!("switchboard_commit_seconds", "result" => result).record(began.elapsed().as_secs_f64());
+    metrics::histogram!("switchboard_commit_batch").record(batch.len() as f64);
+    answer
+}
