@@ -144,6 +144,43 @@ async fn status_of(address: SocketAddr, head: String, piece: &[u8], pause: Durat
     String::from_utf8(line.to_vec()).unwrap().split_off(9)
 }
 
+/// Waits until a connection is hung up on, to which this was sent and then a byte each second.
+async fn is_hung_up_on(address: SocketAddr, first: &[u8], then: Option<u8>) {
+    let (mut reads, mut writes) = TcpStream::connect(address).await.unwrap().into_split();
+    writes.write_all(first).await.unwrap();
+    let sending = async {
+        let mut pace = interval(Duration::from_secs(1));
+        loop {
+            pace.tick().await;
+            if let Some(byte) = then {
+                let _ = writes.write_all(&[byte]).await;
+            }
+        }
+    };
+    let mut answer = Vec::new();
+    let hung_up = async {
+        tokio::select! {
+            // However it ends: with an answer before it, or with a reset by what was sent too late.
+            _ = reads.read_to_end(&mut answer) => {}
+            () = sending => {}
+        }
+    };
+    timeout(DEADLINE, hung_up).await.expect("the broker hangs up");
+    assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_or_does_not_end_is_not_waited_for() {
+    let app = App::embedded().await;
+    let half = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
+    let listeners = [app.door().address(), app.broker().admin_address()];
+    join_all(listeners.into_iter().map(async |address| {
+        join(is_hung_up_on(address, half, None), is_hung_up_on(address, half, Some(b'x'))).await;
+    }))
+    .await;
+    assert_eq!(app.door().get("/livez", None).await.0, 200);
+}
+
 #[tokio::test]
 async fn a_body_that_does_not_come_or_does_not_end_is_not_waited_for() {
     let app = App::embedded().await;
