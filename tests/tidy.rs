@@ -31,7 +31,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     ("wasmtime::", &["plugin"]),
     ("wasmtime_wasi::", &["plugin"]),
     ("tokio_postgres::", &["store"]),
-    ("deadpool_postgres::", &["store"]),
+    ("deadpool::", &["store"]),
     ("rusqlite::", &["store"]),
     ("redis::cmd", &["bus", "presence"]),
     ("redis::pipe", &["bus", "presence"]),

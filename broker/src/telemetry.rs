@@ -133,6 +133,7 @@ fn describe() {
     describe_histogram!("switchboard_commit_batch", Unit::Count, "commits in a batch");
     describe_counter!("switchboard_commits_given_up_total", "commits that were not answered in time");
     describe_gauge!("switchboard_database_away", "1 while calls of the database fail at once");
+    describe_counter!("switchboard_database_prepared_total", "statements that connections of the database prepared");
     describe_counter!("switchboard_deliveries_total", "frames handed to the hub, by class");
     describe_counter!("switchboard_frames_refused_total", "frames of clients that were not taken in, by reason");
     describe_counter!("switchboard_resumes_total", "clients that came back with a position, and whether it led here");

@@ -25,6 +25,7 @@ mod messages;
 mod migrate;
 mod places;
 mod plugins;
+mod pool;
 mod rows;
 
 /// How the broker uses the server.
@@ -34,12 +35,14 @@ pub struct Options {
     pub connections: usize,
     /// How long a call may take, the wait for a connection counted in.
     pub bound: Duration,
+    /// How many prepared statements a connection keeps; those used longest ago go first.
+    pub statements: usize,
 }
 
 impl Default for Options {
-    /// 16 connections, 3 seconds: a client has its answer within 5, whatever else it had to wait for.
+    /// 16 connections of 750 statements, 3 seconds: a client has its answer within 5, whatever else it had to wait for.
     fn default() -> Self {
-        Self { connections: 16, bound: Duration::from_secs(3) }
+        Self { connections: 16, bound: Duration::from_secs(3), statements: pool::STATEMENTS }
     }
 }
 

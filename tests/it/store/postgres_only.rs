@@ -1,10 +1,13 @@
 //! What only a server can do to a store: be away, be slow, be restarted, be left in the middle of a call.
 
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use metrics_exporter_prometheus::PrometheusBuilder;
+use switchboard::model::{ChannelId, User};
 use switchboard::store::postgres::{Options, Postgres};
-use switchboard::store::{Commit, Outcome, StoreError};
+use switchboard::store::{Commit, Outcome, Store, StoreError};
 use switchboard_tests::DEADLINE;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
@@ -19,7 +22,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// A store with one connection, so that the next call gets the one that the last call had.
 async fn single(backing: &Backing, bound: Duration) -> (Scene, Client) {
     let Backing::Postgres(url) = backing else { panic!("not a Postgres") };
-    let store = Postgres::open(url, Options { connections: 1, bound }).await.unwrap();
+    let store = Postgres::open(url, Options { connections: 1, bound, ..Options::default() }).await.unwrap();
     (Scene::of(std::sync::Arc::new(store), "acme").await, connect(url).await)
 }
 
@@ -65,6 +68,88 @@ async fn a_connection_that_another_runtime_asked_for_outlives_it_on_postgres() {
         let made = backends().await;
         scene.store.tenant(&scene.tenant).await.unwrap();
         assert_eq!((made.len(), backends().await), (1, made), "it is the same connection, and still driven");
+    })
+    .await;
+}
+
+/// What an active member of a tenant has the store do.
+async fn a_visit(scene: &Scene, channel: ChannelId, alice: &User) {
+    let said = scene.say(channel, alice, "hi").await;
+    scene.read(channel, alice, said.id).await;
+    assert!(scene.store.role(&scene.tenant, channel, &alice.id).await.unwrap().is_some());
+    assert!(scene.store.channel_summary(&scene.tenant, channel, &alice.id).await.unwrap().is_some());
+    assert_eq!(scene.store.positions(&scene.tenant, &[channel]).await.unwrap().len(), 1);
+    assert!(!scene.history(channel).await.is_empty() && scene.seq(channel).await > 0);
+}
+
+#[tokio::test]
+async fn a_connections_statements_are_bounded_and_the_used_ones_stay_on_postgres() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let metrics = recorder.handle();
+    on_postgres(async move |backing: Backing| {
+        let prepared = || -> usize {
+            let text = metrics.render();
+            let line = text.lines().find_map(|line| line.strip_prefix("switchboard_database_prepared_total "));
+            line.map_or(0, |count| count.parse().unwrap())
+        };
+        let Backing::Postgres(url) = &backing else { panic!("not a Postgres") };
+        let admin = connect(url).await;
+        // What a server's process has for itself.
+        let own_kib = async || -> usize {
+            let theirs = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() \
+                          AND application_name = 'switchboard'";
+            let [row] = &admin.query(theirs, &[]).await.unwrap()[..] else { panic!("one connection") };
+            let map = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", row.get::<_, i32>(0))).unwrap();
+            let line = map.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).expect("how much it wrote");
+            line.trim().trim_end_matches(" kB").parse().unwrap()
+        };
+        let opened = async |statements: usize| {
+            let options = Options { connections: 1, bound: DEADLINE, statements };
+            let store: Arc<dyn Store> = Arc::new(Postgres::open(url, options).await.unwrap());
+            store
+        };
+        let mut tenants = Vec::new();
+        let enough = Options::default().statements;
+        let first = opened(enough).await;
+        for tenant in 0..60 {
+            let scene = Scene::of(first.clone(), &format!("t{tenant}")).await;
+            let alice = scene.member("alice").await;
+            let channel = scene.channel(&[&alice]).await;
+            tenants.push((scene, channel, alice));
+        }
+        let (before, fresh) = (prepared(), own_kib().await);
+        for _ in 0..2 {
+            for (scene, channel, alice) in &tenants {
+                a_visit(scene, *channel, alice).await;
+            }
+            println!("{} statements are prepared for 60 tenants", prepared());
+        }
+        let kept = prepared() - before;
+        assert_eq!(kept % tenants.len(), 0, "each was prepared once");
+        let (each, all_kib) = (kept / tenants.len(), own_kib().await);
+        println!("a statement takes {:.1} KiB of the server", (all_kib - fresh) as f64 / kept as f64);
+
+        // With room for two tenants, the one that is there all the time keeps its own.
+        let few = opened(2 * each).await;
+        tenants.iter_mut().for_each(|(scene, ..)| scene.store = few.clone());
+        drop(first);
+        few.ping().await.unwrap();
+        let one = "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = current_database() \
+                   AND application_name = 'switchboard'";
+        eventually(&admin, one).await;
+        let before = prepared();
+        let (resident, visitors) = tenants.split_first().unwrap();
+        for (scene, channel, alice) in visitors {
+            a_visit(&resident.0, resident.1, &resident.2).await;
+            a_visit(scene, *channel, alice).await;
+        }
+        assert_eq!(prepared() - before, kept, "one of each tenant's statements");
+        let few_kib = own_kib().await;
+        assert!(
+            few_kib - fresh < (all_kib - fresh) / 2,
+            "{fresh} KiB at first, {all_kib} with all, {few_kib} with few"
+        );
     })
     .await;
 }
@@ -217,7 +302,7 @@ async fn a_node_that_freezes_in_a_transaction_does_not_keep_its_locks() {
         }
         admin.batch_execute("ROLLBACK").await.unwrap();
         let Backing::Postgres(url) = &backing else { panic!("not a Postgres") };
-        let store = Postgres::open(url, Options { connections: 1, bound }).await.unwrap();
+        let store = Postgres::open(url, Options { connections: 1, bound, ..Options::default() }).await.unwrap();
         let other = Scene { store: std::sync::Arc::new(store), ..scene.clone() };
         let done = timeout(DEADLINE, other.done(&voting("goes on"))).await.expect("the locks are given back");
         assert_eq!(done.receipt.seq, 1);
@@ -301,7 +386,7 @@ async fn while_the_server_is_away_calls_fail_at_once_and_it_is_found_again() {
         let wire = Wire::to(host.to_owned()).await;
         let bound = Duration::from_secs(1);
         let through = format!("postgres://postgres@{}/{name}", wire.address);
-        let store = Postgres::open(&through, Options { connections: 4, bound }).await.unwrap();
+        let store = Postgres::open(&through, Options { connections: 4, bound, ..Options::default() }).await.unwrap();
         let scene = Scene::of(std::sync::Arc::new(store), "acme").await;
         let alice = scene.member("alice").await;
         let channel = scene.channel(&[&alice]).await;

@@ -8,28 +8,21 @@ use std::error::Error as StdError;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
-use futures_util::future::{BoxFuture, try_join_all};
-use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use futures_util::future::try_join_all;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::config::Host;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_postgres::{Config, Row};
 
 use super::Options;
 use super::circuit::Circuit;
 use super::places::Places;
+use super::pool::{Connection, Pool, PoolError, Pooled, pool};
 use crate::model::TenantSlug;
 use crate::store::StoreError;
 
 /// A parameter of a statement.
 pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
-
-/// How many prepared statements a connection may hold. Each tenant has its own, so with many tenants the oldest have
-/// to go; all go at once, which costs a round trip for each that is used again.
-const STATEMENTS: usize = 500;
 
 /// How long whoever looks for an absent server waits for its answer.
 const LOOK: Duration = Duration::from_secs(1);
@@ -68,16 +61,12 @@ impl Database {
         if config.get_application_name().is_none() {
             config.application_name("switchboard");
         }
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         // A node that stops in the middle of a transaction, without a word, must not keep its locks for longer than others
         // wait for them. Who migrates may take its time.
         let mut pooled = config.clone();
         let idle = (bound / 6).as_millis();
         pooled.options(format!("{settings} -c idle_in_transaction_session_timeout={idle}"));
-        let pool = Pool::builder(Manager::from_connect(pooled, OnRuntime(Handle::current()), recycling))
-            .max_size(options.connections)
-            .build()
-            .expect("a pool without time limits of its own needs no runtime");
+        let pool = pool(pooled, options.connections, options.statements);
         let places = Places::new(options.connections);
         Ok(Self { pool, places, circuit: Arc::default(), address: address(&config), config, bound })
     }
@@ -151,7 +140,7 @@ impl Database {
     pub(super) async fn attempt(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
         let lease = Lease(Some(self.pool.get().await?));
         let connection = lease.connection();
-        let answer = match connection.prepare_cached(sql).await {
+        let answer = match connection.prepare(sql).await {
             // `query` ends with ReadyForQuery, which the server sends after the commit is on its disk.
             Ok(statement) => connection.query(&statement, params).await,
             Err(error) => Err(error),
@@ -187,32 +176,6 @@ impl Database {
         } else {
             StoreError::Failed(Box::new(fault))
         }
-    }
-}
-
-/// Makes connections on the runtime on which the store was opened. Whoever needs one first may be on another one, as a read of a
-/// slow plugin is: there it would be served late, and end with that runtime.
-struct OnRuntime(Handle);
-
-impl Connect for OnRuntime {
-    fn connect(&self, config: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
-        let config = config.clone();
-        let connecting = AbortOnDropHandle::new(self.0.spawn(async move {
-            let (client, connection) = config.connect(NoTls).await?;
-            let driving = tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "a connection to the database ended");
-                }
-            });
-            Ok((client, driving))
-        }));
-        Box::pin(async move {
-            match connecting.await {
-                Ok(connected) => connected,
-                // The runtime ends, and with it whoever waits here.
-                Err(_) => std::future::pending().await,
-            }
-        })
     }
 }
 
@@ -274,7 +237,7 @@ impl Block {
         let connection = self.0.connection();
         let mut prepared = Vec::with_capacity(N);
         for (sql, _) in &steps {
-            prepared.push(connection.prepare_cached(sql).await?);
+            prepared.push(connection.prepare(sql).await?);
         }
         let sent = prepared.iter().zip(&steps).map(|(statement, (_, params))| connection.query(statement, params));
         let answers = try_join_all(sent).await?;
@@ -296,16 +259,11 @@ impl Block {
 
 /// A pooled connection in use. Dropped before its answer came, which is what a cancelled or late call does, it is
 /// closed instead of going back, so that nobody waits behind another's statement.
-struct Lease(Option<Object>);
+struct Lease(Option<Pooled>);
 
 impl Lease {
-    /// The connection, with room for prepared statements.
-    fn connection(&self) -> &Object {
-        let connection = self.0.as_ref().expect("a lease has its connection until it is returned");
-        if connection.statement_cache.size() >= STATEMENTS {
-            connection.statement_cache.clear();
-        }
-        connection
+    fn connection(&self) -> &Connection {
+        self.0.as_ref().expect("a lease has its connection until it is returned")
     }
 
     fn give_back(mut self) {
@@ -316,7 +274,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(connection) = self.0.take() {
-            drop(Object::take(connection));
+            drop(Pooled::take(connection));
         }
     }
 }
