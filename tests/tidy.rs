@@ -12,7 +12,6 @@ const RANKS: &[&[&str]] = &[
     &["config", "telemetry", "auth", "store", "bus", "presence", "plugin", "hub"],
     &["relay", "reads", "identity"],
     &["effects", "deploy"],
-    &["watching"],
     &["router"],
     &["session"],
     &["http"],

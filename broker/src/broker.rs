@@ -18,7 +18,7 @@ use crate::bus::redis::RedisBus;
 use crate::bus::{Bus, BusError, Inbox};
 use crate::config::{Config, ConfigError, Data, Descriptors, Secret};
 use crate::deploy::{self, Desk, Follower, Parts};
-use crate::effects::Effects;
+use crate::effects::{Effects, Hooks};
 use crate::http::{ConnectionBounds, ListenError, Listeners, Serving, State, Stop, TrustedProxies};
 use crate::hub::Hub;
 use crate::identity::Identity;
@@ -34,7 +34,6 @@ use crate::session::{Places, Services, SocketLimits};
 use crate::store::postgres::{Options as PostgresOptions, Postgres};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Store, StoreError};
-use crate::watching::Watching;
 
 /// Why the broker does not start: one line that says what to set or to mend.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +89,7 @@ pub struct Broker {
     drain: watch::Sender<Option<Duration>>,
     serving: Serving,
     sessions: TaskTracker,
-    watching: Arc<Watching>,
+    hooks: Arc<Hooks>,
     drain_within: Duration,
     /// Follows the catalogue of plugins, and ends with the broker.
     _upkeep: JoinSet<()>,
@@ -142,10 +141,10 @@ impl Broker {
         let provision = config.auth.auto_provision;
         let identity = Arc::new(Identity::new(tokens, passwords, Arc::clone(&store), provision, clock.clone()));
 
-        let watching = Watching::new(Arc::clone(&registry));
-        let after_commit = watching.after_commit();
+        let hooks = Hooks::new(Arc::clone(&registry));
+        let after_commit = hooks.after_commit();
         let effects = Effects::new(Arc::clone(&store), Arc::clone(&relay), after_commit, clock.clone());
-        watching.start(effects.clone());
+        hooks.start(effects.clone());
         let router = Arc::new(Router::new(registry, effects, clock.clone()));
         let (drain, draining) = watch::channel(None);
         let sockets = descriptors.sockets(config.limits.connections);
@@ -192,7 +191,7 @@ impl Broker {
             drain,
             serving,
             sessions,
-            watching,
+            hooks,
             drain_within: config.limits.drain,
             _upkeep: upkeep,
             _alone: alone,
@@ -224,7 +223,7 @@ impl Broker {
             // Requests that are under way are answered.
             let _ = self.serving.clients.await;
             // What the last messages are watched for.
-            self.watching.finish().await;
+            self.hooks.finish().await;
             // Operators can see that the broker drains until it has.
             self.stop.operators();
             let _ = self.serving.operators.await;

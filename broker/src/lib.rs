@@ -2,7 +2,7 @@
 //!
 //! The modules in the order a message meets them:
 //!
-//! socket → session → router → handler → effects → store → bus → hub → socket
+//! socket → session → router → handler → effects → committer (store, then publish) → relay → hub → socket
 
 pub mod cli;
 
@@ -18,8 +18,6 @@ pub mod plugin;
 pub mod reads;
 
 pub mod deploy;
-
-pub mod watching;
 
 pub mod effects;
 

@@ -1,24 +1,19 @@
-//! Applies what a handler asked for: the durable part in one commit, then everything to its audience.
-//!
-//! Nothing is sent before it is committed, and nothing is sent when the commit fails. Once effects are queued, the committer
-//! does the rest, whoever waits for it. What the effects mean is the handler's affair.
-
-pub mod group;
-mod publish;
+//! Makes one commit of what a handler asked for, and queues it with what is to be told of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use self::group::{Committer, Pending};
-use self::publish::{Publisher, Story};
-use crate::model::{ChannelKey, Clock, Effect, Event, KvWrite, Message, MessageId, PluginName, RequestKey};
+use super::committer::{Committer, Pending};
+use super::publish::{AfterCommit, Publisher, Story};
+use super::refusals::unknown_message;
+use crate::model::{ChannelKey, Clock, Effect, Event, KvWrite, MessageId, PluginName, RequestKey};
 use crate::plugin::{CallError, Earlier};
 use crate::protocol::json::Tree;
 use crate::protocol::{ErrorCode, Refusal};
 use crate::relay::Relay;
-use crate::store::{Commit, Outcome, Receipt, Store, StoreError};
+use crate::store::{Commit, Outcome, Receipt, Store};
 
 /// What the sender's ack says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,10 +98,6 @@ impl From<Refusal> for Undone {
         Self::Refused(refusal)
     }
 }
-
-/// What is told of messages that were just stored: where they are, and how many calls of `stored` lie between them and an
-/// event, 0 for those of an event itself. Those of a channel come in the order of `seq`. It must not wait.
-pub type AfterCommit = Arc<dyn Fn(&ChannelKey, &[Message], u8) + Send + Sync>;
 
 /// How often a handler is asked again when another event changed its keys between its look at them and its commit.
 const FURTHER_TRIES: u32 = 3;
@@ -283,32 +274,6 @@ fn full() -> String {
         KvWrite::MAX_KEYS,
         KvWrite::MAX_BYTES >> 20
     )
-}
-
-/// The answer for a frame that names a message which is not in the channel.
-pub fn unknown_message() -> Refusal {
-    Refusal::new(ErrorCode::BadRequest, "there is no such message in this channel")
-}
-
-/// What a client hears when the store fails; the operator reads the reason in the log.
-pub fn refusal(error: &StoreError) -> Refusal {
-    match error {
-        StoreError::Away => Refusal::unavailable(),
-        StoreError::Unavailable(_) | StoreError::Contended => {
-            tracing::warn!(%error, "the store did not do it");
-            Refusal::unavailable()
-        }
-        _ => {
-            tracing::error!(%error, "the store failed");
-            Refusal::new(ErrorCode::Internal, "the broker failed; its operator can read why in the log")
-        }
-    }
-}
-
-/// What a client hears when something other than the store is away.
-pub fn away(what: &'static str, error: &dyn std::error::Error) -> Refusal {
-    tracing::warn!(what, %error, "not available");
-    Refusal { retry_after_ms: Some(1_000), ..Refusal::new(ErrorCode::Unavailable, "not available now; try again") }
 }
 
 /// What an idempotency key stands for: the channel, the type, and what the frame says beside its envelope. Spaces and

@@ -1,4 +1,4 @@
-//! After a message was stored: tells the plugins that watch its kind, and applies what they ask for.
+//! Post-commit hooks: tells plugins of stored messages whose kind they watch, and applies what they ask for.
 //!
 //! The sender has its ack by then; nothing here can hold it up or take the message back. Calls are tried a few times and
 //! wait in memory alone, so what is not done when the node dies is lost: see decision 11. Nothing here knows a kind.
@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::queue::{Bounds, Job, Queue};
-use crate::effects::{AfterCommit, Cause, Effects, Undone};
+use super::apply::{Cause, Effects, Undone};
+use super::publish::AfterCommit;
 use crate::model::{ChannelKey, Event, Message};
 use crate::plugin::{CallError, Generation, Handler, Registry};
 
@@ -28,16 +29,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const BOUNDS: Bounds = Bounds { waiting: 1_024, bytes: 64 << 20, running: 8 };
 
 /// Tells plugins what was stored.
-pub struct Watching {
+pub struct Hooks {
     registry: Arc<Registry>,
     queue: Queue,
     /// When the log last had a line about what was dropped.
     reported: Mutex<Option<Instant>>,
 }
 
-impl std::fmt::Debug for Watching {
+impl std::fmt::Debug for Hooks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watching").field("queue", &self.queue).finish_non_exhaustive()
+        f.debug_struct("Hooks").field("queue", &self.queue).finish_non_exhaustive()
     }
 }
 
@@ -49,28 +50,28 @@ enum Missed {
     Final(String),
 }
 
-impl Watching {
-    /// Nothing is told before [`Watching::start`].
+impl Hooks {
+    /// Nothing is told before [`Hooks::start`].
     pub fn new(registry: Arc<Registry>) -> Arc<Self> {
         Arc::new(Self { registry, queue: Queue::new(BOUNDS), reported: Mutex::default() })
     }
 
     /// What commits are to be followed by.
     pub fn after_commit(self: &Arc<Self>) -> AfterCommit {
-        let watching = Arc::clone(self);
-        Arc::new(move |channel, messages, depth| watching.queue_up(channel, messages, depth))
+        let hooks = Arc::clone(self);
+        Arc::new(move |channel, messages, depth| hooks.queue_up(channel, messages, depth))
     }
 
     /// Tells plugins from now on, and applies what they ask for here.
     pub fn start(self: &Arc<Self>, effects: Effects) {
-        let watching = Arc::clone(self);
+        let hooks = Arc::clone(self);
         tokio::spawn(async move {
             loop {
-                let job = watching.queue.next().await;
-                let (watching, effects) = (Arc::clone(&watching), effects.clone());
+                let job = hooks.queue.next().await;
+                let (hooks, effects) = (Arc::clone(&hooks), effects.clone());
                 tokio::spawn(async move {
-                    let in_hand = InHand { watching: &watching, job };
-                    watching.tell(&effects, &in_hand.job).await;
+                    let in_hand = InHand { hooks: &hooks, job };
+                    hooks.tell(&effects, &in_hand.job).await;
                 });
             }
         });
@@ -207,12 +208,12 @@ fn report(job: &Job, generation: &Generation, reason: &str, what: &'static str) 
 
 /// A job that was begun. However it ends, also in a panic, the next of its lane begins.
 struct InHand<'a> {
-    watching: &'a Watching,
+    hooks: &'a Hooks,
     job: Job,
 }
 
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
-        self.watching.queue.done(&self.job);
+        self.hooks.queue.done(&self.job);
     }
 }

@@ -5,13 +5,16 @@
 
 use std::sync::Arc;
 
-use super::AfterCommit;
-use super::group::{Publish, Then, Told};
+use super::committer::{Publish, Then, Told};
 use crate::hub::{Class, Delivery};
-use crate::model::{Audience, ChannelKey, ClientId, Event, SessionId, Signal, User};
+use crate::model::{Audience, ChannelKey, ClientId, Event, Message, SessionId, Signal, User};
 use crate::plugin::Settling;
 use crate::protocol::{Notice, Reading, WireFrame};
 use crate::relay::{Relay, said};
+
+/// What is told of messages that were just stored: where they are, and how many calls of `stored` lie between them and an
+/// event, 0 for those of an event itself. Those of a channel come in the order of `seq`. It must not wait.
+pub(super) type AfterCommit = Arc<dyn Fn(&ChannelKey, &[Message], u8) + Send + Sync>;
 
 /// What is to be told of the effects of one event, beside what was stored.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::value::RawValue;
-use switchboard::effects::group::Committer;
+use switchboard::effects::committer::Committer;
 use switchboard::model::{ChannelId, Clock, Draft, MessageId, TenantSlug, User};
 use switchboard::store::{Commit, Outcome, Store};
 use tokio::time::Instant;

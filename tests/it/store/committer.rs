@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::poll;
-use switchboard::effects::group::{Committer, Publish, Then, Told};
+use switchboard::effects::committer::{Committer, Publish, Then, Told};
 use switchboard::model::{ChannelId, ChannelKey, Clock, KvWrite};
 use switchboard::protocol::{ErrorCode, Refusal};
 use switchboard::store::{Commit, Outcome, Receipt};

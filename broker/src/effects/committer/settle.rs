@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::super::refusal;
+use super::super::refusals::refusal;
 use super::{Answer, Committer, Told, Waiting, give};
 use crate::model::{ChannelId, ChannelKey, TenantSlug};
 use crate::store::{Commit, Outcome, Receipt, Store, StoreError};
