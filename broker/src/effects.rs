@@ -16,5 +16,6 @@ mod publish;
 mod refusals;
 
 pub use apply::{Applied, Carried, Cause, Effects, Queued, Undone};
+pub use committer::{Flush, given_up};
 pub use hooks::Hooks;
 pub use refusals::{away, refusal, unknown_message};

@@ -8,7 +8,7 @@ mod envelope;
 mod repair;
 mod turns;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -21,6 +21,9 @@ use crate::store::{Store, StoreError};
 
 /// How many channels are being repaired at once.
 const REPAIRS: usize = 8;
+
+/// The number of the batch of this node that is storing something of a channel and has not published it.
+type BatchOf = Box<dyn Fn(&ChannelKey) -> Option<u64> + Send + Sync>;
 
 /// Between store, bus and hub.
 pub struct Relay {
@@ -36,6 +39,7 @@ pub struct Relay {
     /// Orders joining and leaving of one channel, so that the bus subscription of a channel always matches the hub. A
     /// turn is held across a call to the bus and one to the store; other channels do not wait for it.
     joins: Turns,
+    batch_of: OnceLock<BatchOf>,
 }
 
 impl std::fmt::Debug for Relay {
@@ -57,6 +61,7 @@ impl Relay {
             suspect,
             announced: watch::Sender::new(0),
             joins: Turns::default(),
+            batch_of: OnceLock::new(),
         });
         tokio::spawn(receive(Arc::downgrade(&relay), inbox));
         tokio::spawn(check::run(Arc::downgrade(&relay), suspicions, clock));
@@ -70,6 +75,13 @@ impl Relay {
             self.bus.publish(channel, envelope::frames(&deliveries));
         }
         self.deliver(channel, deliveries, Some(then));
+    }
+
+    /// Says how to find out which batch of this node has something of a channel in hand. What this node is about to publish is
+    /// not read from the store.
+    pub fn know_batches(&self, batch_of: impl Fn(&ChannelKey) -> Option<u64> + Send + Sync + 'static) {
+        let known = self.batch_of.set(Box::new(batch_of)).is_ok();
+        debug_assert!(known, "it is said twice");
     }
 
     /// Cuts a member's sessions off from a channel, on all nodes.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::effects::{Applied, Carried, Cause, Effects, Queued, Undone, unknown_message};
+use crate::effects::{Applied, Carried, Cause, Effects, Flush, Queued, Undone, unknown_message};
 use crate::model::catalogue::{FailurePolicy, Origin};
 use crate::model::{ChannelKey, Clock, Event, Kind, MessageId, SessionId, User};
 use crate::plugin::{CallError, Earlier, Handler, Registry};
@@ -62,6 +62,18 @@ impl Later {
     /// What the same session's next reads in the channel wait for.
     pub fn earlier(&self) -> &Earlier {
         &self.queued.earlier
+    }
+
+    /// Until when the sender is to be told something.
+    pub fn by(&self) -> Instant {
+        self.queued.by()
+    }
+
+    /// Has taken what became of the frame, by the committer as soon as it is known. It must not wait, and may return what is to
+    /// be flushed when the answers that came together with it are taken, too.
+    pub fn then(self, receiver: impl FnOnce(Routed) -> Option<Arc<dyn Flush>> + Send + 'static) {
+        let Self { queued, call } = self;
+        queued.then(move |result| receiver(call.routed(result)));
     }
 
     /// What became of the frame, when that is known.

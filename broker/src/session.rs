@@ -5,7 +5,9 @@
 //! the order they came within a channel; channels do not wait for one another. The session decides nothing about message
 //! types: what is not the broker's own goes to the router.
 
+mod answers;
 mod channels;
+mod handover;
 mod lanes;
 mod member;
 mod places;
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::Limits;
@@ -31,6 +33,7 @@ use crate::relay::Relay;
 use crate::router::Router;
 use crate::store::Store;
 
+use handover::{Ended, Handover};
 use member::Member;
 pub use places::{Places, SocketLimits};
 use socket::{End, Inbound, Reader};
@@ -44,10 +47,6 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long the frames that a client sent before its socket ended may take to finish.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
-
-/// Frames of one socket that may have been read and not yet sorted into their lanes. There they may wait, and so no more
-/// than one has to be handed over.
-const HANDED_OVER: usize = 1;
 
 /// What sessions work with.
 pub struct Services {
@@ -191,8 +190,8 @@ impl Session {
         };
         self.expires_at.store(principal.expires_at.0, Ordering::Relaxed);
         let member = Member { session: self, principal, revoked: Arc::default() };
-        let (frames, queue) = mpsc::channel(HANDED_OVER);
-        let mut worker = Worker::new(&member, queue);
+        let frames = Handover::default();
+        let mut worker = Worker::new(&member, &frames);
         if let Err(close) = Box::pin(worker.open()).await {
             Box::pin(worker.leave_all()).await;
             return End::Close(close);
@@ -200,19 +199,23 @@ impl Session {
         metrics::gauge!("switchboard_sessions").increment(1.0);
         let end = {
             let mut work = Box::pin(worker.run());
+            let reading = std::pin::pin!(self.read(reader, &frames));
             let end = tokio::select! {
-                close = &mut work => Err(close.map_or(End::Gone, End::Close)),
-                end = self.read(reader, frames) => Ok(end),
+                biased;
+                ended = frames.pass(reading, work.as_mut()) => match ended {
+                    Ended::Worker(close) => Err(close.map_or(End::Gone, End::Close)),
+                    Ended::Reader(end) => Ok(end),
+                },
                 close = self.watch_clock() => Ok(End::Close(close)),
                 () = self.outbox.closing() => Ok(End::Gone),
                 () = self.drained() => Ok(End::Close(Close::Draining)),
             };
             match end {
                 Err(end) => end,
-                // The reader is gone and with it the queue's sender: what the client sent before is still worked on.
-                // The frame at hand is never dropped half-way: a commit that nobody tells the others of would be the
-                // result, or a seat that nobody gives up. Each of its steps is bounded.
+                // What the client sent before is still worked on. The frame at hand is never dropped half-way: a seat that
+                // nobody gives up would be the result. Each of its steps is bounded.
                 Ok(end) => {
+                    frames.end();
                     if timeout(FINISH_WITHIN, &mut work).await.is_err() {
                         self.out_of_time.store(true, Ordering::Relaxed);
                         work.await;
@@ -265,17 +268,15 @@ impl Session {
         }
     }
 
-    /// Reads until the client is gone, and queues its frames for the worker.
-    async fn read(&self, reader: &mut Reader, frames: mpsc::Sender<Box<str>>) -> End {
+    /// Reads until the client is gone, and gives its frames to the worker.
+    async fn read(&self, reader: &mut Reader, frames: &Handover) -> End {
         loop {
             match reader.next().await {
                 Ok(Inbound::Text(text)) => {
                     // While too many of its frames wait the socket is not read, and a pong that waits in it is not the
                     // client's fault.
                     self.reading.store(false, Ordering::Relaxed);
-                    if frames.send(text.into()).await.is_err() {
-                        return End::Gone;
-                    }
+                    frames.give(text).await;
                     self.reading.store(true, Ordering::Relaxed);
                 }
                 Ok(Inbound::Ping(payload)) => self.outbox.push(WireFrame::pong(&payload), Class::Ephemeral),

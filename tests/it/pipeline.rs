@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use switchboard_tests::{
-    App, Channel, Cluster, Database, Member, Settings, Socket, Tenant, eventually, figures_are_held, number, plugin,
-    text,
+    App, Channel, Cluster, Database, Goal, Member, Settings, Socket, Tenant, eventually, figure, figures_are_held,
+    number, plugin, text,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -216,7 +216,7 @@ async fn a_healthy_cluster_repairs_nothing_and_each_sender_gets_its_own_message_
     join_all(talks).await;
     for (name, node) in [("a", &cluster.a), ("b", &cluster.b)] {
         let repairs = node.broker().metric("switchboard_gap_repairs_total", &[]).await;
-        println!("node {name}: {repairs} repairs for {messages} messages");
-        assert_eq!(repairs, 0.0);
+        // On a machine that stands still for 50 ms, a message of the other node is late enough to be looked for.
+        figure(&format!("repairs of node {name} for {messages} messages"), repairs, Goal::AtMost(0.0));
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
-use super::committer::{Committer, Pending};
+use super::committer::{Committer, Flush, Pending};
 use super::publish::{AfterCommit, Publisher, Story};
 use super::refusals::unknown_message;
 use crate::model::{ChannelKey, Clock, Effect, Event, KvWrite, MessageId, PluginName, RequestKey};
@@ -49,12 +50,27 @@ impl Carried {
     pub async fn applied(self) -> Result<Applied, Undone> {
         match self {
             Carried::Applied(applied) => Ok(applied),
-            Carried::Queued(Queued { pending, .. }) => {
-                // What counts on a key was waited for at once, so that it could be asked for again.
-                applied(pending.outcome().await?)?.ok_or_else(|| contended().into())
-            }
+            // What counts on a key was waited for at once, so that it could be asked for again.
+            Carried::Queued(Queued { pending, .. }) => done(pending.outcome().await?),
         }
     }
+}
+
+impl Queued {
+    /// Until when whoever asked is to be told something.
+    pub fn by(&self) -> Instant {
+        self.pending.by()
+    }
+
+    /// Has taken what became of them, as [`Pending::then`] does.
+    pub fn then(self, receiver: impl FnOnce(Result<Applied, Undone>) -> Option<Arc<dyn Flush>> + Send + 'static) {
+        self.pending.then(Box::new(move |answer| receiver(answer.map_err(Undone::from).and_then(done))));
+    }
+}
+
+/// What an outcome means for effects that count on no key.
+fn done(outcome: Outcome<Receipt>) -> Result<Applied, Undone> {
+    applied(outcome)?.ok_or_else(|| contended().into())
 }
 
 /// Who asks for effects.
@@ -121,8 +137,11 @@ impl std::fmt::Debug for Effects {
 impl Effects {
     /// Effects that end in this store and this relay.
     pub fn new(store: Arc<dyn Store>, relay: Arc<Relay>, after_commit: AfterCommit, clock: Clock) -> Self {
-        let publisher = Publisher { relay, after_commit };
-        Self { committer: Committer::publishing(store, Arc::new(publisher)), clock }
+        let publisher = Publisher { relay: Arc::clone(&relay), after_commit };
+        let committer = Committer::publishing(store, Arc::new(publisher));
+        let batches = Arc::downgrade(&committer);
+        relay.know_batches(move |channel| batches.upgrade()?.batch_of(channel));
+        Self { committer, clock }
     }
 
     /// Asks for the effects of an event and has all of them applied, or none. When this returns, they are queued at the

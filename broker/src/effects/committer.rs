@@ -10,20 +10,23 @@
 //! may begin. So what is published of a channel is in the order of its `seq` whatever callers do: whoever waits for an
 //! answer may go away at any moment and changes nothing. Nothing here knows what a commit means, or how it is published.
 
+mod pending;
 mod settle;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep};
 
+pub use self::pending::{Answer, Flush, Pending, Receiver, given_up};
+use self::pending::{Promise, promise};
 use self::settle::settle;
 use crate::model::{ChannelId, ChannelKey, PluginName, TenantSlug};
 use crate::protocol::{ErrorCode, Refusal};
-use crate::store::{Commit, Committed, Outcome, Receipt, Store};
+use crate::store::{Commit, Committed, Store};
 
 /// How many commits a batch has at most. Beyond this a batch costs as much more as it holds more.
 const BATCH_COMMITS: usize = 128;
@@ -40,9 +43,16 @@ const WAITING: usize = 4_096;
 const PATIENCE: Duration = Duration::from_secs(4);
 const _: () = assert!(PATIENCE.as_secs() < 5);
 
-/// How long a batch may take before the next one does not wait for it any longer. Long enough for batches to fill; of
+/// How long a batch may take before a commit that comes in does not wait for it any longer. Long enough for batches to fill; of
 /// 0.3, 1, 2 and 25 milliseconds, with 64 publishers, this one stored the most.
 const HELD_UP: Duration = Duration::from_millis(2);
+
+/// How often somebody looks whether a batch is held up and something waits, while no commit comes in that would look. One look for
+/// all: a clock for each batch would cost a busy broker a wake-up for every other one.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// After how many looks that found nothing in hand nobody looks any more.
+const QUIET_LOOKS: u32 = 40;
 
 /// Stores and publishes. `T` is what is to be published of a commit.
 pub struct Committer<T = ()> {
@@ -50,6 +60,10 @@ pub struct Committer<T = ()> {
     publish: Arc<dyn Publish<T>>,
     /// What each tenant has in hand; those that have nothing are not here.
     lanes: Mutex<Lanes<T>>,
+    /// Whether somebody looks for batches that are held up. Changed under the lock of the lanes.
+    watched: AtomicBool,
+    /// How many batches there have been.
+    batches: AtomicU64,
     waiting: usize,
     patience: Duration,
 }
@@ -79,28 +93,20 @@ impl<T> Publish<T> for () {
     }
 }
 
-/// The outcome of a commit that is queued. Dropping it changes nothing of what happens.
-#[derive(Debug)]
-pub struct Pending {
-    answered: oneshot::Receiver<Answer>,
-    by: Instant,
-}
-
-/// What became of a commit, or why it is not known or not done.
-pub type Answer = Result<Outcome<Receipt>, Refusal>;
-
 type Lanes<T> = HashMap<TenantSlug, Lane<T>>;
 
 /// What a tenant has in hand.
 struct Lane<T> {
     waiting: VecDeque<Waiting<T>>,
-    /// What the batches under way hold. Further commits that need it wait for these, so that no batch waits for another
-    /// one's locks.
-    busy: HashSet<Held>,
+    /// What the batches under way hold, and the number of each. Further commits that need it wait for these, so that no batch
+    /// waits for another one's locks.
+    busy: HashMap<Held, u64>,
     /// How many turns there are.
     turns: usize,
-    /// Whether one of them is not held up: the others need not go on when they are done.
-    has_free_turn: bool,
+    /// The number of the last turn that was given.
+    last_turn: u64,
+    /// The turn that is not held up, and when its batch began: the others need not go on when they are done.
+    free: Option<(u64, Instant)>,
 }
 
 /// What a commit holds as long as its batch is under way.
@@ -114,14 +120,14 @@ enum Held {
 
 impl<T> Default for Lane<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), busy: HashSet::new(), turns: 0, has_free_turn: false }
+        Self { waiting: VecDeque::new(), busy: HashMap::new(), turns: 0, last_turn: 0, free: None }
     }
 }
 
 impl<T> Lane<T> {
     /// Whether this has to wait for a batch under way.
     fn holds(&self, next: &Waiting<T>) -> bool {
-        next.needs().any(|held| self.busy.contains(&held))
+        next.needs().any(|held| self.busy.contains_key(&held))
     }
 }
 
@@ -131,7 +137,7 @@ struct Waiting<T> {
     commit: Option<Commit>,
     what: T,
     /// Whoever waits for the outcome, if anybody does.
-    answer: Option<oneshot::Sender<Answer>>,
+    answer: Option<Promise>,
     by: Instant,
 }
 
@@ -143,32 +149,8 @@ impl<T> Waiting<T> {
 
     /// It has waited for so long that its caller was told to try again, and has counted it.
     fn give_up(self) {
-        give(self.answer, Err(Refusal::unavailable()));
-    }
-}
-
-/// A caller that is gone has no use for its answer.
-fn give(to: Option<oneshot::Sender<Answer>>, answer: Answer) {
-    if let Some(to) = to {
-        let _ = to.send(answer);
-    }
-}
-
-impl Pending {
-    /// What became of the commit.
-    ///
-    /// # Errors
-    /// `unavailable` when the store is away or did not answer in time, which leaves open whether the commit was done;
-    /// `internal` when the store failed.
-    pub async fn outcome(self) -> Answer {
-        match timeout_at(self.by, self.answered).await {
-            Ok(Ok(answer)) => answer,
-            // The task went down with the answer, which is in the log as a panic.
-            Ok(Err(_)) => Err(Refusal::new(ErrorCode::Internal, "the broker failed while storing; try again")),
-            Err(_) => {
-                metrics::counter!("switchboard_commits_given_up_total").increment(1);
-                Err(Refusal::unavailable())
-            }
+        if let Some(gathered) = self.answer.and_then(|promise| promise.give(Err(Refusal::unavailable()))) {
+            gathered.flush();
         }
     }
 }
@@ -212,7 +194,15 @@ impl<T: Send + 'static> Committer<T> {
         waiting: usize,
         patience: Duration,
     ) -> Arc<Self> {
-        Arc::new(Self { store, publish, lanes: Mutex::default(), waiting, patience })
+        Arc::new(Self {
+            store,
+            publish,
+            lanes: Mutex::default(),
+            watched: AtomicBool::new(false),
+            batches: AtomicU64::new(0),
+            waiting,
+            patience,
+        })
     }
 
     /// Queues a commit, to be done with whatever else of the tenant is to be committed then. Once queued it is done and
@@ -221,11 +211,17 @@ impl<T: Send + 'static> Committer<T> {
     /// # Errors
     /// `overloaded` when too many wait.
     pub fn queue(self: &Arc<Self>, tenant: &TenantSlug, commit: Commit, what: T) -> Result<Pending, Refusal> {
-        let (answer, answered) = oneshot::channel();
         let by = Instant::now() + self.patience;
+        let (answer, pending) = promise(by);
         let channel = commit.channel;
         self.enter(tenant, Waiting { channel, commit: Some(commit), what, answer: Some(answer), by })?;
-        Ok(Pending { answered, by })
+        Ok(pending)
+    }
+
+    /// The number of the batch that is storing something of a channel, or has stored it and not yet published.
+    pub fn batch_of(&self, channel: &ChannelKey) -> Option<u64> {
+        let lanes = self.lanes();
+        lanes.get(&channel.tenant)?.busy.get(&Held::Channel(channel.channel)).copied()
     }
 
     /// Publishes what is not to be stored.
@@ -260,33 +256,51 @@ impl<T: Send + 'static> Committer<T> {
         Ok(())
     }
 
-    /// A free turn, if there is none and a batch for it.
+    /// A turn, if no other one is free and there is a batch for it.
     fn turn(self: &Arc<Self>, tenant: &TenantSlug, lane: &mut Lane<T>) -> Option<Turn<T>> {
+        let now = Instant::now();
+        let is_one_free = lane.free.is_some_and(|(_, since)| now - since < HELD_UP);
         let has_work = || lane.waiting.iter().any(|next| !lane.holds(next));
-        if lane.has_free_turn || lane.turns >= self.store.batches_at_once() || !has_work() {
+        if is_one_free || lane.turns >= self.store.batches_at_once() || !has_work() {
             return None;
         }
         lane.turns += 1;
-        lane.has_free_turn = true;
+        lane.last_turn += 1;
+        lane.free = Some((lane.last_turn, now));
+        if !self.watched.swap(true, Ordering::Relaxed) {
+            tokio::spawn(watch(Arc::downgrade(self)));
+        }
         Some(Turn {
             committer: Arc::clone(self),
             tenant: tenant.clone(),
-            is_free: true,
+            number: lane.last_turn,
             held: Vec::new(),
             ended: false,
         })
     }
 
-    /// The free turn of a lane is held up: gives another one, if there is something for it to do.
-    fn pass(self: &Arc<Self>, tenant: &TenantSlug) -> Option<Turn<T>> {
-        let mut lanes = self.lanes();
-        let lane = lanes.get_mut(tenant)?;
-        lane.has_free_turn = false;
-        self.turn(tenant, lane)
-    }
-
     fn lanes(&self) -> MutexGuard<'_, Lanes<T>> {
         locked(&self.lanes)
+    }
+}
+
+/// Gives another turn to those who wait behind a batch that is held up.
+async fn watch<T: Send + 'static>(committer: Weak<Committer<T>>) {
+    let mut quiet = 0;
+    loop {
+        sleep(LOOK).await;
+        let Some(committer) = committer.upgrade() else { return };
+        let mut lanes = committer.lanes();
+        quiet = if lanes.is_empty() { quiet + 1 } else { 0 };
+        if quiet == QUIET_LOOKS {
+            committer.watched.store(false, Ordering::Relaxed);
+            return;
+        }
+        let turns: Vec<_> = lanes.iter_mut().filter_map(|(tenant, lane)| committer.turn(tenant, lane)).collect();
+        drop(lanes);
+        for turn in turns {
+            tokio::spawn(turn.run());
+        }
     }
 }
 
@@ -298,8 +312,7 @@ fn locked<T>(lanes: &Mutex<Lanes<T>>) -> MutexGuard<'_, Lanes<T>> {
 struct Turn<T> {
     committer: Arc<Committer<T>>,
     tenant: TenantSlug,
-    /// Whether it is the lane's free one, and not held up.
-    is_free: bool,
+    number: u64,
     /// What the batch under way holds.
     held: Vec<Held>,
     ended: bool,
@@ -310,14 +323,7 @@ impl<T: Send + 'static> Turn<T> {
     fn run(mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             while let Some(batch) = self.take() {
-                let mut settling = pin!(settle(&self.committer, &self.tenant, batch));
-                if timeout(HELD_UP, &mut settling).await.is_err() {
-                    self.is_free = false;
-                    if let Some(next) = self.committer.pass(&self.tenant) {
-                        tokio::spawn(next.run());
-                    }
-                    settling.await;
-                }
+                settle(&self.committer, &self.tenant, batch).await;
             }
         })
     }
@@ -332,12 +338,12 @@ impl<T: Send + 'static> Turn<T> {
         for held in self.held.drain(..) {
             lane.busy.remove(&held);
         }
-        if !self.is_free && lane.has_free_turn {
+        if lane.free.is_some_and(|(free, _)| free != self.number) {
             self.end(&mut lanes);
             return None;
         }
-        (self.is_free, lane.has_free_turn) = (true, true);
         let now = Instant::now();
+        lane.free = Some((self.number, now));
         let (mut batch, mut keys, mut bytes) = (Vec::<Waiting<T>>::new(), HashSet::new(), 0);
         let (mut later, mut left) = (Vec::new(), HashSet::new());
         while batch.len() < BATCH_COMMITS
@@ -370,7 +376,8 @@ impl<T: Send + 'static> Turn<T> {
             return None;
         }
         self.held = batch.iter().flat_map(Waiting::needs).collect();
-        lane.busy.extend(self.held.iter().cloned());
+        let number = committer.batches.fetch_add(1, Ordering::Relaxed);
+        lane.busy.extend(self.held.iter().map(|held| (held.clone(), number)));
         Some(batch)
     }
 }
@@ -384,7 +391,7 @@ impl<T> Turn<T> {
             lane.busy.remove(&held);
         }
         lane.turns -= 1;
-        lane.has_free_turn &= !self.is_free;
+        lane.free = lane.free.filter(|(free, _)| *free != self.number);
         if lane.turns == 0 {
             lanes.remove(&self.tenant);
         }
@@ -414,8 +421,8 @@ fn weight(commit: &Commit) -> usize {
 mod tests {
     use super::*;
     use crate::model::{Clock, Draft, MessageId, Role, User};
-    use crate::store::NewChannel;
     use crate::store::sqlite::Sqlite;
+    use crate::store::{NewChannel, Outcome};
 
     #[tokio::test]
     async fn a_tenant_with_nothing_in_hand_is_forgotten() {
@@ -460,7 +467,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(Duration::from_secs(60), forgotten).await.expect("nothing is in hand");
+        tokio::time::timeout(Duration::from_secs(60), forgotten).await.expect("nothing is in hand");
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

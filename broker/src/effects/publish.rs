@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use super::committer::{Publish, Then, Told};
-use crate::hub::{Class, Delivery};
+use super::committer::{Flush, Publish, Then, Told};
+use crate::hub::{Class, Delivery, Outbox};
 use crate::model::{Audience, ChannelKey, ClientId, Event, Message, SessionId, Signal, User};
 use crate::plugin::Settling;
 use crate::protocol::{Notice, Reading, WireFrame};
@@ -42,6 +42,12 @@ impl Story {
 pub(super) struct Publisher {
     pub(super) relay: Arc<Relay>,
     pub(super) after_commit: AfterCommit,
+}
+
+impl Flush for Outbox {
+    fn flush(&self) {
+        Outbox::flush(self);
+    }
 }
 
 impl Publish<Story> for Publisher {

@@ -4,8 +4,11 @@
 //! the kernel did not take is queued, and the session's own task sends it on when the socket is writable again.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice};
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard};
+use std::task::Poll;
 
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
@@ -75,48 +78,46 @@ impl Outbox {
                 Ok(taken) => state.sent = taken,
                 Err(()) => return self.breaks(state),
             }
-        } else if state.bytes + frame.len() > self.limit && !state.make_room(frame.len(), class, self.limit) {
+        }
+        if self.queue(state, frame, class) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Queues a frame that the session sends on with whatever else it has to say by then, or somebody else by
+    /// [`Outbox::flush`]: an echo, which an ack follows, and the acks. It wakes nobody. Bounded as [`Outbox::push`] is.
+    pub fn push_soon(&self, frame: WireFrame, class: Class) {
+        let state = locked(&self.state);
+        if state.closing.is_none() && !state.broken {
+            self.queue(state, frame, class);
+        }
+    }
+
+    /// Queues a frame, or ends the session of a client that is too slow. The first one always finds room: the kernel may have
+    /// taken a part of it.
+    fn queue(&self, mut state: MutexGuard<'_, State>, frame: WireFrame, class: Class) -> bool {
+        let is_too_much = !state.queue.is_empty() && state.bytes + frame.len() > self.limit;
+        if is_too_much && !state.make_room(frame.len(), class, self.limit) {
             if class == Class::Durable {
                 drop(state);
                 self.close(Close::SlowConsumer);
             }
-            return;
+            return false;
         }
         state.bytes += frame.len();
         state.queue.push_back((frame, class));
-        drop(state);
-        self.changed.notify_one();
+        true
     }
 
-    /// Queues a frame that the session has another one for, so that both go out in one write: an echo, which an ack follows.
-    /// It does not wake the session, which will be. Bounded as [`Outbox::push`] is.
-    pub fn push_before(&self, frame: WireFrame, class: Class) {
-        let mut state = locked(&self.state);
-        if state.queue.is_empty() && state.closing.is_none() && !state.broken {
-            state.bytes += frame.len();
-            state.queue.push_back((frame, class));
-        } else {
-            drop(state);
-            self.push(frame, class);
-        }
-    }
-
-    /// Queues a frame of the session itself, which sends it on with whatever else it has to say by then. Bounded as
-    /// [`Outbox::push`] is.
-    pub fn push_soon(&self, frame: WireFrame, class: Class) {
-        self.push_before(frame, class);
-        self.changed.notify_one();
-    }
-
-    /// Sends several frames in one write, or queues what the socket does not take of them. With `before_another`, all of them
-    /// are queued as by [`Outbox::push_before`]. Bounded as [`Outbox::push`] is.
-    pub fn push_all(&self, frames: Vec<(WireFrame, Class)>, before_another: bool) {
+    /// Sends several frames in one write, or queues what the socket does not take of them. With `soon`, all of them
+    /// are queued as by [`Outbox::push_soon`]. Bounded as [`Outbox::push`] is.
+    pub fn push_all(&self, frames: Vec<(WireFrame, Class)>, soon: bool) {
         let mut state = locked(&self.state);
         if state.closing.is_some() || state.broken {
             return;
         }
         let mut frames = frames.into_iter();
-        if state.queue.is_empty() && !before_another {
+        if state.queue.is_empty() && !soon {
             let slices: Vec<IoSlice<'_>> =
                 frames.as_slice().iter().take(BATCH).map(|(frame, _)| IoSlice::new(frame.as_bytes())).collect();
             match self.write_all_now(&slices) {
@@ -146,7 +147,15 @@ impl Outbox {
             state.queue.push_back((frame, class));
         }
         drop(state);
-        if !before_another {
+        if !soon {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Sends what was queued by [`Outbox::push_soon`], for whoever is not the session. Never waits.
+    pub fn flush(&self) {
+        if !matches!(self.write_queued(), Progress::Idle) {
+            // The session goes on when the socket is writable, or ends.
             self.changed.notify_one();
         }
     }
@@ -195,19 +204,28 @@ impl Outbox {
         }
     }
 
-    /// Sends what is queued whenever the socket takes it. Returns when the close has been sent or the socket is broken.
+    /// Sends what is queued whenever the socket takes it, and with each poll, so that the session's task wakes itself for
+    /// nothing that it queues. Returns when the close has been sent or the socket is broken.
     pub async fn run(&self) {
         loop {
-            match self.flush() {
-                Progress::Done => return,
-                Progress::Idle => self.changed.notified().await,
-                Progress::Blocked => {
-                    if let Some(socket) = &self.socket
-                        && socket.writable().await.is_err()
-                    {
-                        return;
+            let mut changed = pin!(self.changed.notified());
+            let blocked = poll_fn(|context| {
+                loop {
+                    match self.write_queued() {
+                        Progress::Done => return Poll::Ready(false),
+                        Progress::Blocked => return Poll::Ready(true),
+                        Progress::Idle if changed.as_mut().poll(context).is_pending() => return Poll::Pending,
+                        Progress::Idle => changed.set(self.changed.notified()),
                     }
                 }
+            });
+            if !blocked.await {
+                return;
+            }
+            if let Some(socket) = &self.socket
+                && socket.writable().await.is_err()
+            {
+                return;
             }
         }
     }
@@ -240,7 +258,7 @@ impl Outbox {
         self.ending.notify_one();
     }
 
-    fn flush(&self) -> Progress {
+    fn write_queued(&self) -> Progress {
         let mut state = locked(&self.state);
         let Some(socket) = &self.socket else {
             return Progress::Idle;
@@ -256,7 +274,10 @@ impl Outbox {
             match socket.try_write_vectored(&slices) {
                 Ok(taken) => state.took(taken),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Blocked,
-                Err(_) => state.broken = true,
+                Err(_) => {
+                    state.broken = true;
+                    self.ending.notify_one();
+                }
             }
             self.taken.notify_waiters();
         }

@@ -126,7 +126,7 @@ impl Subscriber {
         let Some(second) = second else {
             return match is_echo {
                 // Whoever said it gets its ack next.
-                true => self.outbox.push_before(frame.clone(), class(first)),
+                true => self.outbox.push_soon(frame.clone(), class(first)),
                 false => self.outbox.push(frame.clone(), class(first)),
             };
         };

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Relay, said};
 use crate::hub::{Feed, Gap};
@@ -15,6 +15,13 @@ use crate::store::{Span, StoreError};
 
 /// How long a hole waits for a bus message that is only late.
 const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long a hole waits at most for a batch of this node that may be what is missing: as long as its senders do. Read from
+/// the store, their messages would come without the ids that they gave them.
+const OWN: Duration = Duration::from_secs(4);
+
+/// How often it is looked whether that batch is published.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// How long after a read of the store that did not fill a hole it is tried again; after failures twice as long each time.
 const RETRY: Duration = Duration::from_millis(500);
@@ -38,7 +45,9 @@ impl Relay {
         tokio::spawn(async move {
             while let Some(hole) = feed.gap() {
                 sleep(PATIENCE).await;
-                if feed.gap().is_some_and(|now| now.after == hole.after) {
+                let stays = || feed.gap().is_some_and(|now| now.after == hole.after);
+                relay.own_batch(&channel, stays).await;
+                if stays() {
                     relay.fill(&channel, &feed, hole.until).await;
                 }
                 drop(claim);
@@ -57,6 +66,16 @@ impl Relay {
                 relay.repair(&channel, &feed);
             }
         });
+    }
+
+    /// Waits until the batch of this node that is under way in a channel is published, if there is one and it matters.
+    async fn own_batch(&self, channel: &ChannelKey, matters: impl Fn() -> bool) {
+        let under_way = || self.batch_of.get().and_then(|batch_of| batch_of(channel));
+        let Some(batch) = under_way() else { return };
+        let by = Instant::now() + OWN;
+        while matters() && under_way() == Some(batch) && Instant::now() < by {
+            sleep(LOOK).await;
+        }
     }
 
     /// Ends feeds that do not go on where they were: their sockets close with `position lost`, and who comes next

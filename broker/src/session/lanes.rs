@@ -6,6 +6,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use tokio::time::Instant;
+
 use crate::model::ChannelId;
 
 /// Tasks of one lane, from their coming in to their answers.
@@ -20,21 +22,23 @@ const BYTES: usize = 1 << 20;
 /// A channel; none for the socket itself.
 pub(super) type Lane = Option<ChannelId>;
 
-/// What waits, what is worked on, and what is to be answered.
+/// What waits, what is worked on, and what is to be answered to whom.
 #[derive(Debug)]
-pub(super) struct Lanes<T, A> {
+pub(super) struct Lanes<T, W, A> {
     /// A lane that is not here has nothing in hand.
-    lanes: HashMap<Lane, InHand<T, A>>,
+    lanes: HashMap<Lane, InHand<T, W, A>>,
     tasks: usize,
     bytes: usize,
+    /// How many of the tasks wait.
+    waiting: usize,
 }
 
 #[derive(Debug)]
-struct InHand<T, A> {
+struct InHand<T, W, A> {
     waiting: VecDeque<Waiting<T>>,
     /// The bytes of the task that is worked on, if one is.
     working: Option<usize>,
-    answers: VecDeque<ToCome<A>>,
+    answers: VecDeque<ToCome<W, A>>,
     /// The number of the first of the answers.
     first: u64,
 }
@@ -47,8 +51,11 @@ struct Waiting<T> {
 }
 
 #[derive(Debug)]
-struct ToCome<A> {
+struct ToCome<W, A> {
+    to: W,
     answer: Option<A>,
+    /// When it is given up, if it ever is.
+    by: Option<Instant>,
     bytes: usize,
 }
 
@@ -63,9 +70,9 @@ pub(super) enum Turn<T> {
     Full(T),
 }
 
-impl<T, A> Lanes<T, A> {
+impl<T, W, A> Lanes<T, W, A> {
     pub(super) fn new() -> Self {
-        Self { lanes: HashMap::new(), tasks: 0, bytes: 0 }
+        Self { lanes: HashMap::new(), tasks: 0, bytes: 0, waiting: 0 }
     }
 
     /// Takes a task in, in its lane's order.
@@ -81,6 +88,7 @@ impl<T, A> Lanes<T, A> {
             in_hand.working = Some(bytes);
             return Turn::Now(task);
         }
+        self.waiting += 1;
         in_hand.waiting.push_back(Waiting { task, alone, bytes });
         Turn::Later
     }
@@ -102,27 +110,48 @@ impl<T, A> Lanes<T, A> {
     }
 
     /// The task that is worked on is done but for its answer, which has this number in its lane.
-    pub(super) fn answer_later(&mut self, lane: Lane) -> u64 {
+    pub(super) fn answer_later(&mut self, lane: Lane, to: W, by: Option<Instant>) -> u64 {
         let in_hand = self.lanes.get_mut(&lane).expect("a lane with a task under way is here");
         let bytes = in_hand.working.take().expect("a task is worked on");
-        in_hand.answers.push_back(ToCome { answer: None, bytes });
+        in_hand.answers.push_back(ToCome { to, answer: None, by, bytes });
         in_hand.first + in_hand.answers.len() as u64 - 1
     }
 
-    /// An answer has come: those that are to be given now, in order.
-    pub(super) fn answered(&mut self, lane: Lane, number: u64, answer: A) -> Vec<A> {
+    /// An answer has come: those that are to be given now, in order. One that was given up is given once.
+    pub(super) fn answered(&mut self, lane: Lane, number: u64, answer: A) -> Vec<(W, A)> {
         let Some(in_hand) = self.lanes.get_mut(&lane) else { return Vec::new() };
-        let place = usize::try_from(number - in_hand.first).expect("few answers are to come");
-        in_hand.answers[place].answer = Some(answer);
+        let place = number.checked_sub(in_hand.first).and_then(|place| usize::try_from(place).ok());
+        let Some(to_come) = place.and_then(|place| in_hand.answers.get_mut(place)) else { return Vec::new() };
+        to_come.answer.get_or_insert(answer);
         let mut given = Vec::new();
-        while let Some(answer) = in_hand.answers.front_mut().and_then(|first| first.answer.take()) {
-            let ToCome { bytes, .. } = in_hand.answers.pop_front().expect("it was looked at");
+        while in_hand.answers.front().is_some_and(|first| first.answer.is_some()) {
+            let Some(ToCome { to, answer: Some(answer), bytes, .. }) = in_hand.answers.pop_front() else { break };
             in_hand.first += 1;
             self.tasks -= 1;
             self.bytes -= bytes;
-            given.push(answer);
+            given.push((to, answer));
+        }
+        if in_hand.is_idle() {
+            self.lanes.remove(&lane);
         }
         given
+    }
+
+    /// The answers that should have come by now.
+    pub(super) fn overdue(&self, now: Instant) -> Vec<(Lane, u64)> {
+        let overdue = |to_come: &ToCome<W, A>| to_come.answer.is_none() && to_come.by.is_some_and(|by| by <= now);
+        let of_lane = |(lane, in_hand): (&Lane, &InHand<T, W, A>)| {
+            let (lane, numbers) = (*lane, in_hand.first..);
+            let of_lane = numbers.zip(&in_hand.answers).filter(|(_, to_come)| overdue(to_come));
+            of_lane.map(|(number, _)| (lane, number)).collect::<Vec<_>>()
+        };
+        self.lanes.iter().flat_map(of_lane).collect()
+    }
+
+    /// When the next answer is overdue.
+    pub(super) fn next_overdue(&self) -> Option<Instant> {
+        let to_come = self.lanes.values().flat_map(|in_hand| &in_hand.answers);
+        to_come.filter(|to_come| to_come.answer.is_none()).filter_map(|to_come| to_come.by).min()
     }
 
     /// The task of a lane that is to be begun now, if there is one.
@@ -130,10 +159,11 @@ impl<T, A> Lanes<T, A> {
         let in_hand = self.lanes.get_mut(&lane)?;
         let is_next = in_hand.waiting.front().is_some_and(|next| in_hand.may_begin(next.alone));
         if is_next && let Some(Waiting { task, bytes, .. }) = in_hand.waiting.pop_front() {
+            self.waiting -= 1;
             in_hand.working = Some(bytes);
             return Some(task);
         }
-        if in_hand.waiting.is_empty() && in_hand.working.is_none() && in_hand.answers.is_empty() {
+        if in_hand.is_idle() {
             self.lanes.remove(&lane);
         }
         None
@@ -159,15 +189,30 @@ impl<T, A> Lanes<T, A> {
         for in_hand in self.lanes.values_mut() {
             for given_up in in_hand.waiting.drain(..) {
                 self.tasks -= 1;
+                self.waiting -= 1;
                 self.bytes -= given_up.bytes;
             }
         }
     }
+
+    /// Whether a task waits for its turn.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.waiting > 0
+    }
+
+    /// Whether no answer is to come.
+    pub(super) fn is_answered(&self) -> bool {
+        self.lanes.values().all(|in_hand| in_hand.answers.is_empty())
+    }
 }
 
-impl<T, A> InHand<T, A> {
+impl<T, W, A> InHand<T, W, A> {
     fn may_begin(&self, alone: bool) -> bool {
         self.working.is_none() && (!alone || self.answers.is_empty())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.working.is_none() && self.answers.is_empty()
     }
 
     fn is_full(&self) -> bool {
@@ -179,14 +224,14 @@ impl<T, A> InHand<T, A> {
 mod tests {
     use super::*;
 
-    type Texts = Lanes<&'static str, &'static str>;
+    type Texts = Lanes<&'static str, (), &'static str>;
 
     fn lane(number: u128) -> Lane {
         Some(ChannelId(uuid::Uuid::from_u128(number)))
     }
 
     /// The task under way is done, and the next one begins.
-    fn on<A>(lanes: &mut Lanes<&'static str, A>, lane: Lane) -> Option<&'static str> {
+    fn on<A>(lanes: &mut Lanes<&'static str, (), A>, lane: Lane) -> Option<&'static str> {
         lanes.finish(lane);
         lanes.next(lane)
     }
@@ -212,32 +257,32 @@ mod tests {
     fn the_next_task_waits_for_no_answer_and_answers_keep_the_order() {
         let mut lanes = Texts::new();
         lanes.enter(lane(1), "a", false, 1);
-        let a = lanes.answer_later(lane(1));
+        let a = lanes.answer_later(lane(1), (), None);
         assert_eq!(lanes.enter(lane(1), "b", false, 1), Turn::Now("b"));
-        let b = lanes.answer_later(lane(1));
+        let b = lanes.answer_later(lane(1), (), None);
         assert_eq!(lanes.enter(lane(1), "alone", true, 1), Turn::Later);
         assert_eq!(lanes.enter(lane(1), "c", false, 1), Turn::Later, "behind what goes alone");
         assert_eq!(lanes.next(lane(1)), None);
         assert!(!lanes.begin_alone(lane(1)));
         assert!(lanes.answered(lane(1), b, "B").is_empty());
         assert_eq!(lanes.next(lane(1)), None);
-        assert_eq!(lanes.answered(lane(1), a, "A"), ["A", "B"]);
+        assert_eq!(lanes.answered(lane(1), a, "A"), [((), "A"), ((), "B")]);
         assert!(lanes.begin_alone(lane(1)), "before what waits");
         assert_eq!(on(&mut lanes, lane(1)), Some("alone"));
         assert_eq!(on(&mut lanes, lane(1)), Some("c"));
-        let c = lanes.answer_later(lane(1));
-        assert_eq!(lanes.answered(lane(1), c, "C"), ["C"]);
+        let c = lanes.answer_later(lane(1), (), None);
+        assert_eq!(lanes.answered(lane(1), c, "C"), [((), "C")]);
         assert_eq!(lanes.next(lane(1)), None);
         assert!(lanes.lanes.is_empty() && (lanes.tasks, lanes.bytes) == (0, 0));
     }
 
     #[test]
     fn tasks_and_answers_of_a_lane_and_of_a_session_are_bounded() {
-        let mut lanes = Lanes::<usize, ()>::new();
+        let mut lanes = Lanes::<usize, (), ()>::new();
         const WAITING: usize = 30;
         for task in 0..LANE - WAITING - 1 {
             assert_eq!(lanes.enter(lane(1), task, false, 0), Turn::Now(task));
-            lanes.answer_later(lane(1));
+            lanes.answer_later(lane(1), (), None);
         }
         assert_eq!(lanes.enter(lane(1), 1, false, 0), Turn::Now(1));
         for task in 0..WAITING {

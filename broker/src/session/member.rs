@@ -15,7 +15,7 @@ use crate::identity::IdentityError;
 use crate::model::{ChannelId, ClientId, Epoch, Principal};
 use crate::plugin::Earlier;
 use crate::protocol::{Ack, Close, ErrorCode, ErrorFrame, EventFrame, Refusal, Since, Unsubscribed, WireFrame};
-use crate::router::{Dispatched, Routed};
+use crate::router::Dispatched;
 
 /// Who is behind a session, known from the token to the end.
 pub(super) struct Member<'s> {
@@ -30,30 +30,6 @@ impl Member<'_> {
     pub(super) async fn handle(&self, seat: &Seat, event: EventFrame, earlier: Option<&Earlier>) -> Dispatched {
         let router = &self.session.services.router;
         router.dispatch(&seat.key, &self.principal.user, Some(self.session.id), event, earlier).await
-    }
-
-    /// Answers a frame.
-    pub(super) fn answer(&self, seat: &Seat, id: Option<&ClientId>, routed: Routed) {
-        match routed {
-            Routed::Refused(refusal) => self.refuse(id, &refusal),
-            Routed::Dropped(refusal) if id.is_some() => self.refuse(id, &refusal),
-            Routed::Dropped(_) => {}
-            Routed::Applied(applied) => {
-                let Some(id) = id else { return };
-                let (message_id, at, created_at) = match &applied.receipt {
-                    Some(receipt) => (receipt.message, Some((&receipt.epoch, receipt.seq)), receipt.created_at),
-                    None => {
-                        let at = seat.feed.position().map(|seq| (&seat.epoch, seq));
-                        (None, at, self.session.services.clock.now())
-                    }
-                };
-                let (epoch, seq) = at.unzip();
-                let (channel, duplicate) = (Some(seat.key.channel), applied.duplicate);
-                let ack = Ack { id, message_id, channel, epoch, seq, created_at, duplicate };
-                // Together with the echo before it and the acks after it.
-                self.session.outbox.push_soon(WireFrame::json(&ack), Class::Durable);
-            }
-        }
     }
 
     /// Joins a channel, after leaving it if the session is in it: the client wants what it has lost. The member itself

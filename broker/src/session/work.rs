@@ -9,11 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::mpsc;
+
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Scope;
+use super::answers::{Addressee, Answers};
 use super::channels::Seat;
-use super::lanes::{Lane, Lanes, Turn};
+use super::handover::Handover;
+use super::lanes::{Lane, Turn};
 use super::member::Member;
 use crate::model::{ChannelId, ClientId};
 use crate::plugin::Earlier;
@@ -29,13 +32,16 @@ pub(super) struct Worker<'m> {
     seats: HashMap<ChannelId, Arc<Seat>>,
     /// Channels that are being joined, and are in no seat yet.
     joining: usize,
-    lanes: Lanes<Task, Answer>,
+    /// What is in hand, and what is to be answered.
+    answers: Arc<Answers<Task>>,
     running: FuturesUnordered<Job<'m>>,
-    /// Answers that are to come.
-    answering: FuturesUnordered<Answering>,
+    /// When the next answer is given up. It is not stopped when the answer comes: most sockets say more before that.
+    overdue: Option<Pin<Box<Sleep>>>,
+    /// Whether the member was taken out of a channel in which something is under way.
+    is_leaving: bool,
     /// Of each channel, the last effects that were queued. What is read next in it waits for these.
     earlier: HashMap<ChannelId, Earlier>,
-    queue: mpsc::Receiver<Box<str>>,
+    frames: &'m Handover,
     /// On a socket for one channel, that channel.
     only: Option<ChannelId>,
 }
@@ -75,29 +81,20 @@ enum Done {
     Close(Close),
 }
 
-/// What a frame of a channel is answered.
-struct Answer {
-    /// None: it is in no such channel.
-    seat: Option<Arc<Seat>>,
-    id: Option<ClientId>,
-    routed: Routed,
-}
-
-type Answering = Pin<Box<dyn Future<Output = (Lane, u64, Answer)> + Send>>;
-
 type Job<'m> = Pin<Box<dyn Future<Output = (Lane, Done)> + Send + 'm>>;
 
 impl<'m> Worker<'m> {
-    pub(super) fn new(member: &'m Member<'m>, queue: mpsc::Receiver<Box<str>>) -> Self {
+    pub(super) fn new(member: &'m Member<'m>, frames: &'m Handover) -> Self {
         Self {
             member,
             seats: HashMap::new(),
             joining: 0,
-            lanes: Lanes::new(),
+            answers: Answers::new(Arc::clone(&member.session.outbox), member.session.services.clock.clone()),
             running: FuturesUnordered::new(),
-            answering: FuturesUnordered::new(),
+            overdue: None,
+            is_leaving: false,
             earlier: HashMap::new(),
-            queue,
+            frames,
             only: None,
         }
     }
@@ -144,10 +141,11 @@ impl<'m> Worker<'m> {
         let mut more = true;
         loop {
             if self.member.session.out_of_time.load(Ordering::Relaxed) {
-                self.lanes.give_up_waiting();
+                self.answers.lanes(|lanes| lanes.give_up_waiting());
                 more = false;
             }
-            if !more && self.running.is_empty() && self.answering.is_empty() {
+            let (has_room, is_answered) = self.look(more);
+            if !more && self.running.is_empty() && is_answered {
                 return None;
             }
             tokio::select! {
@@ -156,28 +154,40 @@ impl<'m> Worker<'m> {
                         return Some(close);
                     }
                 }
-                Some((lane, number, answer)) = self.answering.next(), if !self.answering.is_empty() => {
-                    self.answered(lane, number, answer);
-                    self.go_on(lane);
-                }
-                frame = self.queue.recv(), if more && self.has_room() => match frame {
-                    Some(text) => self.take(text.into()),
+                lanes = self.answers.given() => self.go_on_after(lanes),
+                frame = self.frames.take(), if more && has_room => match frame {
+                    Some(text) => self.take(text),
                     None => more = false,
                 },
                 () = revoked.notified() => self.leave_revoked(),
+                () = ends(&mut self.overdue) => self.give_up(),
             }
         }
     }
 
+    /// Whether there is room for a frame, and whether all are answered. On a socket for one channel, the client waits for that
+    /// channel and for nothing else. On one for many, a full lane refuses instead, so that it holds up nobody.
+    fn look(&self, more: bool) -> (bool, bool) {
+        let (only, is_leaving) = (self.only, self.is_leaving);
+        self.answers.look(|lanes| {
+            let has_room = lanes.have_room() && !only.is_some_and(|only| lanes.is_full(Some(only)));
+            let is_waiting = !more || !has_room || lanes.has_waiting() || is_leaving;
+            (is_waiting, (has_room, lanes.is_answered()))
+        })
+    }
+
     /// Finishes what is under way and leaves every channel.
     pub(super) async fn leave_all(&mut self) {
-        self.lanes.give_up_waiting();
+        self.answers.lanes(|lanes| lanes.give_up_waiting());
         while let Some((lane, done)) = self.running.next().await {
             self.finish(lane, done);
         }
         // What was queued is stored whoever waits. It is waited for so that others hear of it before they hear that the member left.
-        while let Some((lane, number, answer)) = self.answering.next().await {
-            self.answered(lane, number, answer);
+        while let (_, false) = self.look(false) {
+            tokio::select! {
+                _ = self.answers.given() => {}
+                () = ends(&mut self.overdue) => self.give_up(),
+            }
         }
         let (member, seats) = (self.member, std::mem::take(&mut self.seats));
         futures_util::stream::iter(seats.into_values())
@@ -185,10 +195,10 @@ impl<'m> Worker<'m> {
             .await;
     }
 
-    /// On a socket for one channel, the client waits for that channel and for nothing else. On one for many, a full lane
-    /// refuses instead, so that it holds up nobody.
-    fn has_room(&self) -> bool {
-        self.lanes.have_room() && !self.only.is_some_and(|only| self.lanes.is_full(Some(only)))
+    /// Says that there is no answer to frames whose time is over.
+    fn give_up(&mut self) {
+        let next = self.answers.give_up(Instant::now());
+        self.overdue = next.map(|by| Box::pin(sleep_until(by)));
     }
 
     /// Sorts a frame into its lane.
@@ -235,7 +245,7 @@ impl<'m> Worker<'m> {
 
     fn enter(&mut self, task: Task, bytes: usize) {
         let (lane, alone) = (task.lane(), !matches!(task, Task::Channel(_, Work::Event(_))));
-        match self.lanes.enter(lane, task, alone, bytes) {
+        match self.answers.lanes(|lanes| lanes.enter(lane, task, alone, bytes)) {
             Turn::Now(task) => self.start(task),
             Turn::Later => {}
             Turn::Full(task) => {
@@ -260,35 +270,37 @@ impl<'m> Worker<'m> {
     fn go_on(&mut self, lane: Lane) {
         // Whoever was taken out meanwhile leaves before anything else is done there.
         if let Some(channel) = lane.filter(|channel| self.is_gone(*channel))
-            && self.lanes.begin_alone(lane)
+            && self.answers.lanes(|lanes| lanes.begin_alone(lane))
         {
             return self.start(Task::Channel(channel, Work::Revoked));
         }
-        if let Some(next) = self.lanes.next(lane) {
-            return self.start(next);
-        }
-        if let Some(channel) = lane
-            && !self.lanes.is_busy(lane)
-        {
-            self.earlier.remove(&channel);
+        if let Some(next) = self.answers.lanes(|lanes| lanes.next(lane)) {
+            self.start(next);
         }
     }
 
-    /// Gives the answer of a frame, or keeps it until those before it are given.
-    fn answered(&mut self, lane: Lane, number: u64, answer: Answer) {
-        for Answer { seat, id, routed } in self.lanes.answered(lane, number, answer) {
-            match (seat, routed) {
-                (Some(seat), routed) => self.member.answer(&seat, id.as_ref(), routed),
-                (None, Routed::Refused(refusal)) => self.member.refuse(id.as_ref(), &refusal),
-                (None, _) => {}
-            }
+    /// Starts what stood behind answers that were given.
+    fn go_on_after(&mut self, answered: Vec<Lane>) {
+        for lane in answered {
+            self.go_on(lane);
         }
+        if self.is_leaving {
+            self.leave_revoked();
+        }
+    }
+
+    /// The frame that is worked on is done but for its answer, which has this number.
+    fn answer_later(&mut self, lane: Lane, addressee: Addressee, by: Option<Instant>) -> u64 {
+        if self.overdue.is_none() {
+            self.overdue = by.map(|by| Box::pin(sleep_until(by)));
+        }
+        self.answers.lanes(|lanes| lanes.answer_later(lane, addressee, by))
     }
 
     /// Refuses the frame that is worked on, behind the answers of those before it.
     fn refuse(&mut self, lane: Lane, id: Option<ClientId>, refusal: Refusal) {
-        let number = self.lanes.answer_later(lane);
-        self.answered(lane, number, Answer { seat: None, id, routed: Routed::Refused(refusal) });
+        let number = self.answer_later(lane, Addressee { seat: None, id }, None);
+        self.answers.give(lane, number, Routed::Refused(refusal));
     }
 
     /// What a task comes to; none when it is done already.
@@ -341,7 +353,7 @@ impl<'m> Worker<'m> {
             }
             Work::Revoked => {
                 let Some(seat) = self.seats.remove(&channel) else {
-                    self.lanes.finish(lane);
+                    self.answers.lanes(|lanes| lanes.finish(lane));
                     return None;
                 };
                 let only = self.only.is_some();
@@ -359,28 +371,30 @@ impl<'m> Worker<'m> {
 
     fn finish(&mut self, lane: Lane, done: Done) -> Option<Close> {
         match done {
-            Done::Nothing => self.lanes.finish(lane),
+            Done::Nothing => self.answers.lanes(|lanes| lanes.finish(lane)),
             Done::Close(close) => return Some(close),
             Done::Joined(seat) => {
-                self.lanes.finish(lane);
+                self.answers.lanes(|lanes| lanes.finish(lane));
                 self.joining -= 1;
                 if let Some(seat) = seat {
                     self.seats.insert(seat.key.channel, seat);
                 }
             }
             Done::Handled(seat, id, dispatched) => {
-                let number = self.lanes.answer_later(lane);
-                let seat = Some(seat);
+                let addressee = Addressee { seat: Some(seat), id };
                 match dispatched {
-                    Dispatched::Now(routed) => self.answered(lane, number, Answer { seat, id, routed }),
+                    Dispatched::Now(routed) => {
+                        let number = self.answer_later(lane, addressee, None);
+                        self.answers.give(lane, number, routed);
+                    }
                     Dispatched::Later(later) => {
                         if let Some(channel) = lane {
+                            self.earlier.retain(|_, earlier| !earlier.is_settled());
                             self.earlier.insert(channel, later.earlier().clone());
                         }
-                        self.answering.push(Box::pin(async move {
-                            let routed = later.routed().await;
-                            (lane, number, Answer { seat, id, routed })
-                        }));
+                        let number = self.answer_later(lane, addressee, Some(later.by()));
+                        let answers = Arc::clone(&self.answers);
+                        later.then(move |routed| answers.bring(lane, number, routed));
                     }
                 }
             }
@@ -389,12 +403,16 @@ impl<'m> Worker<'m> {
         None
     }
 
-    /// Leaves the channels that the member was taken out of; where something is under way, [`Self::finish`] does.
+    /// Leaves the channels that the member was taken out of; where something is under way, when that is done.
     fn leave_revoked(&mut self) {
-        let idle = |channel: &ChannelId| !self.lanes.is_busy(Some(*channel));
-        let gone = self.seats.keys().copied().filter(|channel| self.is_gone(*channel)).filter(idle);
-        for channel in gone.collect::<Vec<_>>() {
-            self.enter(Task::Channel(channel, Work::Revoked), 0);
+        let gone: Vec<_> = self.seats.keys().copied().filter(|channel| self.is_gone(*channel)).collect();
+        self.is_leaving = false;
+        for channel in gone {
+            if self.answers.lanes(|lanes| lanes.is_busy(Some(channel))) {
+                self.is_leaving = true;
+            } else {
+                self.enter(Task::Channel(channel, Work::Revoked), 0);
+            }
         }
     }
 
@@ -419,6 +437,14 @@ impl Task {
             }
             Task::Channel(_, Work::Revoked) => None,
         }
+    }
+}
+
+/// The end of a time, if there is one.
+async fn ends(time: &mut Option<Pin<Box<Sleep>>>) {
+    match time {
+        Some(time) => time.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -45,6 +45,34 @@ async fn a_plugin_that_traps_while_the_database_is_away_is_taken_back_when_it_is
     eventually("what ran before runs again", async || answered().await).await;
 }
 
+/// What a node has stored and has no answer about yet is not read from the store, where nobody's ids are.
+#[tokio::test]
+async fn a_node_that_learns_late_of_its_own_commit_tells_it_with_its_id() {
+    let scene = Scene::start().await;
+    let people = scene.people().await;
+    let gate = Gate::build(&scene.postgres, &[&people.acme]).await;
+    let mut alices = people.alice.join(&people.lobby).await;
+    let mut bobs = people.bob.join(&people.lobby).await;
+    for round in 0..rounds(3) {
+        let id = format!("own-{round}");
+        gate.close().await;
+        alices.send_json(json!({"type": "chat.message", "id": id, "message": "own"})).await;
+        gate.holds(1).await;
+        scene.a_to_postgres.set(Traffic::HoldReplies).await;
+        gate.open().await;
+        gate.committed(&people.acme, &id).await;
+        // They come to the other node over the bus, and show it that one is missing, for longer than one may be late.
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_millis(150) {
+            bobs.acked(json!({"type": "chat.message", "message": "later"})).await;
+        }
+        scene.a_to_postgres.set(Traffic::Pass).await;
+        let own = alices.next_where("the own one", |frame| frame["message"]["content"] == "own").await;
+        assert_eq!(own["client_id"], id);
+    }
+    assert_eq!(scene.a.broker().metric("switchboard_gap_repairs_total", &[]).await, 0.0);
+}
+
 #[tokio::test]
 async fn postgres_stopped_and_backends_ended_lose_nothing_and_mix_nothing() {
     let mut scene = Scene::start().await;

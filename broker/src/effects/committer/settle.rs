@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::refusals::refusal;
-use super::{Answer, Committer, Told, Waiting, give};
+use super::pending::{Answer, Flush, Promise};
+use super::{Committer, Told, Waiting};
 use crate::model::{ChannelId, ChannelKey, TenantSlug};
 use crate::store::{Commit, Outcome, Receipt, Store, StoreError};
 
@@ -57,7 +57,7 @@ pub(super) async fn settle<T: Send + 'static>(
                             Some(one) => match commit(store, tenant, &[one]).await {
                                 Ok(mut outcomes) => Some(outcomes.remove(0)),
                                 Err(error) => {
-                                    give(next.answer, Err(refusal(&error)));
+                                    give([(next.answer, Err(refusal(&error)))]);
                                     continue;
                                 }
                             },
@@ -71,9 +71,7 @@ pub(super) async fn settle<T: Send + 'static>(
             let refusal = refusal(&error);
             // What was only to keep its place is told all the same.
             let (refused, told): (Vec<_>, Vec<_>) = batch.into_iter().partition(|next| next.answer.is_some());
-            for next in refused {
-                give(next.answer, Err(refusal.clone()));
-            }
+            give(refused.into_iter().map(|next| (next.answer, Err(refusal.clone()))));
             committer.tell(tenant, told.into_iter().map(|next| (next, None)).collect());
         }
     }
@@ -111,7 +109,7 @@ impl<T: Send + 'static> Committer<T> {
         }
         for Settled { channel, told, answers } in channels {
             let channel = ChannelKey { tenant: tenant.clone(), channel };
-            let answering = move || answers.into_iter().for_each(|(to, outcome)| give(to, Ok(outcome)));
+            let answering = move || give(answers.into_iter().map(|(to, outcome)| (to, Ok(outcome))));
             self.publish.publish(&channel, told, Box::new(answering));
         }
     }
@@ -121,7 +119,20 @@ impl<T: Send + 'static> Committer<T> {
 struct Settled<T> {
     channel: ChannelId,
     told: Vec<Told<T>>,
-    answers: Vec<(Option<oneshot::Sender<Answer>>, Outcome<Receipt>)>,
+    answers: Vec<(Option<Promise>, Outcome<Receipt>)>,
+}
+
+/// Gives answers, and then has each place where some of them were gathered send these.
+fn give(answers: impl IntoIterator<Item = (Option<Promise>, Answer)>) {
+    let mut gathered: Vec<Arc<dyn Flush>> = Vec::new();
+    for (promise, answer) in answers {
+        if let Some(place) = promise.and_then(|promise| promise.give(answer))
+            && !gathered.iter().any(|other| Arc::ptr_eq(other, &place))
+        {
+            gathered.push(place);
+        }
+    }
+    gathered.iter().for_each(|place| place.flush());
 }
 
 async fn commit(store: &Arc<dyn Store>, tenant: &TenantSlug, batch: &[Commit]) -> Result<Vec<Outcome>, StoreError> {

@@ -1,0 +1,155 @@
+//! From a socket's reader to its session's worker, which are two futures of one task.
+//!
+//! A channel would wake the task while it runs, and the runtime would give it another turn, often on another thread. Nothing here
+//! wakes anybody. Instead [`Handover::pass`] polls both: the reader, then the worker, and again while the one waits for the
+//! other.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+
+/// Room for one frame.
+#[derive(Debug, Default)]
+pub(super) struct Handover(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    frame: Option<String>,
+    /// The reader has another one, and waits for room.
+    has_more: bool,
+    /// No further frame comes.
+    ended: bool,
+}
+
+/// Which of the two has ended, and with what.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ended<R, W> {
+    Reader(R),
+    Worker(W),
+}
+
+impl Handover {
+    /// Gives a frame, once there is room for it.
+    pub(super) async fn give(&self, frame: String) {
+        let mut frame = Some(frame);
+        poll_fn(|_| {
+            let mut state = self.state();
+            state.has_more = state.frame.is_some();
+            if state.has_more {
+                return Poll::Pending;
+            }
+            state.frame = frame.take();
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Takes the next frame; none when no further one comes.
+    pub(super) async fn take(&self) -> Option<String> {
+        poll_fn(|_| {
+            let mut state = self.state();
+            match state.frame.take() {
+                None if !state.ended => Poll::Pending,
+                frame => Poll::Ready(frame),
+            }
+        })
+        .await
+    }
+
+    /// No further frame comes, because the reader is dropped.
+    pub(super) fn end(&self) {
+        self.state().ended = true;
+    }
+
+    /// Polls both until one of them ends.
+    pub(super) async fn pass<R, W>(
+        &self,
+        mut reader: Pin<&mut impl Future<Output = R>>,
+        mut worker: Pin<&mut impl Future<Output = W>>,
+    ) -> Ended<R, W> {
+        poll_fn(|context| {
+            loop {
+                if let Poll::Ready(end) = reader.as_mut().poll(context) {
+                    return Poll::Ready(Ended::Reader(end));
+                }
+                if let Poll::Ready(end) = worker.as_mut().poll(context) {
+                    return Poll::Ready(Ended::Worker(end));
+                }
+                let state = self.state();
+                if !state.has_more || state.frame.is_some() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Wake, Waker};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn what_has_come_is_passed_in_one_go_and_wakes_nobody() {
+        let (handover, taken) = (Handover::default(), Mutex::new(Vec::new()));
+        let reader = async {
+            for number in 0..5 {
+                handover.give(number.to_string()).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let worker = async {
+            while let Some(frame) = handover.take().await {
+                taken.lock().unwrap().push(frame);
+            }
+        };
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut context = Context::from_waker(&waker);
+        let (mut reader, mut worker) = (Box::pin(reader), Box::pin(worker));
+        {
+            let mut passing = std::pin::pin!(handover.pass(reader.as_mut(), worker.as_mut()));
+            assert!(passing.as_mut().poll(&mut context).is_pending());
+        }
+        assert_eq!(*taken.lock().unwrap(), ["0", "1", "2", "3", "4"]);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
+        handover.end();
+        assert!(worker.as_mut().poll(&mut context).is_ready(), "the worker ends with the reader");
+    }
+
+    #[test]
+    fn a_frame_that_is_not_taken_stops_the_reader() {
+        let (handover, given) = (Handover::default(), AtomicUsize::new(0));
+        let mut reader = Box::pin(async {
+            loop {
+                handover.give(String::new()).await;
+                given.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let mut worker = Box::pin(std::future::pending::<()>());
+        let mut context = Context::from_waker(Waker::noop());
+        let mut passing: Pin<Box<dyn Future<Output = Ended<(), ()>>>> =
+            Box::pin(handover.pass(reader.as_mut(), worker.as_mut()));
+        assert!(passing.as_mut().poll(&mut context).is_pending());
+        assert!(passing.as_mut().poll(&mut context).is_pending());
+        assert_eq!(given.load(Ordering::Relaxed), 1);
+    }
+}
