@@ -30,7 +30,7 @@ use crate::presence::{LEASE, Presence, PresenceError};
 use crate::reads::Reads;
 use crate::relay::Relay;
 use crate::router::Router;
-use crate::session::{Places, Services, SocketLimits};
+use crate::session::{Places, Roster, Services, SocketLimits};
 use crate::store::postgres::{Options as PostgresOptions, Postgres};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Store, StoreError};
@@ -154,6 +154,13 @@ impl Broker {
             member: config.limits.member_connections,
             address: config.limits.address_connections.unwrap_or((sockets / 2).max(1_024)),
         };
+        let roster = Roster {
+            relay: Arc::clone(&relay),
+            presence: Arc::clone(&presence),
+            router: Arc::clone(&router),
+            joined: "user.join".parse().expect("a valid kind"),
+            left: "user.leave".parse().expect("a valid kind"),
+        };
         let services = Arc::new(Services {
             identity,
             router,
@@ -164,8 +171,7 @@ impl Broker {
             limits: config.limits.clone(),
             places: Places::new(limits),
             draining,
-            joined: "user.join".parse().expect("a valid kind"),
-            left: "user.leave".parse().expect("a valid kind"),
+            roster: Arc::new(roster),
         });
         let sessions = TaskTracker::new();
         let state = Arc::new(State {

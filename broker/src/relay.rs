@@ -22,6 +22,10 @@ use crate::store::{Store, StoreError};
 /// How many channels are being repaired at once.
 const REPAIRS: usize = 8;
 
+/// To how many sessions a message of another node is handed out by the task that takes it in: about as many writes as making a
+/// task for it costs.
+const HANDED_OUT_HERE: usize = 8;
+
 /// The number of the batch of this node that is storing something of a channel and has not published it.
 type BatchOf = Box<dyn Fn(&ChannelKey) -> Option<u64> + Send + Sync>;
 
@@ -183,12 +187,17 @@ impl Relay {
             }
             return;
         };
+        // What this node stored is told by the task that stored it, and only its channels wait for that. What comes from other
+        // nodes comes to one task for all channels, which is not to be held up.
+        let is_ours = then.is_some();
         let gap = feed.accept(deliveries, then);
-        if feed.is_large() {
-            let feed = Arc::clone(&feed);
-            tokio::spawn(async move { feed.hand_out_by_and_by().await });
-        } else {
-            feed.hand_out();
+        match feed.len() {
+            0..=HANDED_OUT_HERE => feed.hand_out(),
+            _ if is_ours && !feed.is_large() => feed.hand_out(),
+            _ => {
+                let feed = Arc::clone(&feed);
+                tokio::spawn(async move { feed.hand_out_by_and_by().await });
+            }
         }
         if gap.is_some() {
             self.repair(channel, &feed);

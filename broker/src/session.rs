@@ -11,6 +11,7 @@ mod handover;
 mod lanes;
 mod member;
 mod places;
+mod roster;
 mod socket;
 mod work;
 
@@ -26,7 +27,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::config::Limits;
 use crate::hub::{Class, Outbox};
 use crate::identity::{Identity, IdentityError};
-use crate::model::{ClientAddress, Clock, Kind, Principal, SessionId, Timestamp};
+use crate::model::{ClientAddress, Clock, Principal, SessionId, Timestamp};
 use crate::presence::Presence;
 use crate::protocol::{ClientFrame, Close, MAX_FRAME, Welcome, WireFrame, parse};
 use crate::relay::Relay;
@@ -36,6 +37,7 @@ use crate::store::Store;
 use handover::{Ended, Handover};
 use member::Member;
 pub use places::{Places, SocketLimits};
+pub use roster::Roster;
 use socket::{End, Inbound, Reader};
 use work::Worker;
 
@@ -68,10 +70,8 @@ pub struct Services {
     pub places: Arc<Places>,
     /// Set when the broker is going away: over which time its sockets are to close.
     pub draining: watch::Receiver<Option<Duration>>,
-    /// The kind of the notice that a member came into a channel.
-    pub joined: Kind,
-    /// The kind of the notice that a member left a channel.
-    pub left: Kind,
+    /// Who is in which channel.
+    pub roster: Arc<Roster>,
 }
 
 impl std::fmt::Debug for Services {
@@ -165,6 +165,22 @@ pub async fn run(services: Arc<Services>, arrival: Arrival) {
     say_goodbye(&outbox, &mut reader).await;
 }
 
+/// A session among those that the metric counts.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        metrics::gauge!("switchboard_sessions").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::gauge!("switchboard_sessions").decrement(1.0);
+    }
+}
+
 /// Sends what is left and the close, if one was asked for, and waits for the client to close too.
 async fn say_goodbye(outbox: &Outbox, reader: &mut Reader) {
     if outbox.is_closing() {
@@ -196,7 +212,7 @@ impl Session {
             Box::pin(worker.leave_all()).await;
             return End::Close(close);
         }
-        metrics::gauge!("switchboard_sessions").increment(1.0);
+        let counted = Counted::new();
         let end = {
             let mut work = Box::pin(worker.run());
             let reading = std::pin::pin!(self.read(reader, &frames));
@@ -224,7 +240,7 @@ impl Session {
                 }
             }
         };
-        metrics::gauge!("switchboard_sessions").decrement(1.0);
+        drop(counted);
         Box::pin(worker.leave_all()).await;
         end
     }

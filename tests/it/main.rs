@@ -15,6 +15,7 @@ mod cluster;
 mod deploy;
 mod durability;
 mod examples;
+mod fan_out;
 mod faults;
 mod frames;
 mod handshake;

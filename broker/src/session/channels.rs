@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::member::Member;
+use super::roster::Attendance;
 use crate::effects::refusal;
 use crate::hub::{Class, Feed, Subscriber};
 use crate::model::{Channel, ChannelId, ChannelKey, Epoch, Message, UserId};
@@ -30,6 +31,7 @@ pub(super) struct Seat {
     pub(super) epoch: Epoch,
     pub(super) feed: Arc<Feed>,
     pub(super) subscriber: Arc<Subscriber>,
+    pub(super) attendance: Attendance,
 }
 
 /// A place just taken.
@@ -55,8 +57,14 @@ impl Member<'_> {
         }
         let subscriber =
             Arc::new(Subscriber::new(session.id, user.clone(), Arc::clone(&session.outbox), Arc::clone(&self.revoked)));
-        let joined = services.relay.join(&key, Arc::clone(&subscriber)).await;
-        let feed = joined.map_err(|error| refusal(&error))?;
+        let attendance = Attendance::new(&services.roster, &key, &self.principal.user, session.id);
+        let feed = match services.relay.join(&key, Arc::clone(&subscriber)).await {
+            Ok(feed) => feed,
+            Err(error) => {
+                attendance.end();
+                return Err(refusal(&error));
+            }
+        };
         // Present before the state is read: the newcomer sees itself online, and when another session of the member
         // leaves meanwhile, that is no leaving.
         let first = match services.presence.enter(&key, &self.principal.user, session.id).await {
@@ -72,30 +80,12 @@ impl Member<'_> {
                     self.send(&Subscribed { channel, epoch: &epoch, seq, recovered });
                 }
                 subscriber.go_live(seq);
-                Ok(Arrival { seat: Seat { key, epoch, feed, subscriber }, seq, first })
+                Ok(Arrival { seat: Seat { key, epoch, feed, subscriber, attendance }, seq, first })
             }
             Err(refused) => {
-                services.relay.leave(&key, session.id).await;
-                let _ = services.presence.leave(&key, &self.principal.user, session.id).await;
+                attendance.withdraw().await;
                 Err(refused)
             }
-        }
-    }
-
-    /// Has a member's arrival announced.
-    pub(super) async fn announce(&self, seat: &Seat) {
-        let (services, user) = (&self.session.services, &self.principal.user);
-        services.router.notify(&seat.key, &services.joined, user, self.session.id).await;
-    }
-
-    /// Gives up a place, and has a member's last one announced to those who stay.
-    pub(super) async fn leave(&self, seat: &Seat) {
-        let (services, user) = (&self.session.services, &self.principal.user);
-        services.relay.leave(&seat.key, self.session.id).await;
-        match services.presence.leave(&seat.key, user, self.session.id).await {
-            Ok(true) => services.router.notify(&seat.key, &services.left, user, self.session.id).await,
-            Ok(false) => {}
-            Err(error) => tracing::debug!(%error, "a member's leaving is not noted"),
         }
     }
 

@@ -46,6 +46,9 @@ impl Member<'_> {
         }
         match self.join(channel, since, true).await {
             Ok(arrival) => {
+                if let Some(seat) = before {
+                    seat.attendance.end();
+                }
                 if let Some(id) = id {
                     self.send(&Ack {
                         id,
@@ -58,13 +61,13 @@ impl Member<'_> {
                     });
                 }
                 if arrival.first {
-                    self.announce(&arrival.seat).await;
+                    arrival.seat.attendance.announce().await;
                 }
                 Some(Arc::new(arrival.seat))
             }
             Err(refusal) => {
                 if let Some(seat) = before {
-                    self.leave(&seat).await;
+                    seat.attendance.leave().await;
                 }
                 self.refuse(id, &refusal);
                 None
@@ -74,7 +77,7 @@ impl Member<'_> {
 
     /// Leaves a channel and says so.
     pub(super) async fn unsubscribe(&self, seat: &Seat) {
-        self.leave(seat).await;
+        seat.attendance.leave().await;
         self.send(&Unsubscribed { channel: seat.key.channel });
     }
 

@@ -123,7 +123,7 @@ impl<'m> Worker<'m> {
             Ok(arrival) => {
                 self.only = Some(arrival.seat.key.channel);
                 if arrival.first {
-                    member.announce(&arrival.seat).await;
+                    arrival.seat.attendance.announce().await;
                 }
                 self.seats.insert(arrival.seat.key.channel, Arc::new(arrival.seat));
                 Ok(())
@@ -189,9 +189,9 @@ impl<'m> Worker<'m> {
                 () = ends(&mut self.overdue) => self.give_up(),
             }
         }
-        let (member, seats) = (self.member, std::mem::take(&mut self.seats));
+        let seats = std::mem::take(&mut self.seats);
         futures_util::stream::iter(seats.into_values())
-            .for_each_concurrent(LEAVING, |seat| async move { member.leave(&seat).await })
+            .for_each_concurrent(LEAVING, |seat| async move { seat.attendance.leave().await })
             .await;
     }
 
@@ -359,7 +359,7 @@ impl<'m> Worker<'m> {
                 let only = self.only.is_some();
                 Some(Box::pin(async move {
                     if only {
-                        member.leave(&seat).await;
+                        seat.attendance.leave().await;
                         return (lane, Done::Close(Close::Forbidden));
                     }
                     member.unsubscribe(&seat).await;
