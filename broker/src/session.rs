@@ -131,6 +131,7 @@ pub async fn run(services: Arc<Services>, arrival: Arrival) {
     let (read, write) = stream.into_split();
     let outbox = Arc::new(Outbox::new(Some(write), services.limits.outbound_bytes));
     let mut reader = Reader::new(read, early);
+    reader.take_over().await;
     let session = Session {
         id: SessionId(services.clock.uuid()),
         services,

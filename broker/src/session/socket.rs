@@ -4,6 +4,7 @@
 //! closing to its user. Those rules are kept here. So is its buffer of 8 KiB, which a socket has only while something of a
 //! frame is in it: most sockets are silent most of the time.
 
+use std::future::poll_fn;
 use std::io::{self, Cursor};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +21,9 @@ use crate::protocol::{Close, MAX_READ};
 
 /// The largest payload of a control frame, in bytes (RFC 6455, section 5.5).
 const MAX_CONTROL: usize = 125;
+
+/// How many bytes are taken from a socket at first; a frame that is longer is read on into the library's buffer.
+const FIRST_BYTES: usize = 4_096;
 
 /// What a client sent.
 #[derive(Debug, PartialEq, Eq)]
@@ -130,7 +134,7 @@ impl Reader {
             }
             if self.frames.is_none() {
                 if self.early.is_empty() {
-                    self.half.as_ref().as_ref().readable().await.map_err(|_| End::Gone)?;
+                    self.early = self.first_bytes().await?;
                 }
                 self.frames = Some(Frames::new(&self.half, std::mem::take(&mut self.early)));
             }
@@ -162,6 +166,35 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// Is woken by the socket from now on, in the place of whoever spoke HTTP on it: as long as the socket can wake a task, the
+    /// memory of that task is kept.
+    pub(super) async fn take_over(&self) {
+        let stream: &TcpStream = self.half.as_ref().as_ref();
+        poll_fn(|context| {
+            // What it says is asked again before the first read.
+            let _ = stream.poll_read_ready(context);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Waits for bytes, and takes what comes, without a buffer that would be kept meanwhile.
+    async fn first_bytes(&self) -> Result<Bytes, End> {
+        let stream: &TcpStream = self.half.as_ref().as_ref();
+        let read = poll_fn(|context| {
+            loop {
+                ready!(stream.poll_read_ready(context))?;
+                let mut bytes = [0; FIRST_BYTES];
+                match stream.try_read(&mut bytes) {
+                    Ok(count) => return Poll::Ready(Ok(Bytes::copy_from_slice(&bytes[..count]))),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+        });
+        read.await.ok().filter(|bytes| !bytes.is_empty()).ok_or(End::Gone)
     }
 
     /// Reads on until the client has closed too, so that a close on its way out is not lost to a reset.

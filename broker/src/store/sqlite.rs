@@ -69,7 +69,8 @@ impl Sqlite {
         if let Some(file) = self.open.get(tenant).await {
             return Ok(file);
         }
-        let opening = async {
+        // In a box, so that the many calls that find it open are small while they wait.
+        let opening = Box::pin(async {
             let _turn = self.opening.lock().await;
             if let Some(file) = self.open.get(tenant).await {
                 return Ok(file);
@@ -82,7 +83,7 @@ impl Sqlite {
             let file = File::new(&migrate::tenant_path(&self.folder, tenant));
             self.open.insert(tenant.clone(), file.clone()).await;
             Ok(file)
-        };
+        });
         match timeout(BOUND, opening).await {
             Ok(file) => file,
             Err(late) => Err(StoreError::Unavailable(Box::new(late))),
