@@ -7,8 +7,9 @@
 //! and no others.
 //!
 //! What a batch has stored is published by its own task, in the order of the batch, before the next batch of the same channels
-//! may begin. So what is published of a channel is in the order of its `seq` whatever callers do: whoever waits for an
-//! answer may go away at any moment and changes nothing. Nothing here knows what a commit means, or how it is published.
+//! may begin; then its answers are given. So what is published of a channel is in the order of its `seq` by construction, whatever
+//! callers do: whoever waits for an answer may go away at any moment and changes nothing. Nothing here knows what a commit means,
+//! or how it is published.
 
 mod pending;
 mod settle;

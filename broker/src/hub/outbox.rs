@@ -79,7 +79,7 @@ impl Outbox {
                 Err(()) => return self.breaks(state),
             }
         }
-        if self.queue(state, frame, class) {
+        if self.queue(state, [(frame, class)]) {
             self.changed.notify_one();
         }
     }
@@ -89,23 +89,26 @@ impl Outbox {
     pub fn push_soon(&self, frame: WireFrame, class: Class) {
         let state = locked(&self.state);
         if state.closing.is_none() && !state.broken {
-            self.queue(state, frame, class);
+            self.queue(state, [(frame, class)]);
         }
     }
 
-    /// Queues a frame, or ends the session of a client that is too slow. The first one always finds room: the kernel may have
-    /// taken a part of it.
-    fn queue(&self, mut state: MutexGuard<'_, State>, frame: WireFrame, class: Class) -> bool {
-        let is_too_much = !state.queue.is_empty() && state.bytes + frame.len() > self.limit;
-        if is_too_much && !state.make_room(frame.len(), class, self.limit) {
-            if class == Class::Durable {
-                drop(state);
-                self.close(Close::SlowConsumer);
+    /// Queues frames, or ends the session of a client that is too slow: `false`. The first in the queue always finds room: the
+    /// kernel may have taken a part of it.
+    fn queue(&self, mut state: MutexGuard<'_, State>, frames: impl IntoIterator<Item = (WireFrame, Class)>) -> bool {
+        for (frame, class) in frames {
+            let is_too_much = !state.queue.is_empty() && state.bytes + frame.len() > self.limit;
+            if is_too_much && !state.make_room(frame.len(), class, self.limit) {
+                if class == Class::Durable {
+                    drop(state);
+                    self.close(Close::SlowConsumer);
+                    return false;
+                }
+                continue;
             }
-            return false;
+            state.bytes += frame.len();
+            state.queue.push_back((frame, class));
         }
-        state.bytes += frame.len();
-        state.queue.push_back((frame, class));
         true
     }
 
@@ -134,20 +137,7 @@ impl Outbox {
         if frames.as_slice().is_empty() {
             return;
         }
-        for (frame, class) in frames {
-            let is_too_much = !state.queue.is_empty() && state.bytes + frame.len() > self.limit;
-            if is_too_much && !state.make_room(frame.len(), class, self.limit) {
-                if class == Class::Durable {
-                    drop(state);
-                    return self.close(Close::SlowConsumer);
-                }
-                continue;
-            }
-            state.bytes += frame.len();
-            state.queue.push_back((frame, class));
-        }
-        drop(state);
-        if !soon {
+        if self.queue(state, frames) && !soon {
             self.changed.notify_one();
         }
     }
