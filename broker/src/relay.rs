@@ -72,13 +72,20 @@ impl Relay {
         relay
     }
 
-    /// Hands deliveries to the sessions here and to the other nodes, in this order, and calls `then` when those here have been
-    /// sent them or will be. Never waits.
-    pub fn publish(self: &Arc<Self>, channel: &ChannelKey, deliveries: Vec<Delivery>, then: Then) {
+    /// Hands deliveries to the sessions here and to the other nodes, in this order. Calls `placed` when they have their places,
+    /// so that nothing published from then on comes before them, and after that `then`, when those here have been sent them or
+    /// will be. Never waits.
+    pub fn publish(
+        self: &Arc<Self>,
+        channel: &ChannelKey,
+        deliveries: Vec<Delivery>,
+        placed: impl FnOnce(),
+        then: Then,
+    ) {
         if !deliveries.is_empty() && !self.bus.is_alone() {
             self.bus.publish(channel, envelope::frames(&deliveries));
         }
-        self.deliver(channel, deliveries, Some(then));
+        self.deliver(channel, deliveries, placed, Some(then));
     }
 
     /// Says how to find out which batch of this node has something of a channel in hand. What this node is about to publish is
@@ -174,7 +181,13 @@ impl Relay {
         }
     }
 
-    fn deliver(self: &Arc<Self>, channel: &ChannelKey, deliveries: Vec<Delivery>, then: Option<Then>) {
+    fn deliver(
+        self: &Arc<Self>,
+        channel: &ChannelKey,
+        deliveries: Vec<Delivery>,
+        placed: impl FnOnce(),
+        then: Option<Then>,
+    ) {
         let durable = deliveries.iter().filter(|delivery| delivery.class == Class::Durable).count();
         for (class, count) in [("durable", durable), ("ephemeral", deliveries.len() - durable)] {
             if count > 0 {
@@ -182,6 +195,7 @@ impl Relay {
             }
         }
         let Some(feed) = self.hub.feed(channel) else {
+            placed();
             if let Some(then) = then {
                 then();
             }
@@ -190,7 +204,10 @@ impl Relay {
         // What this node stored is told by the task that stored it, and only its channels wait for that. What comes from other
         // nodes comes to one task for all channels, which is not to be held up.
         let is_ours = then.is_some();
-        let gap = feed.accept(deliveries, then);
+        let gap = feed.accept(deliveries, None);
+        placed();
+        // Behind the frames, and not before now: somebody else may be handing out.
+        feed.accept(Vec::new(), then);
         match feed.len() {
             0..=HANDED_OUT_HERE => feed.hand_out(),
             _ if is_ours && !feed.is_large() => feed.hand_out(),
@@ -219,7 +236,7 @@ async fn receive(relay: std::sync::Weak<Relay>, mut inbox: Inbox) {
         let Some(relay) = relay.upgrade() else { return };
         match incoming {
             Incoming::Message(channel, bytes) => match envelope::open(&bytes) {
-                Some(envelope::Opened::Frames(deliveries)) => relay.deliver(&channel, deliveries, None),
+                Some(envelope::Opened::Frames(deliveries)) => relay.deliver(&channel, deliveries, || (), None),
                 Some(envelope::Opened::Revoke(user)) => relay.hub.revoke(&channel, &user),
                 None => tracing::warn!("a message on the bus is not this broker's; is another program using it?"),
             },

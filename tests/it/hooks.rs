@@ -1,4 +1,4 @@
-//! What a plugin that watches messages is promised: to hear of them after the ack, in order, and to be asked again when
+//! What a plugin that watches messages is promised: to hear of them once they are stored, in order, and to be asked again when
 //! it fails, while what it stores is stored once.
 
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! Post-commit hooks: tells plugins of stored messages whose kind they watch, and applies what they ask for.
 //!
-//! The sender has its ack by then; nothing here can hold it up or take the message back. Calls are tried a few times and
+//! Nothing here can hold the sender's ack up or take the message back. Calls are tried a few times and
 //! wait in memory alone, so what is not done when the node dies is lost: see decision 11. Nothing here knows a kind.
 
 mod queue;

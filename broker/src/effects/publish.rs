@@ -78,16 +78,106 @@ impl Publish<Story> for Publisher {
             deliveries.extend(signals.into_iter().map(|signal| notice(channel, signal)));
             settled.extend(settling);
         }
-        self.relay.publish(channel, deliveries, then);
-        // Only now: what the session sends next must not overtake this.
-        drop(settled);
-        for (messages, depth) in watched {
-            (self.after_commit)(channel, &messages, depth);
-        }
+        let placed = || {
+            // Only now: what the session sends next, and what plugins say that are told, must not overtake this.
+            drop(settled);
+            for (messages, depth) in watched {
+                (self.after_commit)(channel, &messages, depth);
+            }
+        };
+        self.relay.publish(channel, deliveries, placed, then);
     }
 }
 
 fn notice(channel: &ChannelKey, signal: Signal) -> Delivery {
     let frame = WireFrame::json(&Notice { kind: &signal.kind, channel: channel.channel, payload: &signal.payload });
     Delivery { seq: None, class: Class::Ephemeral, audience: signal.audience, frame, echo: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::value::RawValue;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::bus::memory::Exchange;
+    use crate::effects::committer::Committer;
+    use crate::hub::Subscriber;
+    use crate::model::{ChannelId, Clock, Draft, MessageId, Role};
+    use crate::store::sqlite::Sqlite;
+    use crate::store::{Commit, NewChannel, Outcome, Store};
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    /// A broker that stops waits for sessions, which wait for their answers, and then for the plugins that are being told.
+    #[tokio::test]
+    async fn plugins_are_told_before_the_answer_and_what_they_say_comes_after_the_message() {
+        let clock = Clock::system();
+        let folder = std::env::temp_dir().join(format!("switchboard-{}", clock.uuid().simple()));
+        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&folder).await.unwrap());
+        let channel = ChannelKey { tenant: "acme".parse().unwrap(), channel: ChannelId(clock.uuid()) };
+        store.create_tenant(&channel.tenant, None, clock.now()).await.unwrap().unwrap();
+        let alice = User { id: "7".parse().unwrap(), username: "alice".parse().unwrap() };
+        store.create_member(&channel.tenant, &alice, None, clock.now()).await.unwrap();
+        let (name, epoch, members) = ("lobby".into(), clock.epoch(), vec![(alice.id.clone(), Role::Owner)]);
+        let new = NewChannel { id: channel.channel, name, epoch, members, at: clock.now() };
+        store.create_channel(&channel.tenant, &new).await.unwrap();
+
+        let (bus, inbox) = Exchange::new().join();
+        let relay = Relay::start(Arc::default(), Arc::new(bus), inbox, Arc::clone(&store), clock.clone());
+        let outbox = Arc::new(Outbox::new(None, 1 << 20));
+        let subscriber =
+            Subscriber::new(SessionId(clock.uuid()), alice.id.clone(), Arc::clone(&outbox), Arc::default());
+        let subscriber = Arc::new(subscriber);
+        relay.join(&channel, Arc::clone(&subscriber)).await.unwrap();
+        subscriber.go_live(0);
+
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let after_commit: AfterCommit = Arc::new({
+            let (order, relay) = (Arc::clone(&order), Arc::clone(&relay));
+            move |channel, messages, _| {
+                order.lock().unwrap().push("told");
+                assert_eq!(messages.len(), 1);
+                let (audience, kind) = (Audience::Channel, "seen".parse().unwrap());
+                let signal = Signal { audience, kind, payload: raw("{}") };
+                relay.publish(channel, vec![notice(channel, signal)], || (), Box::new(|| ()));
+            }
+        });
+        let committer = Committer::publishing(store, Arc::new(Publisher { relay, after_commit }));
+        let draft =
+            Draft { kind: "chat.message".parse().unwrap(), content: raw("1"), reply_to: None, attachments: raw("[]") };
+        let commit = Commit {
+            channel: channel.channel,
+            sender: alice.clone(),
+            request: None,
+            drafts: vec![(MessageId(clock.uuid()), draft)],
+            reads: Vec::new(),
+            amendments: Vec::new(),
+            kv: None,
+            at: clock.now(),
+        };
+        let story = Story { user: alice, echo: None, signals: Vec::new(), depth: 0, settling: None };
+        let (answer, answered) = oneshot::channel();
+        committer.queue(&channel.tenant, commit, story).unwrap().then(Box::new({
+            let order = Arc::clone(&order);
+            move |outcome| {
+                order.lock().unwrap().push("answered");
+                assert!(matches!(outcome, Ok(Outcome::Done(_))));
+                answer.send(()).unwrap();
+                None
+            }
+        }));
+        answered.await.unwrap();
+        // What runs in the batch's task after the answer does so before this one goes on.
+        tokio::task::yield_now().await;
+        assert_eq!(*order.lock().unwrap(), ["told", "answered"]);
+        let sent: Vec<_> =
+            outbox.take().iter().map(|frame| String::from_utf8(frame.payload().to_vec()).unwrap()).collect();
+        assert!(sent.len() == 2 && sent[0].contains("chat.message") && sent[1].contains("seen"), "{sent:?}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -7,7 +7,9 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Poll, ready};
+
+use tokio::task::coop;
 
 /// Room for one frame.
 #[derive(Debug, Default)]
@@ -45,13 +47,17 @@ impl Handover {
         .await;
     }
 
-    /// Takes the next frame; none when no further one comes.
+    /// Takes the next frame; none when no further one comes. Each counts into what the task may do before others have a turn.
     pub(super) async fn take(&self) -> Option<String> {
-        poll_fn(|_| {
+        poll_fn(|context| {
+            let budget = ready!(coop::poll_proceed(context));
             let mut state = self.state();
             match state.frame.take() {
                 None if !state.ended => Poll::Pending,
-                frame => Poll::Ready(frame),
+                frame => {
+                    budget.made_progress();
+                    Poll::Ready(frame)
+                }
             }
         })
         .await
@@ -133,6 +139,34 @@ mod tests {
         assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
         handover.end();
         assert!(worker.as_mut().poll(&mut context).is_ready(), "the worker ends with the reader");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_says_much_leaves_others_their_turns() {
+        const FRAMES: usize = 10_000;
+        let (handover, turns) = (Handover::default(), AtomicUsize::new(0));
+        let mut reader = Box::pin(async {
+            for _ in 0..FRAMES {
+                handover.give(String::new()).await;
+            }
+            handover.end();
+            std::future::pending::<()>().await;
+        });
+        let mut worker = Box::pin(async {
+            let mut taken = 0;
+            while handover.take().await.is_some() {
+                taken += 1;
+            }
+            taken
+        });
+        let mut passing = std::pin::pin!(handover.pass(reader.as_mut(), worker.as_mut()));
+        let passed = poll_fn(|context| {
+            turns.fetch_add(1, Ordering::Relaxed);
+            passing.as_mut().poll(context)
+        });
+        assert_eq!(passed.await, Ended::Worker(FRAMES));
+        let turns = turns.into_inner();
+        assert!(turns >= FRAMES / 1_000, "{turns} turns for {FRAMES} frames");
     }
 
     #[test]

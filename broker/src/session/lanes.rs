@@ -31,6 +31,9 @@ pub(super) struct Lanes<T, W, A> {
     bytes: usize,
     /// How many of the tasks wait.
     waiting: usize,
+    /// How many answers there have been to come. A lane begins to count there, so that it gives no number that a lane of the same
+    /// channel gave before it: an answer may come when it was given up and its lane has ended.
+    numbered: u64,
 }
 
 #[derive(Debug)]
@@ -72,12 +75,13 @@ pub(super) enum Turn<T> {
 
 impl<T, W, A> Lanes<T, W, A> {
     pub(super) fn new() -> Self {
-        Self { lanes: HashMap::new(), tasks: 0, bytes: 0, waiting: 0 }
+        Self { lanes: HashMap::new(), tasks: 0, bytes: 0, waiting: 0, numbered: 0 }
     }
 
     /// Takes a task in, in its lane's order.
     pub(super) fn enter(&mut self, lane: Lane, task: T, alone: bool, bytes: usize) -> Turn<T> {
-        let new = || InHand { waiting: VecDeque::new(), working: None, answers: VecDeque::new(), first: 0 };
+        let first = self.numbered;
+        let new = || InHand { waiting: VecDeque::new(), working: None, answers: VecDeque::new(), first };
         let in_hand = self.lanes.entry(lane).or_insert_with(new);
         if in_hand.is_full() {
             return Turn::Full(task);
@@ -114,10 +118,11 @@ impl<T, W, A> Lanes<T, W, A> {
         let in_hand = self.lanes.get_mut(&lane).expect("a lane with a task under way is here");
         let bytes = in_hand.working.take().expect("a task is worked on");
         in_hand.answers.push_back(ToCome { to, answer: None, by, bytes });
+        self.numbered += 1;
         in_hand.first + in_hand.answers.len() as u64 - 1
     }
 
-    /// An answer has come: those that are to be given now, in order. One that was given up is given once.
+    /// An answer has come: those that are to be given now, in order. What was given up already has its answer.
     pub(super) fn answered(&mut self, lane: Lane, number: u64, answer: A) -> Vec<(W, A)> {
         let Some(in_hand) = self.lanes.get_mut(&lane) else { return Vec::new() };
         let place = number.checked_sub(in_hand.first).and_then(|place| usize::try_from(place).ok());
@@ -274,6 +279,27 @@ mod tests {
         assert_eq!(lanes.answered(lane(1), c, "C"), [((), "C")]);
         assert_eq!(lanes.next(lane(1)), None);
         assert!(lanes.lanes.is_empty() && (lanes.tasks, lanes.bytes) == (0, 0));
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_it_was_given_up_answers_no_later_frame() {
+        let mut lanes = Texts::new();
+        let (now, later) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(1));
+        lanes.enter(lane(1), "a", false, 1);
+        let a = lanes.answer_later(lane(1), (), Some(now));
+        lanes.enter(lane(1), "b", false, 1);
+        let b = lanes.answer_later(lane(1), (), Some(later));
+        assert_eq!(lanes.next_overdue(), Some(now));
+        assert_eq!(lanes.overdue(now), [(lane(1), a)]);
+        assert_eq!(lanes.answered(lane(1), a, "given up"), [((), "given up")]);
+        assert_eq!(lanes.next_overdue(), Some(later));
+        assert_eq!(lanes.answered(lane(1), b, "B"), [((), "B")]);
+        assert!(!lanes.is_busy(lane(1)));
+
+        lanes.enter(lane(1), "c", false, 1);
+        let c = lanes.answer_later(lane(1), (), None);
+        assert!(lanes.answered(lane(1), a, "A, late").is_empty(), "it is not the answer to c");
+        assert_eq!(lanes.answered(lane(1), c, "C"), [((), "C")]);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Scope;
