@@ -6,10 +6,14 @@
 mod address;
 pub mod catalogue;
 mod clock;
+#[cfg(test)]
+mod dice;
 mod ids;
 
 pub use address::ClientAddress;
 pub use clock::{Clock, Timestamp};
+#[cfg(test)]
+pub(crate) use dice::Dice;
 pub use ids::{
     ChannelId, ClientId, Digest, Epoch, InvalidId, Kind, MessageId, PluginName, RequestKey, SessionId, TenantSlug,
     UserId, Username,

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::FutureExt;
 use tokio::io::AsyncReadExt;
@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::*;
-use crate::model::Epoch;
+use crate::model::{Dice, Epoch};
 use crate::protocol::Close;
 
 struct Listener {
@@ -341,4 +341,67 @@ fn what_a_large_channel_cannot_hand_out_in_time_is_bounded_and_read_later() {
         feed.deliver(durable(seq));
     }
     assert_eq!((feed.position(), feed.gap()), (Some(MOST + 5), None));
+}
+
+/// Several threads bring the same frames in an order of their own, as the committer, the bus and a repair do, while sessions join.
+#[test]
+fn whoever_brings_them_each_session_hears_each_frame_once_and_in_order() {
+    const FRAMES: u64 = 600;
+    let mut dice = Dice::new();
+    let hub = Hub::default();
+    let first = roomy(1);
+    joined(&hub, &first, 0);
+    let feed = hub.feed(&lobby()).unwrap();
+    let (given, called) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let mut later = Vec::new();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            let mut frames: Vec<u64> = (1..=FRAMES).collect();
+            // Nearly in order: each may change places with one of the next few.
+            for at in 0..frames.len() {
+                let with = (at + dice.roll(8)).min(frames.len() - 1);
+                frames.swap(at, with);
+            }
+            let batches: Vec<usize> = (0..frames.len()).map(|_| 1 + dice.roll(5)).collect();
+            let (feed, given, called) = (&feed, &given, &called);
+            scope.spawn(move || {
+                let (mut rest, mut sizes) = (&frames[..], batches.into_iter());
+                while !rest.is_empty() {
+                    let (batch, others) = rest.split_at(sizes.next().unwrap_or(1).min(rest.len()));
+                    rest = others;
+                    let called = Arc::clone(called);
+                    given.fetch_add(1, Ordering::Relaxed);
+                    let then = Box::new(move || {
+                        called.fetch_add(1, Ordering::Relaxed);
+                    });
+                    feed.accept(batch.iter().copied().map(durable).collect(), Some(then));
+                    feed.hand_out();
+                }
+            });
+        }
+        for number in 2..40 {
+            let listener = roomy(number);
+            hub.join(&lobby(), Arc::clone(&listener.subscriber));
+            std::thread::yield_now();
+            // As far as a store that is read now.
+            let after = feed.position().unwrap();
+            listener.subscriber.go_live(after);
+            later.push((listener, after));
+        }
+    });
+    // A frame that was left to whoever handed out then is out when that one has ended.
+    assert_eq!((feed.position(), feed.gap()), (Some(FRAMES), None));
+    assert_eq!(called.load(Ordering::Relaxed), given.load(Ordering::Relaxed), "what follows is called once each");
+    for (listener, after) in later.into_iter().chain([(first, 0)]) {
+        let heard: Vec<u64> = listener.heard().iter().map(|frame| frame.parse().unwrap()).collect();
+        assert!(heard.iter().copied().eq(after + 1..=FRAMES), "after {after}: {heard:?}");
+    }
+}
+
+/// One who keeps all that it is sent.
+fn roomy(number: u128) -> Listener {
+    let outbox = Arc::new(Outbox::new(None, 1 << 20));
+    let session = SessionId(Uuid::from_u128(number));
+    let subscriber = Subscriber::new(session, "alice".parse().unwrap(), Arc::clone(&outbox), Arc::default());
+    Listener { subscriber: Arc::new(subscriber), outbox }
 }

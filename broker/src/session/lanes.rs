@@ -228,6 +228,7 @@ impl<T, W, A> InHand<T, W, A> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Dice;
 
     type Texts = Lanes<&'static str, (), &'static str>;
 
@@ -300,6 +301,55 @@ mod tests {
         let c = lanes.answer_later(lane(1), (), None);
         assert!(lanes.answered(lane(1), a, "A, late").is_empty(), "it is not the answer to c");
         assert_eq!(lanes.answered(lane(1), c, "C"), [((), "C")]);
+    }
+
+    /// Answers come in any order, twice, and after they were given up.
+    #[test]
+    fn whatever_comes_each_frame_has_one_answer_of_its_own_in_its_place() {
+        let mut dice = Dice::new();
+        let mut lanes = Lanes::<usize, usize, Option<usize>>::new();
+        let (mut working, mut to_come, mut given) = (Vec::new(), Vec::new(), Vec::new());
+        let mut entered = [const { Vec::new() }; 3];
+        let mut task = 0;
+        while task < 3_000 || !working.is_empty() || given.len() < task {
+            match dice.roll(5) {
+                0 | 1 if task < 3_000 => {
+                    let place = dice.roll(3);
+                    match lanes.enter(lane(place as u128), task, false, 1) {
+                        Turn::Now(begun) => working.push((place, begun)),
+                        Turn::Later => {}
+                        Turn::Full(_) => continue,
+                    }
+                    entered[place].push(task);
+                    task += 1;
+                }
+                2 => {
+                    let Some((place, done)) = dice.take(&mut working) else { continue };
+                    let number = lanes.answer_later(lane(place as u128), done, None);
+                    to_come.push((place, number, done));
+                    working.extend(lanes.next(lane(place as u128)).map(|next| (place, next)));
+                }
+                _ => {
+                    let Some((place, number, done)) = dice.take(&mut to_come) else { continue };
+                    let answer = if dice.roll(4) == 0 {
+                        // It comes later, when it is no answer any more.
+                        to_come.push((place, number, done));
+                        None
+                    } else {
+                        Some(done)
+                    };
+                    given.extend(
+                        lanes.answered(lane(place as u128), number, answer).into_iter().map(|all| (place, all)),
+                    );
+                }
+            }
+        }
+        assert!(given.iter().all(|(_, (to, answer))| answer.is_none_or(|answer| answer == *to)), "each its own");
+        for (place, entered) in entered.iter().enumerate() {
+            let of_lane = given.iter().filter(|(lane, _)| *lane == place).map(|(_, (to, _))| *to);
+            assert!(of_lane.eq(entered.iter().copied()), "each once and in order");
+        }
+        assert!(lanes.lanes.is_empty() && (lanes.tasks, lanes.bytes, lanes.waiting) == (0, 0, 0));
     }
 
     #[test]

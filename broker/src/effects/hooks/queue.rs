@@ -3,7 +3,7 @@
 //! A lane is a channel and a plugin. Of a lane one job is in hand at a time, so that its messages keep their order; lanes
 //! go side by side, as many as a tenant may have in hand. Nothing here runs a job, and what waits is in memory alone.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot, watch};
@@ -70,8 +70,10 @@ struct Tenant {
     /// Those of them that have a job waiting and none in hand.
     ready: VecDeque<Lane>,
     has_turn: bool,
-    /// Jobs that were put aside and want to go on.
-    returning: VecDeque<oneshot::Sender<()>>,
+    /// Lanes whose job was put aside, and is not counted among those in hand.
+    aside: HashSet<Lane>,
+    /// Those of them that want to go on.
+    returning: VecDeque<(Lane, oneshot::Sender<()>)>,
 }
 
 /// A queue is full.
@@ -124,7 +126,9 @@ impl Queue {
     /// A job in hand waits for a time: others of its tenant may be in hand meanwhile, but none of its lane.
     pub(super) fn put_aside(&self, job: &Job) {
         let mut state = self.state();
-        state.leave(&job.channel.tenant, &self.bounds);
+        let slug = &job.channel.tenant;
+        state.tenants.get_mut(slug).expect("a tenant with a job in hand is here").aside.insert(job.lane());
+        state.leave(slug, &self.bounds);
         drop(state);
         self.pushed.notify_one();
     }
@@ -135,11 +139,12 @@ impl Queue {
             let mut state = self.state();
             let tenant = state.tenants.get_mut(&job.channel.tenant).expect("a tenant with a job put aside is here");
             if tenant.running < self.bounds.running {
+                tenant.aside.remove(&job.lane());
                 tenant.running += 1;
                 return;
             }
             let (place, returned) = oneshot::channel();
-            tenant.returning.push_back(place);
+            tenant.returning.push_back((job.lane(), place));
             returned
         };
         // The place is kept as long as the queue is.
@@ -149,10 +154,12 @@ impl Queue {
     /// A job is done, whatever came of it: the next of its lane may begin.
     pub(super) fn done(&self, job: &Job) {
         let mut state = self.state();
-        let slug = &job.channel.tenant;
-        state.leave(slug, &self.bounds);
+        let (slug, lane) = (&job.channel.tenant, job.lane());
+        // One that was put aside has left already, when its task goes down.
+        if !state.tenants.get_mut(slug).is_some_and(|tenant| tenant.aside.remove(&lane)) {
+            state.leave(slug, &self.bounds);
+        }
         let tenant = state.tenants.get_mut(slug).expect("a tenant with a job in hand is here");
-        let lane = job.lane();
         if tenant.lanes.get(&lane).is_some_and(VecDeque::is_empty) {
             tenant.lanes.remove(&lane);
         } else {
@@ -182,10 +189,10 @@ impl State {
     /// A job of a tenant is not in hand any more: its place is for one that was put aside, or for the next.
     fn leave(&mut self, slug: &TenantSlug, bounds: &Bounds) {
         let tenant = self.tenants.get_mut(slug).expect("a tenant with a job in hand is here");
-        // One that was put aside has left already when its task goes down.
-        tenant.running = tenant.running.saturating_sub(1);
-        while let Some(place) = tenant.returning.pop_front() {
+        tenant.running -= 1;
+        while let Some((lane, place)) = tenant.returning.pop_front() {
             if place.send(()).is_ok() {
+                tenant.aside.remove(&lane);
                 tenant.running += 1;
                 return;
             }
@@ -202,9 +209,16 @@ impl State {
     }
 
     fn take(&mut self, bounds: &Bounds) -> Option<Job> {
-        let slug = self.turns.pop_front()?;
-        let tenant = self.tenants.get_mut(&slug).expect("a tenant with a turn is here");
-        tenant.has_turn = false;
+        let slug = loop {
+            let slug = self.turns.pop_front()?;
+            let tenant = self.tenants.get_mut(&slug).expect("a tenant with a turn is here");
+            tenant.has_turn = false;
+            // A job that was put aside may have come back meanwhile. There is a turn again when one leaves.
+            if tenant.running < bounds.running {
+                break slug;
+            }
+        };
+        let tenant = self.tenants.get_mut(&slug).expect("it was here");
         let lane = tenant.ready.pop_front().expect("a tenant with a turn has a lane to begin");
         let job = tenant.lanes.get_mut(&lane).and_then(VecDeque::pop_front).expect("a lane to begin has a job");
         tenant.waiting -= 1;
@@ -222,7 +236,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{MessageId, Timestamp, User};
+    use crate::model::{Dice, MessageId, Timestamp, User};
 
     const BOUNDS: Bounds = Bounds { waiting: 4, bytes: 100, running: 2 };
 
@@ -300,6 +314,75 @@ mod tests {
         queue.done(&later);
         assert_eq!(next(&queue).unwrap().message.seq, 2);
         queue.done(&third);
+    }
+
+    /// Jobs come, are begun, put aside, taken up and done in any order.
+    #[test]
+    fn whatever_happens_each_lane_keeps_its_order_and_nothing_is_left() {
+        type Returning = std::pin::Pin<Box<dyn Future<Output = ()>>>;
+        let mut dice = Dice::new();
+        let queue = Arc::new(Queue::new(Bounds { waiting: 8, bytes: 1_000, running: 3 }));
+        let (mut in_hand, mut aside, mut returning) =
+            (Vec::<Arc<Job>>::new(), Vec::<Arc<Job>>::new(), Vec::<(Arc<Job>, Returning)>::new());
+        let (mut pushed, mut begun, mut left) = (HashMap::<_, u64>::new(), HashMap::<_, u64>::new(), 5_000);
+        let in_lane = |job: &Job| (job.channel.tenant.clone(), job.lane());
+        while left > 0 || !queue.state().tenants.is_empty() {
+            match dice.roll(7) {
+                0 | 1 if left > 0 => {
+                    let (tenant, plugin) = (["acme", "zeta"][dice.roll(2)], ["bot", "tally"][dice.roll(2)]);
+                    let mut next = job(tenant, dice.roll(3) as u128, plugin, 0);
+                    let seq = pushed.entry(in_lane(&next)).or_default();
+                    next = job(tenant, next.channel.channel.0.as_u128(), plugin, *seq + 1);
+                    *seq += u64::from(queue.push(next).is_ok());
+                    left -= 1;
+                }
+                2 | 3 => {
+                    let Some(job) = next(&queue) else { continue };
+                    let seq = begun.entry(in_lane(&job)).or_default();
+                    *seq += 1;
+                    assert_eq!(job.message.seq, *seq, "in the order of its lane");
+                    assert!(in_hand.iter().chain(&aside).all(|other| in_lane(other) != in_lane(&job)), "one of a lane");
+                    in_hand.push(Arc::new(job));
+                }
+                4 => {
+                    let Some(job) = dice.take(&mut in_hand) else { continue };
+                    if dice.roll(3) > 0 {
+                        queue.done(&job);
+                        continue;
+                    }
+                    queue.put_aside(&job);
+                    aside.push(job);
+                }
+                5 => {
+                    let Some(job) = dice.take(&mut aside) else { continue };
+                    if dice.roll(8) == 0 {
+                        queue.done(&job);
+                        continue;
+                    }
+                    let (queue, taken_up) = (Arc::clone(&queue), Arc::clone(&job));
+                    let one: Returning = Box::pin(async move { queue.take_up(&taken_up).await });
+                    returning.push((job, one));
+                }
+                _ => {
+                    let Some((job, mut one)) = dice.take(&mut returning) else { continue };
+                    match one.as_mut().now_or_never() {
+                        Some(()) => in_hand.push(job),
+                        // Its task goes down.
+                        None if dice.roll(8) == 0 => {
+                            drop(one);
+                            queue.done(&job);
+                        }
+                        None => returning.push((job, one)),
+                    }
+                }
+            }
+            for tenant in ["acme", "zeta"] {
+                let of_tenant = in_hand.iter().filter(|job| job.channel.tenant.as_str() == tenant);
+                assert!(of_tenant.count() <= 3, "no more than it may");
+            }
+        }
+        assert_eq!(begun, pushed.into_iter().filter(|(_, seq)| *seq > 0).collect::<HashMap<_, _>>(), "each was begun");
+        assert!(queue.empty().now_or_never().is_some() && queue.state().bytes == 0);
     }
 
     #[test]
