@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group};
 use rustix::time::{ClockId, clock_gettime};
-use switchboard::model::catalogue::{Scope, Terms};
+use switchboard::model::catalogue::{PluginPolicy, Scope};
 use switchboard::model::{ChannelId, ChannelKey, Clock, Event, Kind, MessageId, Timestamp, User};
 use switchboard::plugin::{
-    BUILTIN, Bounds, Compiler, Engine, Generation, Handler, Options, Order, Plan, Registry, Silent, Table,
+    Bounds, Compiler, Engine, Generation, Handler, NoHostData, Options, Order, Plan, Registry, Table,
 };
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -34,7 +34,7 @@ fn event(kind: &str, payload: &str) -> (ChannelKey, Event) {
 
 /// What the registry finds for a kind when these limits are set.
 fn handler(generation: &Arc<Generation>, key: &ChannelKey, kind: &Kind, limits: &[(&str, u64)]) -> Arc<Handler> {
-    let terms = Terms {
+    let terms = PluginPolicy {
         scope: Scope::All,
         plugin: generation.plugin().clone(),
         grants: None,
@@ -61,10 +61,10 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let folder = std::env::temp_dir().join(format!("switchboard-bench-{}", std::process::id()));
         let options = Options { folder: folder.clone(), compiler: Compiler::InProcess, bounds, clock: Clock::system() };
-        let (engine, _incidents) = Engine::new(options, Arc::new(Silent)).expect("an engine");
+        let (engine, _incidents) = Engine::new(options, Arc::new(NoHostData)).expect("an engine");
         let prepare =
             |(name, component)| runtime.block_on(engine.prepare(Order::builtin(name, component))).expect("it loads");
-        let generations = BUILTIN.iter().copied().map(prepare).collect();
+        let generations = switchboard_builtin::BUILTIN.iter().copied().map(prepare).collect();
         Self { runtime, folder, engine, generations }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use switchboard::hub::{Class, Delivery, Hub, Outbox, Subscriber};
 use switchboard::model::{Audience, ChannelId, ChannelKey, Message, MessageId, SessionId, Timestamp, User};
-use switchboard::protocol::{Said, WireFrame};
+use switchboard::protocol::{MessageFrame, WireFrame};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -40,7 +40,7 @@ fn message(seq: u64) -> Message {
 }
 
 fn encode(message: &Message) -> WireFrame {
-    WireFrame::json(&Said { kind: &message.kind, channel: message.channel, seq: message.seq, message })
+    WireFrame::json(&MessageFrame { kind: &message.kind, channel: message.channel, seq: message.seq, message })
 }
 
 struct Room {

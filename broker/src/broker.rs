@@ -17,17 +17,17 @@ use crate::bus::memory::Exchange;
 use crate::bus::redis::RedisBus;
 use crate::bus::{Bus, BusError, Inbox};
 use crate::config::{Config, ConfigError, Data, Descriptors, Secret};
-use crate::deploy::{self, Desk, Follower, Parts};
+use crate::deploy::{self, ControlPlane, Parts, Reconciler};
 use crate::effects::{Effects, Hooks};
+use crate::host_data::Reads;
 use crate::http::{ConnectionBounds, ListenError, Listeners, Serving, State, Stop, TrustedProxies};
 use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::model::Clock;
-use crate::plugin::{BUILTIN, Bounds, Compiler, Engine, Generation, LoadError, Options, Order, Registry};
+use crate::plugin::{Bounds, Compiler, Engine, Generation, LoadError, Options, Order, Registry};
 use crate::presence::memory::MemoryPresence;
 use crate::presence::redis::RedisPresence;
 use crate::presence::{LEASE, Presence, PresenceError};
-use crate::reads::Reads;
 use crate::relay::Relay;
 use crate::router::Router;
 use crate::session::{Places, Roster, Services, SocketLimits};
@@ -130,11 +130,11 @@ impl Broker {
             clock: clock.clone(),
         };
         // Before anyone is served: a node that joins handles nothing with a generation that is not in force.
-        let follower = Follower::start(parts, Arc::clone(&store), Arc::clone(&relay)).await?;
-        let desk = Arc::new(Desk::new(Arc::clone(&follower)));
+        let reconciler = Reconciler::start(parts, Arc::clone(&store), Arc::clone(&relay)).await?;
+        let control = Arc::new(ControlPlane::new(Arc::clone(&reconciler)));
         let mut upkeep = JoinSet::new();
-        upkeep.spawn(follower.run());
-        upkeep.spawn(deploy::act_on(incidents, Arc::clone(&desk)));
+        upkeep.spawn(reconciler.run());
+        upkeep.spawn(deploy::act_on(incidents, Arc::clone(&control)));
 
         let tokens = Tokens::new(keys, &config.auth, clock.clone());
         let passwords = Passwords::new(clock.clone()).await?;
@@ -176,7 +176,7 @@ impl Broker {
         let sessions = TaskTracker::new();
         let state = Arc::new(State {
             services,
-            desk,
+            control,
             admin_token: config.listen.admin_token.clone(),
             bus,
             metrics,
@@ -313,7 +313,7 @@ async fn open_cluster(data: &Data, clock: &Clock) -> Result<(Arc<dyn Bus>, Inbox
 async fn load_plugins(engine: &Engine, config: &Config) -> Result<Vec<Arc<Generation>>, StartError> {
     let mut loaded = Vec::new();
     if config.plugins.builtin {
-        for (name, component) in BUILTIN {
+        for (name, component) in switchboard_builtin::BUILTIN {
             loaded.push(engine.prepare(Order::builtin(name, component)).await?);
         }
     }

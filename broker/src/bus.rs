@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::model::ChannelKey;
 
-mod inlet;
+mod inbox;
 pub mod memory;
 pub mod redis;
 

@@ -7,6 +7,7 @@ mod channel;
 mod check;
 mod compile;
 mod embedded;
+mod lookup;
 mod output;
 mod plugin;
 mod serve;
@@ -16,16 +17,12 @@ mod user;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
-use crate::broker::open_store;
-use crate::config::{Config, Secret, Settings};
-use crate::model::{Tenant, TenantSlug, User, Username};
+use crate::config::{Secret, Settings};
 use crate::plugin::COMPILE_VERB;
-use crate::store::Store;
 
 /// A multi-tenant chat message broker whose message types are WebAssembly plugins.
 ///
@@ -111,21 +108,4 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     // Nobody may read it any more.
     let _ = writeln!(io::stderr(), "error: {line}");
     ExitCode::FAILURE
-}
-
-/// The store and a tenant in it that the command names.
-async fn tenant_in_store(config: &Config, slug: &TenantSlug) -> Result<(Arc<dyn Store>, Tenant)> {
-    let store = open_store(&config.data).await?;
-    match store.tenant(slug).await? {
-        Some(tenant) => Ok((store, tenant)),
-        None => bail!("there is no tenant `{slug}`; `switchboard tenant create {slug}` makes it"),
-    }
-}
-
-/// A member that the command names.
-async fn member(store: &dyn Store, tenant: &TenantSlug, username: &Username) -> Result<User> {
-    let found = store.credentials(tenant, username).await?;
-    found.map(|credentials| credentials.user).with_context(|| {
-        format!("tenant `{tenant}` has no member `{username}`; `switchboard user create {tenant} {username}` makes one")
-    })
 }

@@ -15,7 +15,7 @@ mod hooks;
 mod publish;
 mod refusals;
 
-pub use apply::{Applied, Carried, Cause, Effects, Queued, Undone};
+pub use apply::{Applied, ApplyError, Carried, Cause, Effects, Queued};
 pub use committer::{Flush, given_up};
 pub use hooks::Hooks;
 pub use refusals::{away, refusal, unknown_message};

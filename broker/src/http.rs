@@ -3,63 +3,34 @@
 //! No message is handled here. A request that is refused before anyone is identified learns nothing of tenants.
 
 mod admin;
+mod admission;
 mod body;
 mod connection;
-mod crowd;
 mod error;
 mod page;
 mod paging;
 mod proxies;
 mod rest;
+mod state;
 mod upgrade;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio_util::task::TaskTracker;
 
-use crate::bus::Bus;
-use crate::config::{Config, Secret};
-use crate::deploy::Desk;
-use crate::session::Services;
+use crate::config::Config;
 
-use crowd::Crowd;
+use admission::Admission;
 pub use proxies::TrustedProxies;
+pub use state::State;
 
 /// How many connections may wait to be accepted; the system may allow fewer (`net.core.somaxconn`). Beyond it they are
 /// not refused but lose their first bytes, and send them again ever later: a node that gets all clients of another one
 /// at once must hold them.
 const BACKLOG: u32 = 4_096;
-
-/// What requests work with.
-pub struct State {
-    /// What sessions work with, too.
-    pub services: Arc<Services>,
-    /// What operators decide about plugins.
-    pub desk: Arc<Desk>,
-    /// What they show for it; none: nobody may.
-    pub admin_token: Option<Secret>,
-    /// Whether other nodes can be reached.
-    pub bus: Arc<dyn Bus>,
-    /// Renders the metrics.
-    pub metrics: PrometheusHandle,
-    /// Origins that browsers may come from; none means the page's own.
-    pub allowed_origins: Vec<String>,
-    /// Whose word counts about who is behind them.
-    pub trusted_proxies: TrustedProxies,
-    /// The live sockets.
-    pub sessions: TaskTracker,
-}
-
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").finish_non_exhaustive()
-    }
-}
 
 /// Why the server does not listen.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +125,7 @@ impl Listeners {
         let ConnectionBounds { clients, sockets, operators } = bounds;
         let (of_clients, of_operators) = (Arc::new(Semaphore::new(clients)), Arc::new(Semaphore::new(operators)));
         // Operators have no sockets: they are bounded by their places alone.
-        let (clients, operators) = (Crowd::new(clients - sockets), Crowd::new(usize::MAX));
+        let (clients, operators) = (Admission::new(clients - sockets), Admission::new(usize::MAX));
         let public = connection::Routes::new(rest::routes(Arc::clone(&state)), Some(Arc::clone(&state)));
         let admin = connection::Routes::new(admin::routes(state), None);
         Serving {

@@ -11,7 +11,7 @@ mod subscriber;
 use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 pub use feed::{Feed, Gap, RepairClaim};
 pub use outbox::{Class, Outbox};
@@ -19,6 +19,7 @@ pub use subscriber::Subscriber;
 
 use crate::model::{Audience, ChannelId, ChannelKey, SessionId, TenantSlug, UserId};
 use crate::protocol::WireFrame;
+use parking_lot::{Mutex, MutexGuard};
 
 const SHARDS: usize = 16;
 
@@ -107,7 +108,7 @@ impl Hub {
     pub fn channels(&self) -> HashMap<TenantSlug, Vec<(ChannelId, Arc<Feed>)>> {
         let mut tenants: HashMap<_, Vec<_>> = HashMap::new();
         for shard in &self.shards {
-            for (key, feed) in locked(shard).iter() {
+            for (key, feed) in shard.lock().iter() {
                 match tenants.get_mut(&key.tenant) {
                     Some(channels) => channels.push((key.channel, Arc::clone(feed))),
                     None => drop(tenants.insert(key.tenant.clone(), vec![(key.channel, Arc::clone(feed))])),
@@ -121,14 +122,10 @@ impl Hub {
         let mut hasher = DefaultHasher::new();
         channel.hash(&mut hasher);
         let index = usize::try_from(hasher.finish() % SHARDS as u64).expect("less than the number of shards");
-        locked(&self.shards[index])
+        self.shards[index].lock()
     }
 }
 
 /// Locks, also after a panic elsewhere: every critical section here leaves its data whole at each step.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests;

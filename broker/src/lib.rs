@@ -14,14 +14,14 @@ pub mod session;
 
 pub mod router;
 
-pub mod plugin;
-pub mod reads;
+pub use switchboard_plugin_host as plugin;
+pub mod host_data;
 
 pub mod deploy;
 
 pub mod effects;
 
-pub mod store;
+pub use switchboard_store as store;
 
 pub mod relay;
 
@@ -32,6 +32,9 @@ pub mod presence;
 
 pub mod auth;
 pub mod config;
-pub mod model;
+pub use switchboard_model as model;
 pub mod protocol;
 pub mod telemetry;
+
+#[cfg(test)]
+mod dice;

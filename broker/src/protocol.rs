@@ -5,15 +5,14 @@
 
 mod client;
 mod code;
-pub mod json;
 mod server;
 mod wire;
 
 pub use client::{BadFrame, ClientFrame, EventFrame, Since, parse};
 pub use code::{Close, ErrorCode, Refusal};
 pub use server::{
-    Ack, ChannelInfo, ChannelState, ErrorFrame, MemberInfo, Notice, Pong, Reading, Said, Subscribed, Unsubscribed,
-    Welcome, with_client_id,
+    Ack, ChannelInfo, ChannelState, ErrorFrame, MemberInfo, MessageFrame, Notice, Pong, Reading, Subscribed,
+    Unsubscribed, Welcome, with_client_id,
 };
 pub use wire::WireFrame;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::effects::{Applied, Carried, Cause, Effects, Flush, Queued, Undone, unknown_message};
+use crate::effects::{Applied, ApplyError, Carried, Cause, Effects, Flush, Queued, unknown_message};
 use crate::model::catalogue::{FailurePolicy, Origin};
 use crate::model::{ChannelKey, Clock, Event, Kind, MessageId, SessionId, User};
 use crate::plugin::{CallError, Earlier, Handler, Registry};
@@ -176,11 +176,11 @@ struct Call {
 
 impl Call {
     /// Says how it went, and what its sender is to be told.
-    fn routed(self, result: Result<Applied, Undone>) -> Routed {
+    fn routed(self, result: Result<Applied, ApplyError>) -> Routed {
         let generation = &self.handler.generation;
         let result = result.map_err(|undone| match undone {
-            Undone::Refused(refusal) => (refusal, false),
-            Undone::Call(error) => {
+            ApplyError::Refused(refusal) => (refusal, false),
+            ApplyError::Call(error) => {
                 if error.is_fault() {
                     tracing::warn!(
                         plugin = generation.name(),

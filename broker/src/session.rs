@@ -8,37 +8,34 @@
 mod answers;
 mod channels;
 mod handover;
-mod lanes;
+mod keyed_queue;
 mod member;
 mod places;
 mod roster;
 mod socket;
+mod state;
+mod subscription;
 mod work;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::Limits;
 use crate::hub::{Class, Outbox};
-use crate::identity::{Identity, IdentityError};
-use crate::model::{ClientAddress, Clock, Principal, SessionId, Timestamp};
-use crate::presence::Presence;
+use crate::identity::IdentityError;
+use crate::model::{Principal, SessionId, Timestamp};
 use crate::protocol::{ClientFrame, Close, MAX_FRAME, Welcome, WireFrame, parse};
-use crate::relay::Relay;
-use crate::router::Router;
-use crate::store::Store;
 
 use handover::{Ended, Handover};
 use member::Member;
 pub use places::{Places, SocketLimits};
 pub use roster::Roster;
 use socket::{End, Inbound, Reader};
+use state::Session;
+pub use state::{Arrival, Scope, Services};
 use work::Worker;
 
 /// How long a socket without a token has for its `auth` frame.
@@ -49,81 +46,6 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long the frames that a client sent before its socket ended may take to finish.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
-
-/// What sessions work with.
-pub struct Services {
-    /// Who is behind a token.
-    pub identity: Arc<Identity>,
-    /// Where frames go.
-    pub router: Arc<Router>,
-    /// Where channels' frames come from.
-    pub relay: Arc<Relay>,
-    /// What a channel looks like.
-    pub store: Arc<dyn Store>,
-    /// Who is where.
-    pub presence: Arc<dyn Presence>,
-    /// Time and ids.
-    pub clock: Clock,
-    /// Bounds.
-    pub limits: Limits,
-    /// Who may have a socket.
-    pub places: Arc<Places>,
-    /// Set when the broker is going away: over which time its sockets are to close.
-    pub draining: watch::Receiver<Option<Duration>>,
-    /// Who is in which channel.
-    pub roster: Arc<Roster>,
-}
-
-impl std::fmt::Debug for Services {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Services").finish_non_exhaustive()
-    }
-}
-
-/// What a socket is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    /// One channel.
-    One {
-        /// Its name in the path, as the client wrote it.
-        channel: String,
-        /// The position to go on from, as the client wrote it.
-        since: Option<String>,
-    },
-    /// Any number of channels, by `subscribe`.
-    Many,
-}
-
-/// A socket whose handshake is done.
-#[derive(Debug)]
-pub struct Arrival {
-    /// The connection.
-    pub stream: TcpStream,
-    /// What came right behind the handshake.
-    pub early: Bytes,
-    /// What it is for.
-    pub scope: Scope,
-    /// The token it brought, if any.
-    pub token: Option<String>,
-    /// Where it is from.
-    pub address: ClientAddress,
-}
-
-/// What the parts of one session share.
-struct Session {
-    services: Arc<Services>,
-    id: SessionId,
-    outbox: Arc<Outbox>,
-    scope: Scope,
-    address: ClientAddress,
-    /// Milliseconds since the epoch; moved by `auth.refresh`.
-    expires_at: AtomicI64,
-    awaiting_pong: AtomicBool,
-    /// Whether the socket is being read; not while too many of its frames wait.
-    reading: AtomicBool,
-    /// Frames that still wait are given up.
-    out_of_time: AtomicBool,
-}
 
 /// Runs a socket to its end.
 pub async fn run(services: Arc<Services>, arrival: Arrival) {
@@ -229,7 +151,7 @@ impl Session {
             };
             match end {
                 Err(end) => end,
-                // What the client sent before is still worked on. The frame at hand is never dropped half-way: a seat that
+                // What the client sent before is still worked on. The frame at hand is never dropped half-way: a subscription that
                 // nobody gives up would be the result. Each of its steps is bounded.
                 Ok(end) => {
                     frames.end();

@@ -2,7 +2,7 @@
 //!
 //! No token, secret, password or message content goes through here.
 
-mod rarely;
+mod throttle;
 mod writer;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
-pub use rarely::Rarely;
+pub use throttle::Throttle;
 use writer::Writer;
 
 /// How often what was measured is summed up.

@@ -21,7 +21,7 @@ use tokio::time::{Instant, interval, timeout};
 use crate::{Channel, Door, Goal, Member, figure, unique};
 
 pub use figures::Figures;
-pub use history::{Said, history};
+pub use history::{MessageFrame, history};
 use publisher::Publisher;
 use reader::Reader;
 
@@ -108,7 +108,7 @@ struct Record {
     /// What was said, by its id, which is its text as well.
     sent: BTreeMap<String, Sent>,
     /// What each reader heard, and when, in the order in which it did.
-    heard: Vec<Vec<(Said, Instant)>>,
+    heard: Vec<Vec<(MessageFrame, Instant)>>,
     epoch: Option<String>,
     /// For each publisher, the messages that were acked.
     acked: Vec<u64>,

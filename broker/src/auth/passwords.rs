@@ -3,10 +3,11 @@
 //! The memory of a hash is kept for the next one. Given back after each, it would stay with the allocator, in as many
 //! pieces as there are threads that hash.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::AuthError;
@@ -85,7 +86,7 @@ struct Memory(Mutex<Vec<Vec<Block>>>);
 
 impl Memory {
     fn lend<T>(&self, work: impl FnOnce(&mut Vec<Block>) -> T) -> T {
-        let free = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = || self.0.lock();
         let mut piece = free().pop().unwrap_or_default();
         let done = work(&mut piece);
         free().push(piece);
@@ -166,7 +167,7 @@ mod tests {
         for answer in futures_util::future::join_all(answers).await {
             assert!(!answer.unwrap());
         }
-        let kept: Vec<usize> = passwords.memory.0.lock().unwrap().iter().map(Vec::len).collect();
+        let kept: Vec<usize> = passwords.memory.0.lock().iter().map(Vec::len).collect();
         assert!((1..=AT_ONCE).contains(&kept.len()) && kept.iter().all(|blocks| *blocks == 19_456), "{kept:?}");
     }
 

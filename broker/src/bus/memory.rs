@@ -3,13 +3,14 @@
 //! Nothing leaves the process, so it is always connected. It keeps no message: who is not subscribed gets none.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::RwLock;
 
-use super::inlet::Inlet;
+use super::inbox::InboxSender;
 use super::{Bus, BusError, Inbox};
 use crate::model::ChannelKey;
 
@@ -19,15 +20,15 @@ pub struct Exchange(Arc<Switchboard>);
 
 #[derive(Default)]
 struct Switchboard {
-    /// As many as there are inlets, to be asked without the lock.
+    /// As many as there are senders, to be asked without the lock.
     nodes: AtomicUsize,
-    inlets: RwLock<Inlets>,
+    senders: RwLock<Senders>,
 }
 
 #[derive(Default)]
-struct Inlets {
-    all: Vec<Arc<Inlet>>,
-    subscribers: HashMap<ChannelKey, Vec<Arc<Inlet>>>,
+struct Senders {
+    all: Vec<Arc<InboxSender>>,
+    subscribers: HashMap<ChannelKey, Vec<Arc<InboxSender>>>,
 }
 
 impl Exchange {
@@ -42,18 +43,18 @@ impl Exchange {
     ///
     /// Outside of a Tokio runtime.
     pub fn join(&self) -> (MemoryBus, Inbox) {
-        let (inlet, inbox) = Inlet::new();
-        let inlet = Arc::new(inlet);
+        let (sender, inbox) = InboxSender::new();
+        let sender = Arc::new(sender);
         self.0.nodes.fetch_add(1, Ordering::Relaxed);
-        self.0.write().all.push(Arc::clone(&inlet));
-        (MemoryBus { exchange: Arc::clone(&self.0), inlet }, inbox)
+        self.0.senders.write().all.push(Arc::clone(&sender));
+        (MemoryBus { exchange: Arc::clone(&self.0), sender }, inbox)
     }
 }
 
 /// One node's place in an [`Exchange`].
 pub struct MemoryBus {
     exchange: Arc<Switchboard>,
-    inlet: Arc<Inlet>,
+    sender: Arc<InboxSender>,
 }
 
 #[async_trait]
@@ -62,30 +63,30 @@ impl Bus for MemoryBus {
         if self.is_alone() {
             return;
         }
-        let inlets = self.exchange.read();
-        for inlet in self.others(inlets.subscribers.get(channel).into_iter().flatten()) {
-            inlet.message(channel.clone(), message.clone());
+        let senders = self.exchange.senders.read();
+        for sender in self.others(senders.subscribers.get(channel).into_iter().flatten()) {
+            sender.message(channel.clone(), message.clone());
         }
     }
 
     fn announce(&self) {
-        self.others(&self.exchange.read().all).for_each(|inlet| inlet.announced());
+        self.others(&self.exchange.senders.read().all).for_each(|sender| sender.announced());
     }
 
     async fn subscribe(&self, channel: &ChannelKey) -> Result<(), BusError> {
-        let mut inlets = self.exchange.write();
-        let inlets = inlets.subscribers.entry(channel.clone()).or_default();
-        if !inlets.iter().any(|inlet| Arc::ptr_eq(inlet, &self.inlet)) {
-            inlets.push(Arc::clone(&self.inlet));
+        let mut senders = self.exchange.senders.write();
+        let senders = senders.subscribers.entry(channel.clone()).or_default();
+        if !senders.iter().any(|sender| Arc::ptr_eq(sender, &self.sender)) {
+            senders.push(Arc::clone(&self.sender));
         }
         Ok(())
     }
 
     async fn unsubscribe(&self, channel: &ChannelKey) -> Result<(), BusError> {
-        let subscribers = &mut self.exchange.write().subscribers;
-        if let Some(inlets) = subscribers.get_mut(channel) {
-            inlets.retain(|inlet| !Arc::ptr_eq(inlet, &self.inlet));
-            if inlets.is_empty() {
+        let subscribers = &mut self.exchange.senders.write().subscribers;
+        if let Some(senders) = subscribers.get_mut(channel) {
+            senders.retain(|sender| !Arc::ptr_eq(sender, &self.sender));
+            if senders.is_empty() {
                 subscribers.remove(channel);
             }
         }
@@ -102,29 +103,22 @@ impl Bus for MemoryBus {
 }
 
 impl MemoryBus {
-    fn others<'i>(&self, inlets: impl IntoIterator<Item = &'i Arc<Inlet>>) -> impl Iterator<Item = &'i Arc<Inlet>> {
-        inlets.into_iter().filter(|inlet| !Arc::ptr_eq(inlet, &self.inlet))
+    fn others<'i>(
+        &self,
+        senders: impl IntoIterator<Item = &'i Arc<InboxSender>>,
+    ) -> impl Iterator<Item = &'i Arc<InboxSender>> {
+        senders.into_iter().filter(|sender| !Arc::ptr_eq(sender, &self.sender))
     }
 }
 
 impl Drop for MemoryBus {
     fn drop(&mut self) {
         self.exchange.nodes.fetch_sub(1, Ordering::Relaxed);
-        let mut inlets = self.exchange.write();
-        inlets.all.retain(|inlet| !Arc::ptr_eq(inlet, &self.inlet));
-        inlets.subscribers.retain(|_, inlets| {
-            inlets.retain(|inlet| !Arc::ptr_eq(inlet, &self.inlet));
-            !inlets.is_empty()
+        let mut senders = self.exchange.senders.write();
+        senders.all.retain(|sender| !Arc::ptr_eq(sender, &self.sender));
+        senders.subscribers.retain(|_, senders| {
+            senders.retain(|sender| !Arc::ptr_eq(sender, &self.sender));
+            !senders.is_empty()
         });
-    }
-}
-
-impl Switchboard {
-    fn read(&self) -> RwLockReadGuard<'_, Inlets> {
-        self.inlets.read().expect("nothing panics while it holds this lock")
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Inlets> {
-        self.inlets.write().expect("nothing panics while it holds this lock")
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use self::link::{Change, Link};
 use self::receiver::Receiver;
-use super::inlet::{Inlet, dropped};
+use super::inbox::{InboxSender, dropped};
 use super::{Bus, BusError, Inbox, QUEUE};
 use crate::model::{ChannelKey, Clock};
 
@@ -55,8 +55,8 @@ impl RedisBus {
     /// or refuses. Neither text holds a credential.
     pub async fn connect(url: &str, clock: &Clock) -> Result<(Self, Inbox), BusError> {
         let (client, address) = open(url).map_err(|error| BusError::Address(error.into()))?;
-        let (inlet, inbox) = Inlet::new();
-        let receiver = Arc::new(Receiver::new(clock.random(), inlet));
+        let (sender, inbox) = InboxSender::new();
+        let receiver = Arc::new(Receiver::new(clock.random(), sender));
         let connected = Arc::new(AtomicBool::new(true));
         let (changes, changes_in) = mpsc::channel(CHANGES);
         let (outgoing, outgoing_in) = mpsc::channel(QUEUE);

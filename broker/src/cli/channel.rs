@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use clap::Subcommand;
 
-use super::{member, tenant_in_store};
+use super::lookup::{member, tenant_in_store};
 use crate::cli::output::print_line;
 use crate::config::Config;
 use crate::model::{ChannelId, Clock, Role, TenantSlug, Username};

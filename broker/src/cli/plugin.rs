@@ -10,11 +10,11 @@ mod deploy;
 mod list;
 mod logs;
 mod new;
+mod policy;
 mod record;
 mod replay;
 mod routes;
 mod stage;
-mod terms;
 mod test;
 
 use anyhow::Result;
@@ -67,13 +67,13 @@ enum Verb {
     /// Print what a plugin logs
     Logs(logs::Logs),
     /// Show or change which interfaces a plugin may use
-    Grants(terms::Grants),
+    Grants(policy::Grants),
     /// Show or change how much a call of a plugin may use
-    Limits(terms::LimitArgs),
+    Limits(policy::LimitArgs),
     /// Show the policies, or decide what follows when the handler of a type fails
-    Policy(terms::Policy),
+    Policy(policy::Policy),
     /// Show, give or withdraw a tenant's consent to recording its events
-    Consent(terms::Consent),
+    Consent(policy::Consent),
     /// Show who changed what, latest first
     Audit(audit::AuditArgs),
     /// Show which revision of the catalogue each node runs
@@ -99,10 +99,10 @@ pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
         Verb::Disable(verb) => routes::in_scope(&verb, "disable", &api()?).await,
         Verb::Follow(verb) => routes::follow(&verb, &api()?).await,
         Verb::Logs(verb) => logs::run(&verb, &api()?).await,
-        Verb::Grants(verb) => terms::grants(&verb, &api()?).await,
-        Verb::Limits(verb) => terms::limits(&verb, &api()?).await,
-        Verb::Policy(verb) => terms::policy(&verb, &api()?).await,
-        Verb::Consent(verb) => terms::consent(&verb, &api()?).await,
+        Verb::Grants(verb) => policy::grants(&verb, &api()?).await,
+        Verb::Limits(verb) => policy::limits(&verb, &api()?).await,
+        Verb::Policy(verb) => policy::policy(&verb, &api()?).await,
+        Verb::Consent(verb) => policy::consent(&verb, &api()?).await,
         Verb::Audit(verb) => audit::audit(&verb, &api()?).await,
         Verb::Nodes => audit::nodes(&api()?).await,
     }

@@ -3,7 +3,8 @@
 use anyhow::Result;
 use clap::Args;
 
-use super::{embedded, member, tenant_in_store};
+use super::embedded;
+use super::lookup::{member, tenant_in_store};
 use crate::auth::{Keys, Tokens};
 use crate::cli::output::print_line;
 use crate::config::{Config, duration};

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal};
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 
-use super::tenant_in_store;
+use super::lookup::tenant_in_store;
 use crate::auth::Passwords;
 use crate::cli::output::print_line;
 use crate::config::Config;

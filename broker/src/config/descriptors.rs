@@ -5,7 +5,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::ConfigError;
+use super::resolved::ConfigError;
 
 /// More than any machine's clients need, and what some systems name as no limit at all.
 const MOST: u64 = 1 << 20;

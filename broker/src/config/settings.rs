@@ -8,10 +8,12 @@ use clap::Args;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::{
-    Auth, Config, ConfigError, DEFAULT_FILE, Data, Limits, Listen, Log, LogFormat, MIN_SECRET_BYTES, MIN_TOKEN_BYTES,
-    Plugins, Secret, read_file,
+use super::resolved::{
+    Auth, Config, ConfigError, Data, Limits, Listen, Log, LogFormat, MIN_SECRET_BYTES, MIN_TOKEN_BYTES, Plugins, Secret,
 };
+
+/// The file that is read when it is there and none was named.
+pub const DEFAULT_FILE: &str = "switchboard.toml";
 
 /// What is logged by default: of the migrations only what goes wrong, since every start looks at every tenant.
 const DEFAULT_FILTER: &str = "info,refinery_core=warn";
@@ -298,8 +300,27 @@ fn address(name: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
     })
 }
 
+impl Config {
+    /// Takes the operators' token from SWITCHBOARD_ADMIN_TOKEN, unless a file with one was named.
+    ///
+    /// # Errors
+    ///
+    /// When it is too short.
+    pub fn with_admin_token(mut self, token: Option<Secret>) -> Result<Self, ConfigError> {
+        if let (None, Some(token)) = (&self.listen.admin_token, token) {
+            self.listen.admin_token = Some(checked_token(token, "SWITCHBOARD_ADMIN_TOKEN")?);
+        }
+        Ok(self)
+    }
+}
+
+/// Reads a file that must be there, as text.
+pub fn read_file(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::File { path: path.to_owned(), source })
+}
+
 /// A token of operators that is long enough not to be guessed.
-pub(super) fn checked_token(token: Secret, name: &'static str) -> Result<Secret, ConfigError> {
+fn checked_token(token: Secret, name: &'static str) -> Result<Secret, ConfigError> {
     let printable = token.reveal().bytes().all(|byte| byte.is_ascii_graphic());
     if token.reveal().len() < MIN_TOKEN_BYTES || !printable {
         let reason = format!("a token has at least {MIN_TOKEN_BYTES} printable ASCII characters, none of them a blank");

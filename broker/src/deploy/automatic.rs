@@ -1,7 +1,7 @@
 //! What the broker does by itself: it goes back, and never forward.
 
 use super::command::{Refused, Step};
-use super::plan::Planner;
+use super::planner::Planner;
 use super::routing::Routing;
 use super::view::listed;
 use crate::model::catalogue::{GenerationId, Scope, Subject, Target};

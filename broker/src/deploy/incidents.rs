@@ -1,10 +1,10 @@
-//! Makes commands of what nodes notice about plugins: back to what worked, by the same desk and with the same audit.
+//! Makes commands of what nodes notice about plugins: back to what worked, by the same control and with the same audit.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::command::Command;
-use super::desk::{Desk, DeskError};
+use super::control::{ControlError, ControlPlane};
 use crate::plugin::{Incident, Incidents};
 
 /// Who the audit says it was.
@@ -18,12 +18,12 @@ const LONGEST: Duration = Duration::from_secs(15);
 
 /// Acts on incidents, one at a time, until there can be no more. While the store is away the first one is tried again, and the
 /// others wait for it: none could be done.
-pub async fn act_on(mut incidents: Incidents, desk: Arc<Desk>) {
+pub async fn act_on(mut incidents: Incidents, control: Arc<ControlPlane>) {
     while let Some(incident) = incidents.recv().await {
         let Some(command) = command(incident) else { continue };
         let mut wait = AGAIN_AFTER;
         let result = loop {
-            match desk.run(ACTOR, &command).await {
+            match control.run(ACTOR, &command).await {
                 Err(error) if error.is_passing() => {
                     tracing::warn!(%error, ?wait, "a plugin is not taken back yet; trying again");
                     tokio::time::sleep(wait).await;
@@ -43,7 +43,7 @@ pub async fn act_on(mut incidents: Incidents, desk: Arc<Desk>) {
                 "the broker took a plugin back"
             ),
             // Another node was first, or there is nothing to go back to.
-            Err(DeskError::Refused(line)) => tracing::info!(%line, "a plugin is not taken back"),
+            Err(ControlError::Refused(line)) => tracing::info!(%line, "a plugin is not taken back"),
             Err(error) => tracing::error!(%error, "failed to take a plugin back"),
         }
     }

@@ -1,24 +1,10 @@
 //! From a command and the catalogue to a change, or to the line that says why not. No I/O.
 
-use super::command::{Command, Refused, Step};
-use super::view::View;
-use super::{automatic, routes, terms};
-use crate::model::Timestamp;
+use super::command::{Choice, Command, Refused, Step};
+use super::planner::Planner;
+use super::{automatic, policy, routes};
 use crate::model::catalogue::{Change, Version};
 use crate::plugin::Descriptor;
-
-/// What a plan is made with.
-#[derive(Debug, Clone, Copy)]
-pub struct Planner<'a> {
-    /// What is decided now.
-    pub view: View<'a>,
-    /// This moment.
-    pub now: Timestamp,
-    /// Who asks.
-    pub actor: &'a str,
-    /// Whether there is a limit of this name that takes this value; the error says what it takes.
-    pub limit: fn(&str, u64) -> Result<(), String>,
-}
 
 /// What a command comes to.
 pub fn plan(planner: &Planner<'_>, command: &Command) -> Result<Step, Refused> {
@@ -30,10 +16,10 @@ pub fn plan(planner: &Planner<'_>, command: &Command) -> Result<Step, Refused> {
         Command::Rollback(plugin, scope) => routes::rollback(planner, plugin, scope),
         Command::Disable(plugin, scope) => routes::disable(planner, plugin, scope),
         Command::Follow(plugin, tenant) => routes::follow(planner, plugin, tenant),
-        Command::Grants(plugin, scope, edit) => terms::grants(planner, plugin, scope, edit),
-        Command::Limits(plugin, scope, values) => terms::limits(planner, plugin, scope, values),
-        Command::Policy(kind, scope, policy) => Ok(terms::policy(planner, kind, scope, *policy)),
-        Command::Consent(tenant, given) => Ok(terms::consent(planner, tenant, *given)),
+        Command::Grants(plugin, scope, edit) => policy::grants(planner, plugin, scope, edit),
+        Command::Limits(plugin, scope, values) => policy::limits(planner, plugin, scope, values),
+        Command::Policy(kind, scope, decided) => Ok(policy::failure(planner, kind, scope, *decided)),
+        Command::Consent(tenant, given) => Ok(policy::consent(planner, tenant, *given)),
         Command::Break { plugin, tenant, generation, reason } => {
             automatic::break_circuit(planner, plugin, tenant, *generation, reason)
         }
@@ -48,7 +34,7 @@ fn deploy(planner: &Planner<'_>, deployed: &Descriptor) -> Result<Step, Refused>
     let other_bytes = |where_it_is: &str| {
         Refused::new(format!("{plugin} {version} is {where_it_is} already with other bytes; raise the version"))
     };
-    if version == super::Choice::BUILT_IN {
+    if version == Choice::BUILT_IN {
         return Err(Refused::new(format!("no version can be named `{version}`; name it such as 1.0.0")));
     }
     if let Some(known) = planner.view.version(plugin, version) {

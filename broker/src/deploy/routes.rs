@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::command::{Choice, Refused, Step};
-use super::plan::Planner;
+use super::planner::Planner;
 use super::routing::Routing;
-use super::view::{BuiltIn, View, listed};
+use super::view::{BuiltIn, View, listed, word};
 use crate::model::catalogue::{
     Candidate, GenerationId, GenerationRow, Import, Route, Scope, Subject, Target, Trial, Version,
 };
@@ -109,7 +109,7 @@ pub(super) fn promote(planner: &Planner<'_>, plugin: &PluginName, scope: &Scope)
         .filter_map(|route| route.candidate.map(|candidate| (route.subject.clone(), candidate.generation)))
         .filter(|(_, id)| view.generation(*id).is_some_and(|row| row.plugin == *plugin))
         .collect();
-    let Some(version) = tried.first().and_then(|(_, id)| version_of(planner, *id)) else {
+    let Some(version) = tried.first().and_then(|(_, id)| planner.view.version_of(*id)) else {
         return Err(Refused::new(format!("nothing of {plugin} is being tried out for {scope}")));
     };
     granted(planner, version, scope)?;
@@ -141,7 +141,7 @@ pub(super) fn rollback(planner: &Planner<'_>, plugin: &PluginName, scope: &Scope
     for subject in &back {
         let Some(before) = routing.back(subject)? else { continue };
         if let Target::Generation(id) = before
-            && let Some(version) = version_of(planner, id)
+            && let Some(version) = planner.view.version_of(id)
         {
             granted(planner, version, scope)?;
         }
@@ -293,11 +293,6 @@ fn in_force<'a>(planner: &Planner<'a>, plugin: &PluginName, scope: &Scope) -> Op
     rows.filter(|row| row.plugin == *plugin).max_by_key(|row| row.id)
 }
 
-pub(super) fn version_of<'a>(planner: &Planner<'a>, id: GenerationId) -> Option<&'a Version> {
-    let row = planner.view.generation(id)?;
-    planner.view.version(&row.plugin, &row.version)
-}
-
 /// Whether a version is granted what it wants, for the scope it shall run in.
 fn granted(planner: &Planner<'_>, version: &Version, scope: &Scope) -> Result<(), Refused> {
     let grants = planner.view.grants(scope, &version.plugin);
@@ -328,11 +323,4 @@ fn subjects<'a>(
 ) -> BTreeSet<Subject> {
     let watches = (!watches.is_empty()).then(|| Subject::Watches(plugin.clone()));
     kinds.cloned().map(Subject::Handles).chain(watches).collect()
-}
-
-pub(super) fn word(subject: &Subject) -> &str {
-    match subject {
-        Subject::Handles(kind) => kind.as_str(),
-        Subject::Watches(_) => "stored messages",
-    }
 }

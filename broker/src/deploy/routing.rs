@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::{Refused, Step};
-use super::routes::word;
-use super::view::{View, listed};
+use super::view::{View, listed, word};
 use crate::model::catalogue::{Candidate, Change, GenerationRow, Route, Scope, Subject, Target};
 use crate::model::{PluginName, TenantSlug};
 

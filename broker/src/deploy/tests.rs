@@ -48,7 +48,7 @@ impl Office {
             ("cpu_ms", 1..=1_000) => Ok(()),
             _ => Err(format!("`{name}={value}` is no limit")),
         };
-        plan(&Planner { view, now: Timestamp(self.now), actor: "ops@desk", limit }, command)
+        plan(&Planner { view, now: Timestamp(self.now), actor: "ops@control", limit }, command)
     }
 
     fn run(&mut self, command: Command) -> Result<Step, Refused> {

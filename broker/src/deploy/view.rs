@@ -50,6 +50,12 @@ impl<'a> View<'a> {
         self.catalogue.generations.iter().find(|generation| generation.id == id)
     }
 
+    /// The version of a generation.
+    pub(super) fn version_of(&self, id: GenerationId) -> Option<&'a Version> {
+        let row = self.generation(id)?;
+        self.version(&row.plugin, &row.version)
+    }
+
     /// A version that was deployed.
     pub fn version(&self, plugin: &PluginName, version: &str) -> Option<&'a Version> {
         self.catalogue.versions.iter().find(|known| known.plugin == *plugin && known.version == version)
@@ -148,4 +154,12 @@ pub(super) fn listed(words: impl IntoIterator<Item = String>) -> String {
         }
     }
     seen.join(", ")
+}
+
+/// What a subject is called in lines for operators.
+pub(super) fn word(subject: &Subject) -> &str {
+    match subject {
+        Subject::Handles(kind) => kind.as_str(),
+        Subject::Watches(_) => "stored messages",
+    }
 }

@@ -7,11 +7,11 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::committer::{Committer, Flush, Pending};
-use super::publish::{AfterCommit, Publisher, Story};
+use super::publish::{AfterCommit, Publication, Publisher};
 use super::refusals::unknown_message;
+use crate::model::json::Tree;
 use crate::model::{ChannelKey, Clock, Effect, Event, KvWrite, MessageId, PluginName, RequestKey};
 use crate::plugin::{CallError, Earlier};
-use crate::protocol::json::Tree;
 use crate::protocol::{ErrorCode, Refusal};
 use crate::relay::Relay;
 use crate::store::{Commit, Outcome, Receipt, Store};
@@ -47,7 +47,7 @@ impl Carried {
     ///
     /// # Errors
     /// Why nothing of them was applied, or that it is not known.
-    pub async fn applied(self) -> Result<Applied, Undone> {
+    pub async fn applied(self) -> Result<Applied, ApplyError> {
         match self {
             Carried::Applied(applied) => Ok(applied),
             // What counts on a key was waited for at once, so that it could be asked for again.
@@ -63,13 +63,13 @@ impl Queued {
     }
 
     /// Has taken what became of them, as [`Pending::then`] does.
-    pub fn then(self, receiver: impl FnOnce(Result<Applied, Undone>) -> Option<Arc<dyn Flush>> + Send + 'static) {
-        self.pending.then(Box::new(move |answer| receiver(answer.map_err(Undone::from).and_then(done))));
+    pub fn then(self, receiver: impl FnOnce(Result<Applied, ApplyError>) -> Option<Arc<dyn Flush>> + Send + 'static) {
+        self.pending.then(Box::new(move |answer| receiver(answer.map_err(ApplyError::from).and_then(done))));
     }
 }
 
 /// What an outcome means for effects that count on no key.
-fn done(outcome: Outcome<Receipt>) -> Result<Applied, Undone> {
+fn done(outcome: Outcome<Receipt>) -> Result<Applied, ApplyError> {
     applied(outcome)?.ok_or_else(|| contended().into())
 }
 
@@ -102,14 +102,14 @@ impl<'a> Cause<'a> {
 
 /// Why nothing of an event was applied.
 #[derive(Debug)]
-pub enum Undone {
+pub enum ApplyError {
     /// Its handler gave no effects, or none that can be applied.
     Call(CallError),
     /// The broker refuses, whatever the handler is.
     Refused(Refusal),
 }
 
-impl From<Refusal> for Undone {
+impl From<Refusal> for ApplyError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
@@ -124,7 +124,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// From effects to the store and the relay.
 #[derive(Clone)]
 pub struct Effects {
-    committer: Arc<Committer<Story>>,
+    committer: Arc<Committer<Publication>>,
     clock: Clock,
 }
 
@@ -159,7 +159,7 @@ impl Effects {
         cause: Cause<'_>,
         earlier: Option<&Earlier>,
         ask: impl Fn() -> F,
-    ) -> Result<Carried, Undone>
+    ) -> Result<Carried, ApplyError>
     where
         F: Future<Output = Result<Vec<Effect>, CallError>>,
     {
@@ -170,7 +170,7 @@ impl Effects {
             let asked = match ask().await {
                 Ok(asked) => asked,
                 Err(error @ CallError::Denied(_)) => return self.first_answer(channel, event, cause, error).await,
-                Err(error) => return Err(Undone::Call(error)),
+                Err(error) => return Err(ApplyError::Call(error)),
             };
             if let Some(carried) = self.apply(channel, event, cause, earlier, asked).await? {
                 return Ok(carried);
@@ -194,15 +194,15 @@ impl Effects {
         event: &Event,
         cause: Cause<'_>,
         error: CallError,
-    ) -> Result<Carried, Undone> {
+    ) -> Result<Carried, ApplyError> {
         if cause.request(event).is_some() {
             let nothing = self.commit_of(channel, event, cause);
-            let story = Story::of(event, cause.depth);
+            let story = Publication::of(event, cause.depth);
             if let Outcome::Duplicate(first) = self.committer.queue(&channel.tenant, nothing, story)?.outcome().await? {
                 return Ok(Carried::Applied(Applied { receipt: Some(first), duplicate: true }));
             }
         }
-        Err(Undone::Call(error))
+        Err(ApplyError::Call(error))
     }
 
     /// A commit of nothing yet.
@@ -227,9 +227,9 @@ impl Effects {
         cause: Cause<'_>,
         earlier: Option<&Earlier>,
         effects: Vec<Effect>,
-    ) -> Result<Option<Carried>, Undone> {
+    ) -> Result<Option<Carried>, ApplyError> {
         let mut commit = self.commit_of(channel, event, cause);
-        let mut story = Story::of(event, cause.depth);
+        let mut story = Publication::of(event, cause.depth);
         let mut kv = Vec::new();
         for effect in effects {
             match effect {
@@ -263,7 +263,7 @@ impl Effects {
 }
 
 /// What an outcome means to whoever asked. `None`: a key has another version than was expected.
-fn applied(outcome: Outcome<Receipt>) -> Result<Option<Applied>, Undone> {
+fn applied(outcome: Outcome<Receipt>) -> Result<Option<Applied>, ApplyError> {
     match outcome {
         Outcome::Done(receipt) => Ok(Some(Applied { receipt: Some(receipt), duplicate: false })),
         Outcome::Duplicate(first) => Ok(Some(Applied { receipt: Some(first), duplicate: true })),
@@ -273,7 +273,7 @@ fn applied(outcome: Outcome<Receipt>) -> Result<Option<Applied>, Undone> {
         }
         Outcome::UnknownMessage => Err(unknown_message().into()),
         Outcome::KvConflict => Ok(None),
-        Outcome::KvFull => Err(Undone::Call(CallError::Failed(full()))),
+        Outcome::KvFull => Err(ApplyError::Call(CallError::Failed(full()))),
         Outcome::UnknownChannel => Err(Refusal::unknown_channel().into()),
     }
 }

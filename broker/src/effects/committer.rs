@@ -11,23 +11,27 @@
 //! callers do: whoever waits for an answer may go away at any moment and changes nothing. Nothing here knows what a commit means,
 //! or how it is published.
 
+mod batch;
 mod pending;
 mod settle;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
+use self::batch::{Held, Waiting};
+pub use self::batch::{Publish, Published, Then};
+use self::pending::promise;
 pub use self::pending::{Answer, Flush, Pending, Receiver, given_up};
-use self::pending::{Promise, promise};
 use self::settle::settle;
-use crate::model::{ChannelId, ChannelKey, PluginName, TenantSlug};
+use crate::model::{ChannelKey, TenantSlug};
 use crate::protocol::{ErrorCode, Refusal};
-use crate::store::{Commit, Committed, Store};
+use crate::store::{Commit, Store};
 
 /// How many commits a batch has at most. Beyond this a batch costs as much more as it holds more.
 const BATCH_COMMITS: usize = 128;
@@ -39,7 +43,7 @@ const BATCH_BYTES: usize = 1 << 20;
 const WAITING: usize = 4_096;
 
 /// How long a commit may take, the wait for its batch counted in. One that has waited so long and is in no batch yet is not
-/// done: its client was told to try again. It is longer than a call of the store, and leaves what comes before and after
+/// done: its client was published to try again. It is longer than a call of the store, and leaves what comes before and after
 /// it a part of the five seconds that a client is promised.
 const PATIENCE: Duration = Duration::from_secs(4);
 const _: () = assert!(PATIENCE.as_secs() < 5);
@@ -60,8 +64,8 @@ pub struct Committer<T = ()> {
     store: Arc<dyn Store>,
     publish: Arc<dyn Publish<T>>,
     /// What each tenant has in hand; those that have nothing are not here.
-    lanes: Mutex<Lanes<T>>,
-    /// Whether somebody looks for batches that are held up. Changed under the lock of the lanes.
+    queues: Mutex<Queues<T>>,
+    /// Whether somebody looks for batches that are held up. Changed under the lock of the queues.
     watched: AtomicBool,
     /// How many batches there have been.
     batches: AtomicU64,
@@ -69,90 +73,32 @@ pub struct Committer<T = ()> {
     patience: Duration,
 }
 
-/// Who tells of what was stored.
-pub trait Publish<T>: Send + Sync + 'static {
-    /// Tells of what one batch did in a channel, in this order, and calls `then` when that is out. It must not wait.
-    fn publish(&self, channel: &ChannelKey, told: Vec<Told<T>>, then: Then);
-}
-
-/// What is to be published.
-#[derive(Debug)]
-pub struct Told<T> {
-    /// What the caller gave for this.
-    pub what: T,
-    /// What was stored; none for what was only to keep its place behind what was.
-    pub committed: Option<Committed>,
-}
-
-/// What follows when everything is published.
-pub type Then = Box<dyn FnOnce() + Send>;
-
-/// Publishes nothing.
-impl<T> Publish<T> for () {
-    fn publish(&self, _: &ChannelKey, _: Vec<Told<T>>, then: Then) {
-        then();
-    }
-}
-
-type Lanes<T> = HashMap<TenantSlug, Lane<T>>;
+type Queues<T> = HashMap<TenantSlug, Queue<T>>;
 
 /// What a tenant has in hand.
-struct Lane<T> {
+struct Queue<T> {
     waiting: VecDeque<Waiting<T>>,
     /// What the batches under way hold, and the number of each. Further commits that need it wait for these, so that no batch
     /// waits for another one's locks.
     busy: HashMap<Held, u64>,
-    /// How many turns there are.
-    turns: usize,
-    /// The number of the last turn that was given.
-    last_turn: u64,
-    /// The turn that is not held up, and when its batch began: the others need not go on when they are done.
+    /// How many drains there are.
+    drains: usize,
+    /// The number of the last drain that was given.
+    last_drain: u64,
+    /// The drain that is not held up, and when its batch began: the others need not go on when they are done.
     free: Option<(u64, Instant)>,
 }
 
-/// What a commit holds as long as its batch is under way.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Held {
-    /// The numbers of a channel, and its messages.
-    Channel(ChannelId),
-    /// The keys of a plugin.
-    Plugin(PluginName),
-}
-
-impl<T> Default for Lane<T> {
+impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), busy: HashMap::new(), turns: 0, last_turn: 0, free: None }
+        Self { waiting: VecDeque::new(), busy: HashMap::new(), drains: 0, last_drain: 0, free: None }
     }
 }
 
-impl<T> Lane<T> {
+impl<T> Queue<T> {
     /// Whether this has to wait for a batch under way.
     fn holds(&self, next: &Waiting<T>) -> bool {
         next.needs().any(|held| self.busy.contains_key(&held))
-    }
-}
-
-struct Waiting<T> {
-    channel: ChannelId,
-    /// None: there is nothing to store, and it only keeps its place behind what is stored before it.
-    commit: Option<Commit>,
-    what: T,
-    /// Whoever waits for the outcome, if anybody does.
-    answer: Option<Promise>,
-    by: Instant,
-}
-
-impl<T> Waiting<T> {
-    fn needs(&self) -> impl Iterator<Item = Held> {
-        let plugin = self.commit.as_ref().and_then(|commit| commit.kv.as_ref());
-        std::iter::once(Held::Channel(self.channel)).chain(plugin.map(|(plugin, _)| Held::Plugin(plugin.clone())))
-    }
-
-    /// It has waited for so long that its caller was told to try again, and has counted it.
-    fn give_up(self) {
-        if let Some(gathered) = self.answer.and_then(|promise| promise.give(Err(Refusal::unavailable()))) {
-            gathered.flush();
-        }
     }
 }
 
@@ -198,7 +144,7 @@ impl<T: Send + 'static> Committer<T> {
         Arc::new(Self {
             store,
             publish,
-            lanes: Mutex::default(),
+            queues: Mutex::default(),
             watched: AtomicBool::new(false),
             batches: AtomicU64::new(0),
             waiting,
@@ -221,13 +167,13 @@ impl<T: Send + 'static> Committer<T> {
 
     /// The number of the batch that is storing something of a channel, or has stored it and not yet published.
     pub fn batch_of(&self, channel: &ChannelKey) -> Option<u64> {
-        let lanes = self.lanes();
-        lanes.get(&channel.tenant)?.busy.get(&Held::Channel(channel.channel)).copied()
+        let queues = self.queues.lock();
+        queues.get(&channel.tenant)?.busy.get(&Held::Channel(channel.channel)).copied()
     }
 
     /// Publishes what is not to be stored.
     pub fn publish_now(&self, channel: &ChannelKey, what: T) {
-        self.publish.publish(channel, vec![Told { what, committed: None }], Box::new(|| ()));
+        self.publish.publish(channel, vec![Published { what, committed: None }], Box::new(|| ()));
     }
 
     /// The same, behind what of its channel is being stored.
@@ -239,78 +185,70 @@ impl<T: Send + 'static> Committer<T> {
         self.enter(&channel.tenant, Waiting { channel: channel.channel, commit: None, what, answer: None, by })
     }
 
-    /// Queues something, and starts a turn if nobody will come for it soon.
+    /// Queues something, and starts a drain if nobody will come for it soon.
     fn enter(self: &Arc<Self>, tenant: &TenantSlug, next: Waiting<T>) -> Result<(), Refusal> {
-        let mut lanes = self.lanes();
-        let lane = lanes.entry(tenant.clone()).or_default();
-        if lane.waiting.len() >= self.waiting {
+        let mut queues = self.queues.lock();
+        let queue = queues.entry(tenant.clone()).or_default();
+        if queue.waiting.len() >= self.waiting {
             let refusal = Refusal::new(ErrorCode::Overloaded, "too many events are waiting to be stored; try again");
             return Err(Refusal { retry_after_ms: Some(250), ..refusal });
         }
-        lane.waiting.push_back(next);
-        let turn = self.turn(tenant, lane);
-        drop(lanes);
-        if let Some(turn) = turn {
+        queue.waiting.push_back(next);
+        let drain = self.drain(tenant, queue);
+        drop(queues);
+        if let Some(drain) = drain {
             // A task of its own: what goes with the commit must not depend on whether its caller stays.
-            tokio::spawn(turn.run());
+            tokio::spawn(drain.run());
         }
         Ok(())
     }
 
-    /// A turn, if no other one is free and there is a batch for it.
-    fn turn(self: &Arc<Self>, tenant: &TenantSlug, lane: &mut Lane<T>) -> Option<Turn<T>> {
+    /// A drain, if no other one is free and there is a batch for it.
+    fn drain(self: &Arc<Self>, tenant: &TenantSlug, queue: &mut Queue<T>) -> Option<Drain<T>> {
         let now = Instant::now();
-        let is_one_free = lane.free.is_some_and(|(_, since)| now - since < HELD_UP);
-        let has_work = || lane.waiting.iter().any(|next| !lane.holds(next));
-        if is_one_free || lane.turns >= self.store.batches_at_once() || !has_work() {
+        let is_one_free = queue.free.is_some_and(|(_, since)| now - since < HELD_UP);
+        let has_work = || queue.waiting.iter().any(|next| !queue.holds(next));
+        if is_one_free || queue.drains >= self.store.batches_at_once() || !has_work() {
             return None;
         }
-        lane.turns += 1;
-        lane.last_turn += 1;
-        lane.free = Some((lane.last_turn, now));
+        queue.drains += 1;
+        queue.last_drain += 1;
+        queue.free = Some((queue.last_drain, now));
         if !self.watched.swap(true, Ordering::Relaxed) {
             tokio::spawn(watch(Arc::downgrade(self)));
         }
-        Some(Turn {
+        Some(Drain {
             committer: Arc::clone(self),
             tenant: tenant.clone(),
-            number: lane.last_turn,
+            number: queue.last_drain,
             held: Vec::new(),
             ended: false,
         })
     }
-
-    fn lanes(&self) -> MutexGuard<'_, Lanes<T>> {
-        locked(&self.lanes)
-    }
 }
 
-/// Gives another turn to those who wait behind a batch that is held up.
+/// Gives another drain to those who wait behind a batch that is held up.
 async fn watch<T: Send + 'static>(committer: Weak<Committer<T>>) {
     let mut quiet = 0;
     loop {
         sleep(LOOK).await;
         let Some(committer) = committer.upgrade() else { return };
-        let mut lanes = committer.lanes();
-        quiet = if lanes.is_empty() { quiet + 1 } else { 0 };
+        let mut queues = committer.queues.lock();
+        quiet = if queues.is_empty() { quiet + 1 } else { 0 };
         if quiet == QUIET_LOOKS {
             committer.watched.store(false, Ordering::Relaxed);
             return;
         }
-        let turns: Vec<_> = lanes.iter_mut().filter_map(|(tenant, lane)| committer.turn(tenant, lane)).collect();
-        drop(lanes);
-        for turn in turns {
-            tokio::spawn(turn.run());
+        let drains: Vec<_> = queues.iter_mut().filter_map(|(tenant, queue)| committer.drain(tenant, queue)).collect();
+        drop(queues);
+        for drain in drains {
+            tokio::spawn(drain.run());
         }
     }
 }
 
-fn locked<T>(lanes: &Mutex<Lanes<T>>) -> MutexGuard<'_, Lanes<T>> {
-    lanes.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The right to commit a tenant's batches, one after the other. It ends when nothing waits for it, or with its task.
-struct Turn<T> {
+struct Drain<T> {
     committer: Arc<Committer<T>>,
     tenant: TenantSlug,
     number: u64,
@@ -319,37 +257,37 @@ struct Turn<T> {
     ended: bool,
 }
 
-impl<T: Send + 'static> Turn<T> {
+impl<T: Send + 'static> Drain<T> {
     /// Commits batch after batch until nothing waits.
     fn run(mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             while let Some(batch) = self.take() {
-                settle(&self.committer, &self.tenant, batch).await;
+                settle(&self.committer.store, &*self.committer.publish, &self.tenant, batch).await;
             }
         })
     }
 
     /// What goes next: the oldest, up to the bounds, nothing that another batch holds, and no key of a sender twice. The second
     /// of two with the same key is left for a batch after this one, where it finds the first. `None`: nothing waits that
-    /// another turn will not come for.
+    /// another drain will not come for.
     fn take(&mut self) -> Option<Vec<Waiting<T>>> {
         let committer = Arc::clone(&self.committer);
-        let mut lanes = committer.lanes();
-        let lane = lanes.get_mut(&self.tenant)?;
+        let mut queues = committer.queues.lock();
+        let queue = queues.get_mut(&self.tenant)?;
         for held in self.held.drain(..) {
-            lane.busy.remove(&held);
+            queue.busy.remove(&held);
         }
-        if lane.free.is_some_and(|(free, _)| free != self.number) {
-            self.end(&mut lanes);
+        if queue.free.is_some_and(|(free, _)| free != self.number) {
+            self.end(&mut queues);
             return None;
         }
         let now = Instant::now();
-        lane.free = Some((self.number, now));
+        queue.free = Some((self.number, now));
         let (mut batch, mut keys, mut bytes) = (Vec::<Waiting<T>>::new(), HashSet::new(), 0);
         let (mut later, mut left) = (Vec::new(), HashSet::new());
         while batch.len() < BATCH_COMMITS
             && bytes < BATCH_BYTES
-            && let Some(next) = lane.waiting.pop_front()
+            && let Some(next) = queue.waiting.pop_front()
         {
             if next.by <= now {
                 next.give_up();
@@ -360,7 +298,7 @@ impl<T: Send + 'static> Turn<T> {
                 .as_ref()
                 .and_then(|commit| commit.request.as_ref().map(|(key, _)| (commit.sender.id.clone(), key.clone())));
             // Whatever is left for later, what comes after it in its channel is, too.
-            let waits = lane.holds(&next) || left.contains(&next.channel);
+            let waits = queue.holds(&next) || left.contains(&next.channel);
             if waits || key.is_some_and(|key| !keys.insert(key)) {
                 left.insert(next.channel);
                 later.push(next);
@@ -370,41 +308,41 @@ impl<T: Send + 'static> Turn<T> {
             batch.push(next);
         }
         for next in later.into_iter().rev() {
-            lane.waiting.push_front(next);
+            queue.waiting.push_front(next);
         }
         if batch.is_empty() {
-            self.end(&mut lanes);
+            self.end(&mut queues);
             return None;
         }
         self.held = batch.iter().flat_map(Waiting::needs).collect();
         let number = committer.batches.fetch_add(1, Ordering::Relaxed);
-        lane.busy.extend(self.held.iter().map(|held| (held.clone(), number)));
+        queue.busy.extend(self.held.iter().map(|held| (held.clone(), number)));
         Some(batch)
     }
 }
 
-impl<T> Turn<T> {
-    /// Gives the turn back. Under the same lock as the look at what waits, so that nobody counts on it in between.
-    fn end(&mut self, lanes: &mut Lanes<T>) {
+impl<T> Drain<T> {
+    /// Gives the drain back. Under the same lock as the look at what waits, so that nobody counts on it in between.
+    fn end(&mut self, queues: &mut Queues<T>) {
         self.ended = true;
-        let Some(lane) = lanes.get_mut(&self.tenant) else { return };
+        let Some(queue) = queues.get_mut(&self.tenant) else { return };
         for held in self.held.drain(..) {
-            lane.busy.remove(&held);
+            queue.busy.remove(&held);
         }
-        lane.turns -= 1;
-        lane.free = lane.free.filter(|(free, _)| *free != self.number);
-        if lane.turns == 0 {
-            lanes.remove(&self.tenant);
+        queue.drains -= 1;
+        queue.free = queue.free.filter(|(free, _)| *free != self.number);
+        if queue.drains == 0 {
+            queues.remove(&self.tenant);
         }
     }
 }
 
-impl<T> Drop for Turn<T> {
-    /// After a panic: what still waits is another turn's, or has its answer from this.
+impl<T> Drop for Drain<T> {
+    /// After a panic: what still waits is another drain's, or has its answer from this.
     fn drop(&mut self) {
         if !self.ended {
             let committer = Arc::clone(&self.committer);
-            self.end(&mut locked(&committer.lanes));
+            self.end(&mut committer.queues.lock());
         }
     }
 }
@@ -462,9 +400,9 @@ mod tests {
         // So is one that no store knows.
         let missing = committer.commit(&"nobody".parse().unwrap(), commit).await;
         assert_eq!(missing.unwrap_err().code, ErrorCode::Internal);
-        // A turn ends just after its answers.
+        // A drain ends just after its answers.
         let forgotten = async {
-            while !committer.lanes().is_empty() {
+            while !committer.queues.lock().is_empty() {
                 tokio::task::yield_now().await;
             }
         };

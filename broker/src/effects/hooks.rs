@@ -5,13 +5,14 @@
 
 mod queue;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::queue::{Bounds, Job, Queue};
-use super::apply::{Cause, Effects, Undone};
+use super::apply::{ApplyError, Cause, Effects};
 use super::publish::AfterCommit;
 use crate::model::{ChannelKey, Event, Message};
 use crate::plugin::{CallError, Generation, Handler, Registry};
@@ -107,7 +108,7 @@ impl Hooks {
 
     /// Says in the log that something is dropped, at most once a second: the metric has the number.
     fn report_drop(&self, channel: &ChannelKey, generation: &Generation, reason: &'static str) {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = self.reported.lock();
         if reported.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
             *reported = Some(Instant::now());
             let (plugin, tenant) = (generation.name(), &channel.tenant);
@@ -167,15 +168,15 @@ async fn attempt(effects: &Effects, job: &Job, event: &Event, watcher: &Handler)
     };
     match applied {
         Ok(_) => Ok(()),
-        Err(Undone::Call(error)) => {
+        Err(ApplyError::Call(error)) => {
             watcher.note_failure(&job.channel, &event.kind, &error);
             Err(again(error))
         }
-        Err(Undone::Refused(refusal)) if refusal.code.retryable() => Err(Missed::Now(
+        Err(ApplyError::Refused(refusal)) if refusal.code.retryable() => Err(Missed::Now(
             Duration::from_millis(refusal.retry_after_ms.unwrap_or(0).into()),
             refusal.message.to_string(),
         )),
-        Err(Undone::Refused(refusal)) => Err(Missed::Final(refusal.message.to_string())),
+        Err(ApplyError::Refused(refusal)) => Err(Missed::Final(refusal.message.to_string())),
     }
 }
 

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use super::committer::{Flush, Publish, Then, Told};
+use super::committer::{Flush, Publish, Published, Then};
 use crate::hub::{Class, Delivery, Outbox};
 use crate::model::{Audience, ChannelKey, ClientId, Event, Message, SessionId, Signal, User};
 use crate::plugin::Settling;
 use crate::protocol::{Notice, Reading, WireFrame};
-use crate::relay::{Relay, said};
+use crate::relay::{Relay, message_frame};
 
 /// What is told of messages that were just stored: where they are, and how many calls of `stored` lie between them and an
 /// event, 0 for those of an event itself. Those of a channel come in the order of `seq`. It must not wait.
@@ -18,7 +18,7 @@ pub(super) type AfterCommit = Arc<dyn Fn(&ChannelKey, &[Message], u8) + Send + S
 
 /// What is to be told of the effects of one event, beside what was stored.
 #[derive(Debug)]
-pub(super) struct Story {
+pub(super) struct Publication {
     /// Who the event is from.
     pub(super) user: User,
     /// The socket that gets its own message with its own id.
@@ -30,7 +30,7 @@ pub(super) struct Story {
     pub(super) settling: Option<Settling>,
 }
 
-impl Story {
+impl Publication {
     /// Of an event, without signals.
     pub(super) fn of(event: &Event, depth: u8) -> Self {
         let echo = event.session.zip(event.client_id.clone());
@@ -50,15 +50,15 @@ impl Flush for Outbox {
     }
 }
 
-impl Publish<Story> for Publisher {
-    fn publish(&self, channel: &ChannelKey, told: Vec<Told<Story>>, then: Then) {
+impl Publish<Publication> for Publisher {
+    fn publish(&self, channel: &ChannelKey, told: Vec<Published<Publication>>, then: Then) {
         let mut deliveries = Vec::with_capacity(told.len());
         let (mut watched, mut settled) = (Vec::new(), Vec::new());
-        for Told { what, committed } in told {
-            let Story { user, echo, signals, depth, settling } = what;
+        for Published { what, committed } in told {
+            let Publication { user, echo, signals, depth, settling } = what;
             if let Some(committed) = committed {
                 let echo = echo.as_ref().map(|(session, id)| (*session, id));
-                deliveries.extend(committed.messages.iter().map(|message| said(message, echo)));
+                deliveries.extend(committed.messages.iter().map(|message| message_frame(message, echo)));
                 for read in &committed.reads {
                     let frame = WireFrame::json(&Reading {
                         kind: &read.kind,
@@ -96,7 +96,7 @@ fn notice(channel: &ChannelKey, signal: Signal) -> Delivery {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     use serde_json::value::RawValue;
     use tokio::sync::oneshot;
@@ -140,7 +140,7 @@ mod tests {
         let after_commit: AfterCommit = Arc::new({
             let (order, relay) = (Arc::clone(&order), Arc::clone(&relay));
             move |channel, messages, _| {
-                order.lock().unwrap().push("told");
+                order.lock().push("told");
                 assert_eq!(messages.len(), 1);
                 let (audience, kind) = (Audience::Channel, "seen".parse().unwrap());
                 let signal = Signal { audience, kind, payload: raw("{}") };
@@ -160,12 +160,12 @@ mod tests {
             kv: None,
             at: clock.now(),
         };
-        let story = Story { user: alice, echo: None, signals: Vec::new(), depth: 0, settling: None };
+        let story = Publication { user: alice, echo: None, signals: Vec::new(), depth: 0, settling: None };
         let (answer, answered) = oneshot::channel();
         committer.queue(&channel.tenant, commit, story).unwrap().then(Box::new({
             let order = Arc::clone(&order);
             move |outcome| {
-                order.lock().unwrap().push("answered");
+                order.lock().push("answered");
                 assert!(matches!(outcome, Ok(Outcome::Done(_))));
                 answer.send(()).unwrap();
                 None
@@ -174,7 +174,7 @@ mod tests {
         answered.await.unwrap();
         // What runs in the batch's task after the answer does so before this one goes on.
         tokio::task::yield_now().await;
-        assert_eq!(*order.lock().unwrap(), ["told", "answered"]);
+        assert_eq!(*order.lock(), ["told", "answered"]);
         let sent: Vec<_> =
             outbox.take().iter().map(|frame| String::from_utf8(frame.payload().to_vec()).unwrap()).collect();
         assert!(sent.len() == 2 && sent[0].contains("chat.message") && sent[1].contains("seen"), "{sent:?}");

@@ -7,10 +7,10 @@ mod guard;
 mod logs;
 mod openapi;
 mod plugins;
+mod policy;
 mod recordings;
 mod request;
 mod routes;
-mod terms;
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
 
-use super::State;
 use super::error::ApiError;
+use super::state::State;
 
 /// The routes of the listener for operators.
 pub(super) fn routes(state: Arc<State>) -> Router {
@@ -53,12 +53,12 @@ fn guarded() -> Vec<(&'static str, MethodRouter<Arc<State>>)> {
         ("/api/plugins/{name}/disable/", post(routes::disable)),
         ("/api/plugins/{name}/follow/", post(routes::follow)),
         ("/api/plugins/{name}/logs/", get(logs::logs)),
-        ("/api/plugins/{name}/grants/", get(terms::grants).put(terms::grant)),
-        ("/api/plugins/{name}/limits/", get(terms::limits).put(terms::limit)),
-        ("/api/policies/", get(terms::policies)),
-        ("/api/policies/{kind}/", put(terms::policy)),
-        ("/api/consents/", get(terms::consents)),
-        ("/api/consents/{tenant}/", put(terms::consent)),
+        ("/api/plugins/{name}/grants/", get(policy::grants).put(policy::grant)),
+        ("/api/plugins/{name}/limits/", get(policy::limits).put(policy::limit)),
+        ("/api/policies/", get(policy::policies)),
+        ("/api/policies/{kind}/", put(policy::policy)),
+        ("/api/consents/", get(policy::consents)),
+        ("/api/consents/{tenant}/", put(policy::consent)),
         ("/api/recordings/", post(recordings::record)),
         ("/api/audit/", get(audit::audit)),
         ("/api/nodes/", get(audit::nodes)),

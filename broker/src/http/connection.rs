@@ -15,20 +15,18 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::crowd::Crowd;
-use super::{State, upgrade};
+use super::admission::{Admission, ListenerPermit};
+use super::state::State;
+use super::upgrade;
 use crate::model::ClientAddress;
-use crate::telemetry::Rarely;
+use crate::telemetry::Throttle;
 
 /// How long a client may take for the head of a request.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
-
-/// A connection's place among all of its listener, as long as one of its holders has it.
-pub(super) type Place = Arc<OwnedSemaphorePermit>;
 
 /// How long to wait when the process has no file descriptor left.
 const BREATH: Duration = Duration::from_millis(100);
@@ -75,16 +73,16 @@ pub(super) async fn accept(
     listener: TcpListener,
     routes: Routes,
     places: Arc<Semaphore>,
-    crowd: Arc<Crowd>,
+    admission: Arc<Admission>,
     mut stop: watch::Receiver<bool>,
 ) {
     let (hung_up, connections) = (Arc::new(HungUp::default()), TaskTracker::new());
     loop {
         let accepting = async {
-            let seat = crowd.seat().await;
-            (seat, listener.accept().await)
+            let permit = admission.permit().await;
+            (permit, listener.accept().await)
         };
-        let (seat, accepted) = tokio::select! {
+        let (permit, accepted) = tokio::select! {
             accepted = accepting => accepted,
             () = stopped(&mut stop) => break,
         };
@@ -94,14 +92,14 @@ pub(super) async fn accept(
                     hung_up.on(peer.ip(), "connections");
                     continue;
                 };
-                let (routes, crowd, hung_up, mut stop) =
-                    (routes.clone(), Arc::clone(&crowd), Arc::clone(&hung_up), stop.clone());
+                let (routes, admission, hung_up, mut stop) =
+                    (routes.clone(), Arc::clone(&admission), Arc::clone(&hung_up), stop.clone());
                 connections.spawn(async move {
-                    let turn = tokio::select! {
-                        turn = crowd.turn(seat, routes.share_of(peer.ip())) => turn,
+                    let admitted = tokio::select! {
+                        admitted = admission.admit(permit, routes.share_of(peer.ip())) => admitted,
                         () = stopped(&mut stop) => return,
                     };
-                    let Some(_turn) = turn else {
+                    let Some(_admitted) = admitted else {
                         hung_up.on(peer.ip(), "address");
                         return;
                     };
@@ -122,7 +120,7 @@ pub(super) async fn accept(
 
 /// Counts those who are hung up on, and says it, but not of each.
 #[derive(Default)]
-struct HungUp(Rarely);
+struct HungUp(Throttle);
 
 impl HungUp {
     fn on(&self, peer: IpAddr, reason: &'static str) {
@@ -133,7 +131,13 @@ impl HungUp {
     }
 }
 
-async fn serve(stream: TcpStream, peer: IpAddr, routes: Routes, place: Place, mut stop: watch::Receiver<bool>) {
+async fn serve(
+    stream: TcpStream,
+    peer: IpAddr,
+    routes: Routes,
+    place: ListenerPermit,
+    mut stop: watch::Receiver<bool>,
+) {
     // A message is small and wants to go now.
     if stream.set_nodelay(true).is_err() {
         return;

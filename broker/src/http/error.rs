@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::deploy::DeskError;
+use crate::deploy::ControlError;
 use crate::effects::refusal;
 use crate::identity::IdentityError;
 use crate::protocol::{ErrorCode, Refusal};
@@ -124,12 +124,14 @@ impl From<StoreError> for ApiError {
     }
 }
 
-impl From<DeskError> for ApiError {
-    fn from(error: DeskError) -> Self {
+impl From<ControlError> for ApiError {
+    fn from(error: ControlError) -> Self {
         match error {
-            DeskError::Refused(_) | DeskError::Unfit(_) => Refusal::new(ErrorCode::Rejected, error.to_string()).into(),
-            DeskError::Busy => Refusal::new(ErrorCode::Overloaded, error.to_string()).into(),
-            DeskError::Store(error) => error.into(),
+            ControlError::Refused(_) | ControlError::Unfit(_) => {
+                Refusal::new(ErrorCode::Rejected, error.to_string()).into()
+            }
+            ControlError::Busy => Refusal::new(ErrorCode::Overloaded, error.to_string()).into(),
+            ControlError::Store(error) => error.into(),
         }
     }
 }

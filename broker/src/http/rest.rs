@@ -14,7 +14,8 @@ use axum::Router;
 use axum::routing::{delete, get, post};
 
 use super::error::ApiError;
-use super::{State, admin, page};
+use super::state::State;
+use super::{admin, page};
 
 /// The routes of the listener for clients.
 pub(super) fn routes(state: Arc<State>) -> Router {

@@ -13,8 +13,8 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
-use super::State;
-use super::connection::Place;
+use super::admission::ListenerPermit;
+use super::state::State;
 use crate::model::ClientAddress;
 use crate::protocol::SUBPROTOCOL;
 use crate::session::{self, Arrival, Scope};
@@ -51,7 +51,7 @@ pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>, address: 
         }
     };
     let services = Arc::clone(&state.services);
-    let place = request.extensions_mut().remove::<Place>();
+    let place = request.extensions_mut().remove::<ListenerPermit>();
     state.sessions.spawn(async move {
         let _place = place;
         let Some((stream, early)) = connection(upgraded).await else { return };

@@ -1,11 +1,12 @@
 //! One channel's stream of frames on this node: in order, each durable one exactly once.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
-use super::{Delivery, Subscriber, Then, locked};
+use super::{Delivery, Subscriber, Then};
 use crate::model::{Epoch, SessionId, UserId};
+use parking_lot::Mutex;
 
 /// How many durable frames may wait for one before them. Beyond it they are dropped here and read from the store when
 /// the hole is filled.
@@ -76,7 +77,7 @@ impl Feed {
     /// Starts the sequence: everything up to here is in the store and nobody waits for it. No epoch: the store has no
     /// such channel. Opening an open feed does nothing.
     pub fn open_at(&self, epoch: Option<Epoch>, position: u64) {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         if state.position.is_none() {
             state.epoch = epoch;
             state.position = Some(position);
@@ -89,36 +90,36 @@ impl Feed {
 
     /// The numbering that this feed follows; `None` before it is open, or when the store had no such channel then.
     pub fn epoch(&self) -> Option<Epoch> {
-        locked(&self.state).epoch.clone()
+        self.state.lock().epoch.clone()
     }
 
     /// Epoch and position at one moment; `None` before the feed is open.
     pub fn place(&self) -> Option<(Option<Epoch>, u64)> {
-        let state = locked(&self.state);
+        let state = self.state.lock();
         state.position.map(|position| (state.epoch.clone(), position))
     }
 
     /// The last durable frame delivered here; `None` before the feed is open.
     pub fn position(&self) -> Option<u64> {
-        locked(&self.state).position
+        self.state.lock().position
     }
 
     /// What is missing, if frames wait for one that has not come, or the store has more.
     pub fn gap(&self) -> Option<Gap> {
-        locked(&self.state).gap()
+        self.state.lock().gap()
     }
 
     /// Notes that the store has messages up to a `seq`. Returns what is missing here; of that, the last ones may still
     /// be on their way.
     pub fn expect(&self, end: u64) -> Option<Gap> {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         state.end = state.end.max(end);
         state.gap()
     }
 
     /// The members whose sessions are here, each once.
     pub fn users(&self) -> Vec<UserId> {
-        let subscribers = Arc::clone(&locked(&self.state).subscribers);
+        let subscribers = Arc::clone(&self.state.lock().subscribers);
         let mut users: Vec<UserId> = subscribers.iter().map(|subscriber| subscriber.user.clone()).collect();
         users.sort_unstable();
         users.dedup();
@@ -127,19 +128,19 @@ impl Feed {
 
     /// Drops the frames that wait for one that will not come, and says how many. The sequence goes on where it is.
     pub fn give_up(&self) -> usize {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         state.end = 0;
         std::mem::take(&mut state.held).len()
     }
 
     /// Whether what is read from the store finds room.
     pub fn has_room(&self) -> bool {
-        locked(&self.state).ready.len() < MAX_READY / 2
+        self.state.lock().ready.len() < MAX_READY / 2
     }
 
     /// How many sessions are here.
     pub fn len(&self) -> usize {
-        locked(&self.state).subscribers.len()
+        self.state.lock().subscribers.len()
     }
 
     /// Whether no session is here.
@@ -163,7 +164,7 @@ impl Feed {
     /// Takes frames in, in this order, to be handed out; those that others before them are missing for are held. `then` is
     /// called when what was ready until now is handed out. Returns what is missing, when these frames show a hole.
     pub fn accept(&self, deliveries: Vec<Delivery>, then: Option<Then>) -> Option<Gap> {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         let mut gap = None;
         for delivery in deliveries {
             gap = state.accept(delivery).or(gap);
@@ -173,18 +174,18 @@ impl Feed {
     }
 
     pub(super) fn add(&self, subscriber: Arc<Subscriber>) {
-        Arc::make_mut(&mut locked(&self.state).subscribers).push(subscriber);
+        Arc::make_mut(&mut self.state.lock().subscribers).push(subscriber);
     }
 
     /// `true`: none is left.
     pub(super) fn remove(&self, session: SessionId) -> bool {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         Arc::make_mut(&mut state.subscribers).retain(|subscriber| subscriber.session != session);
         state.subscribers.is_empty()
     }
 
     pub(super) fn revoke(&self, user: &UserId) {
-        let subscribers = Arc::clone(&locked(&self.state).subscribers);
+        let subscribers = Arc::clone(&self.state.lock().subscribers);
         for subscriber in subscribers.iter().filter(|subscriber| subscriber.user == *user) {
             subscriber.revoke();
         }
@@ -192,7 +193,7 @@ impl Feed {
 
     /// Closes the sockets of all sessions here: this feed cannot be carried on. Returns how many.
     pub(super) fn close(&self) -> usize {
-        let subscribers = Arc::clone(&locked(&self.state).subscribers);
+        let subscribers = Arc::clone(&self.state.lock().subscribers);
         for subscriber in subscribers.iter() {
             subscriber.lose();
         }
@@ -257,7 +258,7 @@ struct Round {
 
 impl<'a> HandingOut<'a> {
     fn begin(feed: &'a Feed) -> Option<Self> {
-        let mut state = locked(&feed.state);
+        let mut state = feed.state.lock();
         if state.delivering || state.ready.is_empty() {
             return None;
         }
@@ -266,7 +267,7 @@ impl<'a> HandingOut<'a> {
     }
 
     fn next(&mut self) -> Option<Round> {
-        let mut state = locked(&self.feed.state);
+        let mut state = self.feed.state.lock();
         if state.ready.is_empty() {
             // Under the same lock as the look at what is ready, so that nothing is left for nobody.
             (state.delivering, self.ended) = (false, true);
@@ -288,7 +289,7 @@ impl<'a> HandingOut<'a> {
 impl Drop for HandingOut<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            locked(&self.feed.state).delivering = false;
+            self.feed.state.lock().delivering = false;
         }
     }
 }

@@ -7,13 +7,12 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice};
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard};
 use std::task::Poll;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
-use super::locked;
 use crate::protocol::{Close, WireFrame};
 
 /// What may happen to a frame when its client does not keep up.
@@ -68,7 +67,7 @@ impl Outbox {
     /// Sends a frame, or queues it. Never waits. At a client that has fallen behind by the limit, ephemeral frames are
     /// shed; if a durable one still finds no room, the socket closes as a slow consumer.
     pub fn push(&self, frame: WireFrame, class: Class) {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         if state.closing.is_some() || state.broken {
             return;
         }
@@ -87,7 +86,7 @@ impl Outbox {
     /// Queues a frame that the session sends on with whatever else it has to say by then, or somebody else by
     /// [`Outbox::flush`]: an echo, which an ack follows, and the acks. It wakes nobody. Bounded as [`Outbox::push`] is.
     pub fn push_soon(&self, frame: WireFrame, class: Class) {
-        let state = locked(&self.state);
+        let state = self.state.lock();
         if state.closing.is_none() && !state.broken {
             self.queue(state, [(frame, class)]);
         }
@@ -115,7 +114,7 @@ impl Outbox {
     /// Sends several frames in one write, or queues what the socket does not take of them. With `soon`, all of them
     /// are queued as by [`Outbox::push_soon`]. Bounded as [`Outbox::push`] is.
     pub fn push_all(&self, frames: Vec<(WireFrame, Class)>, soon: bool) {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         if state.closing.is_some() || state.broken {
             return;
         }
@@ -157,7 +156,7 @@ impl Outbox {
             let mut taken = std::pin::pin!(self.taken.notified());
             taken.as_mut().enable();
             {
-                let state = locked(&self.state);
+                let state = self.state.lock();
                 let fits = state.bytes + size <= self.limit / 2;
                 if fits || state.queue.is_empty() || state.closing.is_some() || state.broken {
                     return;
@@ -170,7 +169,7 @@ impl Outbox {
     /// Asks the session to end with this code; the first one asked for counts. What is queued goes out before it, but
     /// not for a client that is too slow for that.
     pub fn close(&self, close: Close) {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         if state.closing.is_none() {
             state.closing = Some(close);
             if close == Close::SlowConsumer {
@@ -222,18 +221,18 @@ impl Outbox {
 
     /// Whether someone has asked for a close or the socket broke.
     pub fn is_closing(&self) -> bool {
-        let state = locked(&self.state);
+        let state = self.state.lock();
         state.closing.is_some() || state.broken
     }
 
     /// Bytes waiting.
     pub fn queued(&self) -> usize {
-        locked(&self.state).bytes
+        self.state.lock().bytes
     }
 
     /// Takes everything that waits, for a reader that is no socket.
     pub fn take(&self) -> Vec<WireFrame> {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         state.bytes = 0;
         state.sent = 0;
         state.queue.drain(..).map(|(frame, _)| frame).collect()
@@ -249,7 +248,7 @@ impl Outbox {
     }
 
     fn write_queued(&self) -> Progress {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         let Some(socket) = &self.socket else {
             return Progress::Idle;
         };

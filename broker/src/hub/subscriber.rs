@@ -1,11 +1,12 @@
 //! One session's place in one channel.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{Class, Delivery, Outbox, locked};
+use super::{Class, Delivery, Outbox};
 use crate::model::{SessionId, UserId};
 use crate::protocol::{Close, WireFrame};
 
@@ -52,7 +53,7 @@ impl Subscriber {
     pub fn go_live(&self, after: u64) {
         // The lock orders this against a delivery that saw the joining state: it either waits in the list we empty,
         // or finds the session live.
-        let mut waiting = locked(&self.waiting);
+        let mut waiting = self.waiting.lock();
         self.after.store(after, Ordering::Release);
         self.send(&std::mem::take(&mut *waiting));
         let _ = self.state.compare_exchange(JOINING, LIVE, Ordering::AcqRel, Ordering::Acquire);
@@ -68,7 +69,7 @@ impl Subscriber {
         match self.state.load(Ordering::Acquire) {
             LIVE => self.send(deliveries),
             JOINING => {
-                let mut waiting = locked(&self.waiting);
+                let mut waiting = self.waiting.lock();
                 match self.state.load(Ordering::Acquire) {
                     JOINING => {
                         for delivery in deliveries.iter().filter(|delivery| delivery.audience.includes(&self.user)) {

@@ -7,7 +7,8 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::*;
-use crate::model::{Dice, Epoch};
+use crate::dice::Dice;
+use crate::model::Epoch;
 use crate::protocol::Close;
 
 struct Listener {

@@ -3,9 +3,9 @@
 //! It does no I/O and never fails.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use super::{Presence, PresenceError};
 use crate::model::{ChannelKey, SessionId, User, UserId};
@@ -24,7 +24,7 @@ struct Member {
 #[async_trait]
 impl Presence for MemoryPresence {
     async fn enter(&self, channel: &ChannelKey, user: &User, session: SessionId) -> Result<bool, PresenceError> {
-        let mut channels = self.channels();
+        let mut channels = self.0.lock();
         let members = channels.entry(channel.clone()).or_default();
         let first = !members.contains_key(&user.id);
         let member =
@@ -34,7 +34,7 @@ impl Presence for MemoryPresence {
     }
 
     async fn leave(&self, channel: &ChannelKey, user: &User, session: SessionId) -> Result<bool, PresenceError> {
-        let mut channels = self.channels();
+        let mut channels = self.0.lock();
         let Some(members) = channels.get_mut(channel) else { return Ok(false) };
         let Some(member) = members.get_mut(&user.id) else { return Ok(false) };
         let last = member.sessions.remove(&session) && member.sessions.is_empty();
@@ -48,14 +48,10 @@ impl Presence for MemoryPresence {
     }
 
     async fn present(&self, channel: &ChannelKey, limit: usize) -> Result<Vec<User>, PresenceError> {
-        let channels = self.channels();
+        let channels = self.0.lock();
         let members = channels.get(channel).into_iter().flat_map(Members::values);
         Ok(members.take(limit).map(|member| member.user.clone()).collect())
     }
 }
 
-impl MemoryPresence {
-    fn channels(&self) -> MutexGuard<'_, HashMap<ChannelKey, Members>> {
-        self.0.lock().expect("nothing panics while it holds this lock")
-    }
-}
+impl MemoryPresence {}

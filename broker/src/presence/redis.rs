@@ -19,26 +19,15 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use self::held::Held;
+use self::keys::{CALL, millis, names, script};
 use self::reach::Reach;
 use super::{Presence, PresenceError};
 use crate::model::{ChannelKey, SessionId, User};
 
 mod held;
+mod keys;
 mod reach;
 
-/// A script of `redis/`, with the part before it that all of them begin with.
-macro_rules! script {
-    ($file:literal) => {
-        redis::Script::new(concat!(
-            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/presence/redis/begin.lua")),
-            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/presence/redis/", $file)),
-        ))
-    };
-}
-use script;
-
-/// How long a call may take.
-const CALL: Duration = Duration::from_secs(1);
 /// How long the first connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -162,13 +151,4 @@ fn keys<'a>(script: &'a Script, channel: &ChannelKey) -> ScriptInvocation<'a> {
     let mut invocation = script.key(entries);
     invocation.key(leases);
     invocation
-}
-
-/// What the two sorted sets of a channel are called.
-fn names(channel: &ChannelKey) -> [String; 2] {
-    [format!("switchboard:pr:{channel}"), format!("switchboard:pr:{channel}:lease")]
-}
-
-fn millis(lease: Duration) -> u64 {
-    u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)
 }

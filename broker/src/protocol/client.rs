@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{ErrorCode, MAX_FRAME, Refusal, json};
+use super::{ErrorCode, MAX_FRAME, Refusal};
+use crate::model::json::check;
 use crate::model::{ChannelId, ClientId, Kind};
 
 /// A frame that is the broker's to answer, or an event for a handler.
@@ -122,7 +123,7 @@ pub fn parse(text: String) -> Result<ClientFrame, BadFrame> {
                 .ok_or_else(|| bad(None, "`id` must be a string of 1 to 64 characters, none a control character"))?,
         ),
     };
-    if let Err(unfit) = json::check(&text) {
+    if let Err(unfit) = check(&text) {
         return Err(bad(id, format!("a frame {unfit}")));
     }
     if has_nul(&text) {

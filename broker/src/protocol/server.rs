@@ -97,7 +97,7 @@ frames! {
 
 /// A durable message. Its `type` is the kind that its handler gave it.
 #[derive(Debug, Serialize)]
-pub struct Said<'a> {
+pub struct MessageFrame<'a> {
     /// The message's kind.
     #[serde(rename = "type")]
     pub kind: &'a Kind,

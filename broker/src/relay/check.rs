@@ -15,12 +15,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::Relay;
+use super::delivery::Relay;
 use crate::hub::Feed;
 use crate::model::{ChannelId, ChannelKey, Clock, Position, TenantSlug};
 use crate::store::StoreError;
 
-/// How often it is looked whose turn it is.
+/// How often it is looked what is due.
 const TICK: Duration = Duration::from_millis(500);
 
 /// The longest time from one check of a tenant's positions to the next; with [`TICK`], two seconds.
@@ -36,11 +36,8 @@ const _: () = assert!(MEMBERS_EVERY.as_millis() + TICK.as_millis() <= 30_000);
 /// The pause after a check that failed.
 const BACK_OFF: Duration = Duration::from_secs(3);
 
-/// How many channels, or seats in them, one statement asks for.
+/// How many channels, or members of them, one statement asks for.
 const BATCH: usize = 500;
-
-/// How many statements of checks are under way at once.
-pub(super) const AT_ONCE: usize = 4;
 
 /// Checks until the relay is gone. `suspect` changes when the bus may have lost anything of any channel.
 pub(super) async fn run(relay: Weak<Relay>, mut suspect: watch::Receiver<()>, clock: Clock) {
@@ -56,7 +53,7 @@ pub(super) async fn run(relay: Weak<Relay>, mut suspect: watch::Receiver<()>, cl
             _ = tick.tick() => false,
         };
         let Some(relay) = relay.upgrade() else { return };
-        schedule.turn(&relay, at_once);
+        schedule.look(&relay, at_once);
     }
 }
 
@@ -117,7 +114,7 @@ struct Duty {
 }
 
 impl Schedule {
-    fn turn(&mut self, relay: &Arc<Relay>, at_once: bool) {
+    fn look(&mut self, relay: &Arc<Relay>, at_once: bool) {
         let channels = relay.hub.channels();
         self.forget_all_but(&channels);
         for (tenant, channels) in channels {
@@ -190,7 +187,7 @@ impl Relay {
     async fn check_positions(self: &Arc<Self>, tenant: &TenantSlug, channels: &Channels) -> Result<(), StoreError> {
         let key = |channel| ChannelKey { tenant: tenant.clone(), channel };
         for batch in channels.chunks(BATCH) {
-            let turn = self.checks.acquire().await.expect("the semaphore is never closed");
+            let permit = self.checks.acquire().await.expect("the semaphore is never closed");
             // Before the store is asked: what has come by now, its answer has, too.
             let asked: Vec<_> = batch
                 .iter()
@@ -201,7 +198,7 @@ impl Relay {
             }
             let ids: Vec<ChannelId> = asked.iter().map(|(channel, ..)| *channel).collect();
             let found = self.store.positions(tenant, &ids).await?;
-            drop(turn);
+            drop(permit);
             let found: HashMap<ChannelId, Position> = found.into_iter().map(|at| (at.channel, at)).collect();
             let mut lost = Vec::new();
             for (channel, feed, epoch, seq) in asked {
@@ -221,17 +218,17 @@ impl Relay {
 
     /// Cuts off the sessions here of those who are no longer in their channel.
     async fn check_members(&self, tenant: &TenantSlug, channels: &Channels) -> Result<(), StoreError> {
-        let mut seats =
+        let mut subscribed =
             channels.iter().flat_map(|(channel, feed)| feed.users().into_iter().map(|user| (*channel, user)));
         loop {
-            let batch: Vec<_> = seats.by_ref().take(BATCH).collect();
+            let batch: Vec<_> = subscribed.by_ref().take(BATCH).collect();
             if batch.is_empty() {
                 return Ok(());
             }
-            let turn = self.checks.acquire().await.expect("the semaphore is never closed");
+            let permit = self.checks.acquire().await.expect("the semaphore is never closed");
             let members: HashSet<_> = self.store.members_among(tenant, &batch).await?.into_iter().collect();
-            drop(turn);
-            for (channel, user) in batch.iter().filter(|seat| !members.contains(*seat)) {
+            drop(permit);
+            for (channel, user) in batch.iter().filter(|subscribed| !members.contains(*subscribed)) {
                 self.hub.revoke(&ChannelKey { tenant: tenant.clone(), channel: *channel }, user);
             }
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Relay, said};
+use super::delivery::{Relay, message_frame};
 use crate::hub::{Feed, Gap};
 use crate::model::ChannelKey;
 use crate::store::{Span, StoreError};
@@ -149,7 +149,7 @@ impl Relay {
             }
             metrics::counter!("switchboard_gap_repairs_total").increment(1);
             for message in &missed {
-                feed.deliver(said(message, None));
+                feed.deliver(message_frame(message, None));
             }
         }
         Ok(())

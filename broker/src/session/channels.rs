@@ -9,14 +9,15 @@ use tokio::time::timeout;
 
 use super::member::Member;
 use super::roster::Attendance;
+use super::subscription::Subscription;
 use crate::effects::refusal;
-use crate::hub::{Class, Feed, Subscriber};
-use crate::model::{Channel, ChannelId, ChannelKey, Epoch, Message, UserId};
+use crate::hub::{Class, Subscriber};
+use crate::model::{Channel, ChannelId, ChannelKey, Message, UserId};
 use crate::protocol::{
     ChannelInfo, ChannelState, Close, ErrorCode, ErrorFrame, MAX_RECOVERED, MemberInfo, Refusal, STATE_BYTES,
     STATE_MEMBERS, STATE_MESSAGES, Since, Subscribed, WireFrame,
 };
-use crate::relay::said;
+use crate::relay::message_frame;
 use crate::store::Span;
 
 /// How many messages one read of the store brings to a client that comes back.
@@ -25,18 +26,9 @@ const PAGE: u32 = 200;
 /// How long a client that comes back may take to make room for the next message it has missed.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
 
-/// A channel that a session is in.
-pub(super) struct Seat {
-    pub(super) key: ChannelKey,
-    pub(super) epoch: Epoch,
-    pub(super) feed: Arc<Feed>,
-    pub(super) subscriber: Arc<Subscriber>,
-    pub(super) attendance: Attendance,
-}
-
 /// A place just taken.
 pub(super) struct Arrival {
-    pub(super) seat: Seat,
+    pub(super) subscription: Subscription,
     /// Up to here the session has everything.
     pub(super) seq: u64,
     /// Whether this is the member's first session in the channel.
@@ -80,7 +72,7 @@ impl Member<'_> {
                     self.send(&Subscribed { channel, epoch: &epoch, seq, recovered });
                 }
                 subscriber.go_live(seq);
-                Ok(Arrival { seat: Seat { key, epoch, feed, subscriber, attendance }, seq, first })
+                Ok(Arrival { subscription: Subscription { key, epoch, feed, subscriber, attendance }, seq, first })
             }
             Err(refused) => {
                 attendance.withdraw().await;
@@ -133,7 +125,7 @@ impl Member<'_> {
                     break;
                 }
                 position = message.seq;
-                self.send_missed(said(&message, None).frame).await?;
+                self.send_missed(message_frame(&message, None).frame).await?;
                 if position == channel.seq {
                     return Ok(true);
                 }

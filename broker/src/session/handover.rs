@@ -6,9 +6,9 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, ready};
 
+use parking_lot::Mutex;
 use tokio::task::coop;
 
 /// Room for one frame.
@@ -36,7 +36,7 @@ impl Handover {
     pub(super) async fn give(&self, frame: String) {
         let mut frame = Some(frame);
         poll_fn(|_| {
-            let mut state = self.state();
+            let mut state = self.0.lock();
             state.has_more = state.frame.is_some();
             if state.has_more {
                 return Poll::Pending;
@@ -51,7 +51,7 @@ impl Handover {
     pub(super) async fn take(&self) -> Option<String> {
         poll_fn(|context| {
             let budget = ready!(coop::poll_proceed(context));
-            let mut state = self.state();
+            let mut state = self.0.lock();
             match state.frame.take() {
                 None if !state.ended => Poll::Pending,
                 frame => {
@@ -65,7 +65,7 @@ impl Handover {
 
     /// No further frame comes, because the reader is dropped.
     pub(super) fn end(&self) {
-        self.state().ended = true;
+        self.0.lock().ended = true;
     }
 
     /// Polls both until one of them ends.
@@ -82,17 +82,13 @@ impl Handover {
                 if let Poll::Ready(end) = worker.as_mut().poll(context) {
                     return Poll::Ready(Ended::Worker(end));
                 }
-                let state = self.state();
+                let state = self.0.lock();
                 if !state.has_more || state.frame.is_some() {
                     return Poll::Pending;
                 }
             }
         })
         .await
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -124,7 +120,7 @@ mod tests {
         };
         let worker = async {
             while let Some(frame) = handover.take().await {
-                taken.lock().unwrap().push(frame);
+                taken.lock().push(frame);
             }
         };
         let wakes = Arc::new(Wakes::default());
@@ -135,7 +131,7 @@ mod tests {
             let mut passing = std::pin::pin!(handover.pass(reader.as_mut(), worker.as_mut()));
             assert!(passing.as_mut().poll(&mut context).is_pending());
         }
-        assert_eq!(*taken.lock().unwrap(), ["0", "1", "2", "3", "4"]);
+        assert_eq!(*taken.lock(), ["0", "1", "2", "3", "4"]);
         assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
         handover.end();
         assert!(worker.as_mut().poll(&mut context).is_ready(), "the worker ends with the reader");

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::Notify;
 
-use super::Session;
-use super::channels::Seat;
+use super::state::Session;
+use super::subscription::Subscription;
 use crate::effects::refusal as store_refusal;
 use crate::hub::Class;
 use crate::identity::IdentityError;
@@ -27,9 +27,14 @@ pub(super) struct Member<'s> {
 
 impl Member<'_> {
     /// Takes a frame to its handler. What it reads has in it what is `earlier`.
-    pub(super) async fn handle(&self, seat: &Seat, event: EventFrame, earlier: Option<&Earlier>) -> Dispatched {
+    pub(super) async fn handle(
+        &self,
+        subscription: &Subscription,
+        event: EventFrame,
+        earlier: Option<&Earlier>,
+    ) -> Dispatched {
         let router = &self.session.services.router;
-        router.dispatch(&seat.key, &self.principal.user, Some(self.session.id), event, earlier).await
+        router.dispatch(&subscription.key, &self.principal.user, Some(self.session.id), event, earlier).await
     }
 
     /// Joins a channel, after leaving it if the session is in it: the client wants what it has lost. The member itself
@@ -39,35 +44,35 @@ impl Member<'_> {
         id: Option<&ClientId>,
         channel: ChannelId,
         since: Option<Since>,
-        before: Option<Arc<Seat>>,
-    ) -> Option<Arc<Seat>> {
-        if let Some(seat) = &before {
-            self.session.services.relay.leave(&seat.key, self.session.id).await;
+        before: Option<Arc<Subscription>>,
+    ) -> Option<Arc<Subscription>> {
+        if let Some(subscription) = &before {
+            self.session.services.relay.leave(&subscription.key, self.session.id).await;
         }
         match self.join(channel, since, true).await {
             Ok(arrival) => {
-                if let Some(seat) = before {
-                    seat.attendance.end();
+                if let Some(subscription) = before {
+                    subscription.attendance.end();
                 }
                 if let Some(id) = id {
                     self.send(&Ack {
                         id,
                         message_id: None,
                         channel: Some(channel),
-                        epoch: Some(&arrival.seat.epoch),
+                        epoch: Some(&arrival.subscription.epoch),
                         seq: Some(arrival.seq),
                         created_at: self.session.services.clock.now(),
                         duplicate: false,
                     });
                 }
                 if arrival.first {
-                    arrival.seat.attendance.announce().await;
+                    arrival.subscription.attendance.announce().await;
                 }
-                Some(Arc::new(arrival.seat))
+                Some(Arc::new(arrival.subscription))
             }
             Err(refusal) => {
-                if let Some(seat) = before {
-                    seat.attendance.leave().await;
+                if let Some(subscription) = before {
+                    subscription.attendance.leave().await;
                 }
                 self.refuse(id, &refusal);
                 None
@@ -76,9 +81,9 @@ impl Member<'_> {
     }
 
     /// Leaves a channel and says so.
-    pub(super) async fn unsubscribe(&self, seat: &Seat) {
-        seat.attendance.leave().await;
-        self.send(&Unsubscribed { channel: seat.key.channel });
+    pub(super) async fn unsubscribe(&self, subscription: &Subscription) {
+        subscription.attendance.leave().await;
+        self.send(&Unsubscribed { channel: subscription.key.channel });
     }
 
     /// Takes a new token. `Some`: it is somebody else's.

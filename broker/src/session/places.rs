@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::model::{ClientAddress, Principal, TenantSlug, UserId};
-use crate::telemetry::Rarely;
+use crate::telemetry::Throttle;
+use parking_lot::Mutex;
 
 /// How many sockets there may be.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +28,7 @@ pub struct SocketLimits {
 pub struct Places {
     limits: SocketLimits,
     taken: Mutex<Taken>,
-    said: Rarely,
+    said: Throttle,
 }
 
 #[derive(Debug, Default)]
@@ -58,13 +59,13 @@ pub(super) struct Waiting<'a> {
 impl Places {
     /// All of them are free.
     pub fn new(limits: SocketLimits) -> Arc<Self> {
-        Arc::new(Self { limits, taken: Mutex::default(), said: Rarely::default() })
+        Arc::new(Self { limits, taken: Mutex::default(), said: Throttle::default() })
     }
 
     /// A place for one more socket of a member. The error says which limit is reached.
     pub(super) fn take(self: &Arc<Self>, principal: &Principal, address: ClientAddress) -> Result<Place, &'static str> {
         let member = (principal.tenant.clone(), principal.user.id.clone());
-        let mut taken = self.taken();
+        let mut taken = self.taken.lock();
         let of = |count: Option<&usize>| count.copied().unwrap_or_default();
         if taken.all >= self.limits.all {
             return Err("connection_limit");
@@ -90,7 +91,7 @@ impl Places {
     /// 4,096 at most; of these, half may be from one address.
     pub(super) fn unauthenticated(&self, address: ClientAddress) -> Option<Waiting<'_>> {
         let most = (self.limits.all / 4).clamp(16, 4_096);
-        let mut taken = self.taken();
+        let mut taken = self.taken.lock();
         let own = taken.unauthenticated_from.get(&address).copied().unwrap_or_default();
         if taken.unauthenticated >= most || own >= most / 2 {
             return None;
@@ -107,15 +108,11 @@ impl Places {
             tracing::warn!(%address, reason, others, "a socket was closed with 4100: there is no place for it");
         }
     }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.taken();
+        let mut taken = self.places.taken.lock();
         taken.all -= 1;
         less(&mut taken.tenants, self.member.0.clone());
         less(&mut taken.members, self.member.clone());
@@ -125,7 +122,7 @@ impl Drop for Place {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut taken = self.places.taken();
+        let mut taken = self.places.taken.lock();
         taken.unauthenticated -= 1;
         less(&mut taken.unauthenticated_from, self.address);
     }
@@ -187,7 +184,7 @@ mod tests {
     }
 
     fn is_empty(places: &Places) -> bool {
-        let taken = places.taken();
+        let taken = places.taken.lock();
         let maps = taken.tenants.is_empty() && taken.members.is_empty() && taken.addresses.is_empty();
         taken.all == 0 && maps && taken.unauthenticated == 0 && taken.unauthenticated_from.is_empty()
     }

@@ -11,12 +11,12 @@ use std::sync::atomic::Ordering;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::Scope;
 use super::answers::{Addressee, Answers};
-use super::channels::Seat;
 use super::handover::Handover;
-use super::lanes::{Lane, Turn};
+use super::keyed_queue::{Entered, Key};
 use super::member::Member;
+use super::state::Scope;
+use super::subscription::Subscription;
 use crate::model::{ChannelId, ClientId};
 use crate::plugin::Earlier;
 use crate::protocol::{BadFrame, ClientFrame, Close, ErrorCode, EventFrame, Pong, Refusal, Since, parse};
@@ -28,8 +28,8 @@ const LEAVING: usize = 16;
 /// The part of a session that acts. It alone knows which channels the session is in.
 pub(super) struct Worker<'m> {
     member: &'m Member<'m>,
-    seats: HashMap<ChannelId, Arc<Seat>>,
-    /// Channels that are being joined, and are in no seat yet.
+    subscriptions: HashMap<ChannelId, Arc<Subscription>>,
+    /// Channels that are being joined, and are in no subscription yet.
     joining: usize,
     /// What is in hand, and what is to be answered.
     answers: Arc<Answers<Task>>,
@@ -73,20 +73,20 @@ enum Work {
 enum Done {
     Nothing,
     /// A frame was handled, and is to be answered.
-    Handled(Arc<Seat>, Option<ClientId>, Dispatched),
+    Handled(Arc<Subscription>, Option<ClientId>, Dispatched),
     /// A subscription ended, one way or the other.
-    Joined(Option<Arc<Seat>>),
+    Joined(Option<Arc<Subscription>>),
     /// The session is over.
     Close(Close),
 }
 
-type Job<'m> = Pin<Box<dyn Future<Output = (Lane, Done)> + Send + 'm>>;
+type Job<'m> = Pin<Box<dyn Future<Output = (Key, Done)> + Send + 'm>>;
 
 impl<'m> Worker<'m> {
     pub(super) fn new(member: &'m Member<'m>, frames: &'m Handover) -> Self {
         Self {
             member,
-            seats: HashMap::new(),
+            subscriptions: HashMap::new(),
             joining: 0,
             answers: Answers::new(Arc::clone(&member.session.outbox), member.session.services.clock.clone()),
             running: FuturesUnordered::new(),
@@ -120,11 +120,11 @@ impl<'m> Worker<'m> {
         };
         match joined {
             Ok(arrival) => {
-                self.only = Some(arrival.seat.key.channel);
+                self.only = Some(arrival.subscription.key.channel);
                 if arrival.first {
-                    arrival.seat.attendance.announce().await;
+                    arrival.subscription.attendance.announce().await;
                 }
-                self.seats.insert(arrival.seat.key.channel, Arc::new(arrival.seat));
+                self.subscriptions.insert(arrival.subscription.key.channel, Arc::new(arrival.subscription));
                 Ok(())
             }
             Err(refusal) => {
@@ -140,7 +140,7 @@ impl<'m> Worker<'m> {
         let mut more = true;
         loop {
             if self.member.session.out_of_time.load(Ordering::Relaxed) {
-                self.answers.lanes(|lanes| lanes.give_up_waiting());
+                self.answers.queue(|queue| queue.give_up_waiting());
                 more = false;
             }
             let (has_room, is_answered) = self.look(more);
@@ -148,12 +148,12 @@ impl<'m> Worker<'m> {
                 return None;
             }
             tokio::select! {
-                Some((lane, done)) = self.running.next(), if !self.running.is_empty() => {
-                    if let Some(close) = self.finish(lane, done) {
+                Some((key, done)) = self.running.next(), if !self.running.is_empty() => {
+                    if let Some(close) = self.finish(key, done) {
                         return Some(close);
                     }
                 }
-                lanes = self.answers.given() => self.go_on_after(lanes),
+                queue = self.answers.given() => self.go_on_after(queue),
                 frame = self.frames.take(), if more && has_room => match frame {
                     Some(text) => self.take(text),
                     None => more = false,
@@ -165,21 +165,21 @@ impl<'m> Worker<'m> {
     }
 
     /// Whether there is room for a frame, and whether all are answered. On a socket for one channel, the client waits for that
-    /// channel and for nothing else. On one for many, a full lane refuses instead, so that it holds up nobody.
+    /// channel and for nothing else. On one for many, a full key refuses instead, so that it holds up nobody.
     fn look(&self, more: bool) -> (bool, bool) {
         let (only, is_leaving) = (self.only, self.is_leaving);
-        self.answers.look(|lanes| {
-            let has_room = lanes.have_room() && !only.is_some_and(|only| lanes.is_full(Some(only)));
-            let is_waiting = !more || !has_room || lanes.has_waiting() || is_leaving;
-            (is_waiting, (has_room, lanes.is_answered()))
+        self.answers.look(|queue| {
+            let has_room = queue.have_room() && !only.is_some_and(|only| queue.is_full(Some(only)));
+            let is_waiting = !more || !has_room || queue.has_waiting() || is_leaving;
+            (is_waiting, (has_room, queue.is_answered()))
         })
     }
 
     /// Finishes what is under way and leaves every channel.
     pub(super) async fn leave_all(&mut self) {
-        self.answers.lanes(|lanes| lanes.give_up_waiting());
-        while let Some((lane, done)) = self.running.next().await {
-            self.finish(lane, done);
+        self.answers.queue(|queue| queue.give_up_waiting());
+        while let Some((key, done)) = self.running.next().await {
+            self.finish(key, done);
         }
         // What was queued is stored whoever waits. It is waited for so that others hear of it before they hear that the member left.
         while let (_, false) = self.look(false) {
@@ -188,9 +188,9 @@ impl<'m> Worker<'m> {
                 () = ends(&mut self.overdue) => self.give_up(),
             }
         }
-        let seats = std::mem::take(&mut self.seats);
-        futures_util::stream::iter(seats.into_values())
-            .for_each_concurrent(LEAVING, |seat| async move { seat.attendance.leave().await })
+        let subscriptions = std::mem::take(&mut self.subscriptions);
+        futures_util::stream::iter(subscriptions.into_values())
+            .for_each_concurrent(LEAVING, |subscription| async move { subscription.attendance.leave().await })
             .await;
     }
 
@@ -200,7 +200,7 @@ impl<'m> Worker<'m> {
         self.overdue = next.map(|by| Box::pin(sleep_until(by)));
     }
 
-    /// Sorts a frame into its lane.
+    /// Sorts a frame into its key.
     fn take(&mut self, text: String) {
         let (member, bytes) = (self.member, text.len());
         let frame = match parse(text) {
@@ -243,11 +243,11 @@ impl<'m> Worker<'m> {
     }
 
     fn enter(&mut self, task: Task, bytes: usize) {
-        let (lane, alone) = (task.lane(), !matches!(task, Task::Channel(_, Work::Event(_))));
-        match self.answers.lanes(|lanes| lanes.enter(lane, task, alone, bytes)) {
-            Turn::Now(task) => self.start(task),
-            Turn::Later => {}
-            Turn::Full(task) => {
+        let (key, alone) = (task.key(), !matches!(task, Task::Channel(_, Work::Event(_))));
+        match self.answers.queue(|queue| queue.enter(key, task, alone, bytes)) {
+            Entered::Now(task) => self.start(task),
+            Entered::Later => {}
+            Entered::Full(task) => {
                 metrics::counter!("switchboard_frames_refused_total", "reason" => "lane_full").increment(1);
                 let refusal =
                     Refusal::new(ErrorCode::Overloaded, "too many frames of this channel are under way; try again");
@@ -256,32 +256,32 @@ impl<'m> Worker<'m> {
         }
     }
 
-    /// Starts a task whose turn it is, and when that leaves nothing to wait for, the one after it in its lane.
+    /// Starts a task whose turn it is, and when that leaves nothing to wait for, the one after it in its key.
     fn start(&mut self, task: Task) {
-        let lane = task.lane();
+        let key = task.key();
         match self.job(task) {
             Some(job) => self.running.push(job),
-            None => self.go_on(lane),
+            None => self.go_on(key),
         }
     }
 
-    /// Starts what is next in a lane.
-    fn go_on(&mut self, lane: Lane) {
+    /// Starts what is next in a key.
+    fn go_on(&mut self, key: Key) {
         // Whoever was taken out meanwhile leaves before anything else is done there.
-        if let Some(channel) = lane.filter(|channel| self.is_gone(*channel))
-            && self.answers.lanes(|lanes| lanes.begin_alone(lane))
+        if let Some(channel) = key.filter(|channel| self.is_gone(*channel))
+            && self.answers.queue(|queue| queue.begin_alone(key))
         {
             return self.start(Task::Channel(channel, Work::Revoked));
         }
-        if let Some(next) = self.answers.lanes(|lanes| lanes.next(lane)) {
+        if let Some(next) = self.answers.queue(|queue| queue.next(key)) {
             self.start(next);
         }
     }
 
     /// Starts what stood behind answers that were given.
-    fn go_on_after(&mut self, answered: Vec<Lane>) {
-        for lane in answered {
-            self.go_on(lane);
+    fn go_on_after(&mut self, answered: Vec<Key>) {
+        for key in answered {
+            self.go_on(key);
         }
         if self.is_leaving {
             self.leave_revoked();
@@ -289,125 +289,129 @@ impl<'m> Worker<'m> {
     }
 
     /// The frame that is worked on is done but for its answer, which has this number.
-    fn answer_later(&mut self, lane: Lane, addressee: Addressee, by: Option<Instant>) -> u64 {
+    fn answer_later(&mut self, key: Key, addressee: Addressee, by: Option<Instant>) -> u64 {
         if self.overdue.is_none() {
             self.overdue = by.map(|by| Box::pin(sleep_until(by)));
         }
-        self.answers.lanes(|lanes| lanes.answer_later(lane, addressee, by))
+        self.answers.queue(|queue| queue.answer_later(key, addressee, by))
     }
 
     /// Refuses the frame that is worked on, behind the answers of those before it.
-    fn refuse(&mut self, lane: Lane, id: Option<ClientId>, refusal: Refusal) {
-        let number = self.answer_later(lane, Addressee { seat: None, id }, None);
-        self.answers.give(lane, number, Routed::Refused(refusal));
+    fn refuse(&mut self, key: Key, id: Option<ClientId>, refusal: Refusal) {
+        let number = self.answer_later(key, Addressee { subscription: None, id }, None);
+        self.answers.give(key, number, Routed::Refused(refusal));
     }
 
     /// What a task comes to; none when it is done already.
     fn job(&mut self, task: Task) -> Option<Job<'m>> {
-        let (member, lane) = (self.member, task.lane());
+        let (member, key) = (self.member, task.key());
         let (channel, work) = match task {
             Task::Channel(channel, work) => (channel, work),
             Task::Refresh { id, token } => {
                 return Some(Box::pin(async move {
                     let close = member.refresh(id.as_ref(), &token).await;
-                    (lane, close.map_or(Done::Nothing, Done::Close))
+                    (key, close.map_or(Done::Nothing, Done::Close))
                 }));
             }
         };
         match work {
             Work::Event(event) => {
-                let Some(seat) = self.seats.get(&channel).filter(|seat| !seat.subscriber.is_gone()).cloned() else {
-                    self.refuse(lane, event.id, Refusal::unknown_channel());
+                let Some(subscription) =
+                    self.subscriptions.get(&channel).filter(|subscription| !subscription.subscriber.is_gone()).cloned()
+                else {
+                    self.refuse(key, event.id, Refusal::unknown_channel());
                     return None;
                 };
                 let (id, earlier) = (event.id.clone(), self.earlier.get(&channel).cloned());
                 Some(Box::pin(async move {
-                    let dispatched = member.handle(&seat, event, earlier.as_ref()).await;
-                    (lane, Done::Handled(seat, id, dispatched))
+                    let dispatched = member.handle(&subscription, event, earlier.as_ref()).await;
+                    (key, Done::Handled(subscription, id, dispatched))
                 }))
             }
             Work::Subscribe { id, since } => {
-                let before = self.seats.remove(&channel);
-                if before.is_none() && self.seats.len() + self.joining >= member.session.services.limits.subscriptions {
+                let before = self.subscriptions.remove(&channel);
+                if before.is_none()
+                    && self.subscriptions.len() + self.joining >= member.session.services.limits.subscriptions
+                {
                     let refusal = "this socket is in as many channels as it may be";
-                    self.refuse(lane, id, Refusal::new(ErrorCode::LimitExceeded, refusal));
+                    self.refuse(key, id, Refusal::new(ErrorCode::LimitExceeded, refusal));
                     return None;
                 }
                 self.joining += 1;
                 Some(Box::pin(async move {
-                    let seat = member.subscribe(id.as_ref(), channel, since, before).await;
-                    (lane, Done::Joined(seat))
+                    let subscription = member.subscribe(id.as_ref(), channel, since, before).await;
+                    (key, Done::Joined(subscription))
                 }))
             }
             Work::Unsubscribe { id } => {
-                let Some(seat) = self.seats.remove(&channel) else {
-                    self.refuse(lane, id, Refusal::unknown_channel());
+                let Some(subscription) = self.subscriptions.remove(&channel) else {
+                    self.refuse(key, id, Refusal::unknown_channel());
                     return None;
                 };
                 Some(Box::pin(async move {
-                    member.unsubscribe(&seat).await;
+                    member.unsubscribe(&subscription).await;
                     member.acknowledge(id.as_ref());
-                    (lane, Done::Nothing)
+                    (key, Done::Nothing)
                 }))
             }
             Work::Revoked => {
-                let Some(seat) = self.seats.remove(&channel) else {
-                    self.answers.lanes(|lanes| lanes.finish(lane));
+                let Some(subscription) = self.subscriptions.remove(&channel) else {
+                    self.answers.queue(|queue| queue.finish(key));
                     return None;
                 };
                 let only = self.only.is_some();
                 Some(Box::pin(async move {
                     if only {
-                        seat.attendance.leave().await;
-                        return (lane, Done::Close(Close::Forbidden));
+                        subscription.attendance.leave().await;
+                        return (key, Done::Close(Close::Forbidden));
                     }
-                    member.unsubscribe(&seat).await;
-                    (lane, Done::Nothing)
+                    member.unsubscribe(&subscription).await;
+                    (key, Done::Nothing)
                 }))
             }
         }
     }
 
-    fn finish(&mut self, lane: Lane, done: Done) -> Option<Close> {
+    fn finish(&mut self, key: Key, done: Done) -> Option<Close> {
         match done {
-            Done::Nothing => self.answers.lanes(|lanes| lanes.finish(lane)),
+            Done::Nothing => self.answers.queue(|queue| queue.finish(key)),
             Done::Close(close) => return Some(close),
-            Done::Joined(seat) => {
-                self.answers.lanes(|lanes| lanes.finish(lane));
+            Done::Joined(subscription) => {
+                self.answers.queue(|queue| queue.finish(key));
                 self.joining -= 1;
-                if let Some(seat) = seat {
-                    self.seats.insert(seat.key.channel, seat);
+                if let Some(subscription) = subscription {
+                    self.subscriptions.insert(subscription.key.channel, subscription);
                 }
             }
-            Done::Handled(seat, id, dispatched) => {
-                let addressee = Addressee { seat: Some(seat), id };
+            Done::Handled(subscription, id, dispatched) => {
+                let addressee = Addressee { subscription: Some(subscription), id };
                 match dispatched {
                     Dispatched::Now(routed) => {
-                        let number = self.answer_later(lane, addressee, None);
-                        self.answers.give(lane, number, routed);
+                        let number = self.answer_later(key, addressee, None);
+                        self.answers.give(key, number, routed);
                     }
                     Dispatched::Later(later) => {
-                        if let Some(channel) = lane {
+                        if let Some(channel) = key {
                             self.earlier.retain(|_, earlier| !earlier.is_settled());
                             self.earlier.insert(channel, later.earlier().clone());
                         }
-                        let number = self.answer_later(lane, addressee, Some(later.by()));
+                        let number = self.answer_later(key, addressee, Some(later.by()));
                         let answers = Arc::clone(&self.answers);
-                        later.then(move |routed| answers.bring(lane, number, routed));
+                        later.then(move |routed| answers.bring(key, number, routed));
                     }
                 }
             }
         }
-        self.go_on(lane);
+        self.go_on(key);
         None
     }
 
     /// Leaves the channels that the member was taken out of; where something is under way, when that is done.
     fn leave_revoked(&mut self) {
-        let gone: Vec<_> = self.seats.keys().copied().filter(|channel| self.is_gone(*channel)).collect();
+        let gone: Vec<_> = self.subscriptions.keys().copied().filter(|channel| self.is_gone(*channel)).collect();
         self.is_leaving = false;
         for channel in gone {
-            if self.answers.lanes(|lanes| lanes.is_busy(Some(channel))) {
+            if self.answers.queue(|queue| queue.is_busy(Some(channel))) {
                 self.is_leaving = true;
             } else {
                 self.enter(Task::Channel(channel, Work::Revoked), 0);
@@ -416,12 +420,12 @@ impl<'m> Worker<'m> {
     }
 
     fn is_gone(&self, channel: ChannelId) -> bool {
-        self.seats.get(&channel).is_some_and(|seat| seat.subscriber.is_gone())
+        self.subscriptions.get(&channel).is_some_and(|subscription| subscription.subscriber.is_gone())
     }
 }
 
 impl Task {
-    fn lane(&self) -> Lane {
+    fn key(&self) -> Key {
         match self {
             Task::Channel(channel, _) => Some(*channel),
             Task::Refresh { .. } => None,

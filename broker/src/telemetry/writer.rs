@@ -6,9 +6,10 @@
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Bytes of lines that may wait to be written.
@@ -57,19 +58,19 @@ impl Writer {
 
     /// How many lines were dropped.
     pub(super) fn dropped(&self) -> u64 {
-        self.0.state().dropped
+        self.0.state.lock().dropped
     }
 
     /// Waits until everything is written, for [`LAST_WORDS`] at most.
     pub(super) fn flush(&self) {
         let unwritten = |state: &mut State| state.writing || !state.waiting.is_empty();
-        drop(self.0.changed.wait_timeout_while(self.0.state(), LAST_WORDS, unwritten));
+        self.0.changed.wait_while_for(&mut self.0.state.lock(), unwritten, LAST_WORDS);
     }
 }
 
 impl Shared {
     fn leave(&self, lines: &[u8]) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.waiting.len() + lines.len() > WAITING {
             state.dropped += count(lines);
             return;
@@ -80,20 +81,17 @@ impl Shared {
 
     fn take(&self) -> Vec<u8> {
         let none = |state: &mut State| state.waiting.is_empty();
-        let mut state = self.changed.wait_while(self.state(), none).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
+        self.changed.wait_while(&mut state, none);
         state.writing = true;
         std::mem::take(&mut state.waiting)
     }
 
     fn written(&self, lost: &[u8]) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.writing = false;
         state.dropped += count(lost);
         self.changed.notify_all();
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

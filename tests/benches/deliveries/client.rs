@@ -20,7 +20,7 @@ pub(crate) const TEXT: usize = 100;
 type Heard = Arc<Mutex<Vec<(Duration, Duration)>>>;
 
 /// Sockets of which some speak.
-pub(crate) struct Crowd {
+pub(crate) struct Admission {
     start: Instant,
     speakers: Vec<OwnedWriteHalf>,
     silent: Vec<OwnedWriteHalf>,
@@ -28,7 +28,7 @@ pub(crate) struct Crowd {
     listening: JoinSet<()>,
 }
 
-impl Crowd {
+impl Admission {
     /// Opens a socket for each path. The first of each channel speaks.
     pub(crate) async fn open(address: SocketAddr, paths: &[String], channels: usize) -> Self {
         let start = Instant::now();

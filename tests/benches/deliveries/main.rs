@@ -25,7 +25,7 @@ use switchboard_tests::tokens::Claims;
 use switchboard_tests::{Broker, Latencies, Settings, Signal};
 use tokio::time::{Instant, sleep_until};
 
-use self::client::Crowd;
+use self::client::Admission;
 
 /// Sockets, channels, and messages a second in all.
 const LOADS: [(usize, usize, u32); 3] = [(100, 1, 400), (200, 20, 1_000), (1_000, 1, 50)];
@@ -122,7 +122,7 @@ async fn row(
     paths: &[String],
     floor: Option<f64>,
 ) -> f64 {
-    let mut crowd = Crowd::open(address, paths, channels).await;
+    let mut crowd = Admission::open(address, paths, channels).await;
     let from = Instant::now() + WARM_UP;
     let until = from + SPAN;
     let used = async {
@@ -150,7 +150,7 @@ async fn row(
 /// Measures what sockets take that say and hear nothing, and prints its line.
 async fn idle(name: &str, address: SocketAddr, server: u32, paths: &[String]) {
     let before = memory(server);
-    let crowd = Crowd::open(address, paths, 0).await;
+    let crowd = Admission::open(address, paths, 0).await;
     sleep_until(Instant::now() + SPAN / 2).await;
     let kib = (memory(server) - before) / paths.len() as f64;
     println!("| {} sockets at rest | {name} | {kib:.1} KiB a socket | | | |", paths.len());

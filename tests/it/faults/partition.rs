@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use switchboard_tests::journal::{HEALS_WITHIN, Pace, Said, history};
+use switchboard_tests::journal::{HEALS_WITHIN, MessageFrame, Pace, history};
 use switchboard_tests::{Traffic, eventually, figure, number, rounds, text};
 use tokio::time::Instant;
 
@@ -66,7 +66,7 @@ async fn resume_is_honest(scene: &Scene, people: &People) {
     let subscribed = loop {
         let frame = a.next().await;
         match text(&frame, "type") {
-            "chat.message" => missed.push(Said::new(&frame["message"])),
+            "chat.message" => missed.push(MessageFrame::new(&frame["message"])),
             "subscribed" => break frame,
             _ => {}
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::poll;
-use switchboard::effects::committer::{Committer, Publish, Then, Told};
+use switchboard::effects::committer::{Committer, Publish, Published, Then};
 use switchboard::model::{ChannelId, ChannelKey, Clock, KvWrite};
 use switchboard::protocol::{ErrorCode, Refusal};
 use switchboard::store::{Commit, Outcome, Receipt};
@@ -248,7 +248,7 @@ type Part = (usize, Option<u64>);
 struct Heard(Mutex<HashMap<ChannelId, Vec<Part>>>);
 
 impl Publish<usize> for Heard {
-    fn publish(&self, channel: &ChannelKey, told: Vec<Told<usize>>, then: Then) {
+    fn publish(&self, channel: &ChannelKey, told: Vec<Published<usize>>, then: Then) {
         let mut heard = self.0.lock().unwrap();
         let parts = told.into_iter().map(|told| (told.what, told.committed.map(|committed| committed.messages[0].seq)));
         heard.entry(channel.channel).or_default().extend(parts);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Record, Said, Sent};
+use super::{MessageFrame, Record, Sent};
 use crate::Latencies;
 
 /// How many differences of a kind are named.
@@ -74,7 +74,12 @@ impl fmt::Display for Figures {
 }
 
 /// The figures, or the rules that do not hold.
-pub(super) fn check(name: &str, record: &Record, stored: &[Said], caught_up: Duration) -> Result<Figures, Vec<String>> {
+pub(super) fn check(
+    name: &str,
+    record: &Record,
+    stored: &[MessageFrame],
+    caught_up: Duration,
+) -> Result<Figures, Vec<String>> {
     let mut broken: Vec<String> = record.broken.iter().take(NAMED).cloned().collect();
     let mut break_rule = |differences: Vec<String>| broken.extend(differences.into_iter().take(NAMED));
     break_rule(numbering(stored));
@@ -106,13 +111,13 @@ pub(super) fn check(name: &str, record: &Record, stored: &[Said], caught_up: Dur
     })
 }
 
-fn numbering(stored: &[Said]) -> Vec<String> {
+fn numbering(stored: &[MessageFrame]) -> Vec<String> {
     let places = stored.iter().zip(1..).filter(|(said, seq)| said.seq != *seq);
     places.map(|(said, seq)| format!("history has the number {} where {seq} belongs", said.seq)).collect()
 }
 
 /// Each text was said here, and is there once.
-fn stored_once(name: &str, record: &Record, stored: &[Said]) -> Vec<String> {
+fn stored_once(name: &str, record: &Record, stored: &[MessageFrame]) -> Vec<String> {
     let mut places: HashMap<&str, u64> = HashMap::new();
     let mut differences = Vec::new();
     for said in stored {
@@ -130,8 +135,8 @@ fn stored_once(name: &str, record: &Record, stored: &[Said]) -> Vec<String> {
     differences
 }
 
-fn acked_is_stored(record: &Record, stored: &[Said]) -> Vec<String> {
-    let by_text: HashMap<&str, &Said> = stored.iter().map(|said| (said.text.as_str(), said)).collect();
+fn acked_is_stored(record: &Record, stored: &[MessageFrame]) -> Vec<String> {
+    let by_text: HashMap<&str, &MessageFrame> = stored.iter().map(|said| (said.text.as_str(), said)).collect();
     let acked = record.sent.iter().filter_map(|(id, sent)| match sent {
         Sent::Acked { message, seq, .. } => Some((id, message, *seq)),
         _ => None,
@@ -147,7 +152,7 @@ fn acked_is_stored(record: &Record, stored: &[Said]) -> Vec<String> {
         .collect()
 }
 
-fn heard_is_stored(reader: usize, heard: &[(Said, Instant)], stored: &[Said]) -> Vec<String> {
+fn heard_is_stored(reader: usize, heard: &[(MessageFrame, Instant)], stored: &[MessageFrame]) -> Vec<String> {
     let mut differences: Vec<String> = heard
         .iter()
         .zip(stored)
@@ -175,11 +180,11 @@ mod tests {
     use super::*;
 
     /// Three messages, acked and stored and heard as they should be.
-    fn sound() -> (Record, Vec<Said>) {
+    fn sound() -> (Record, Vec<MessageFrame>) {
         let now = Instant::now();
-        let said = |seq| Said { seq, message: format!("m{seq}"), text: format!("c{seq}") };
-        let stored: Vec<Said> = (1..=3).map(said).collect();
-        let acked = |said: &Said| {
+        let said = |seq| MessageFrame { seq, message: format!("m{seq}"), text: format!("c{seq}") };
+        let stored: Vec<MessageFrame> = (1..=3).map(said).collect();
+        let acked = |said: &MessageFrame| {
             let (message, seq) = (said.message.clone(), said.seq);
             (said.text.clone(), Sent::Acked { message, seq, duplicate: false, at: now })
         };
@@ -191,7 +196,7 @@ mod tests {
         (record, stored)
     }
 
-    fn broken(change: impl FnOnce(&mut Record, &mut Vec<Said>)) -> String {
+    fn broken(change: impl FnOnce(&mut Record, &mut Vec<MessageFrame>)) -> String {
         let (mut record, mut stored) = sound();
         change(&mut record, &mut stored);
         check("c", &record, &stored, Duration::ZERO).expect_err("it is not sound").join("\n")
@@ -212,12 +217,12 @@ mod tests {
 
     #[test]
     fn nothing_is_stored_twice_or_unsaid_or_refused() {
-        let again = |_: &mut Record, stored: &mut Vec<Said>| {
-            stored.push(Said { seq: 4, message: "m4".to_owned(), text: "c1".to_owned() });
+        let again = |_: &mut Record, stored: &mut Vec<MessageFrame>| {
+            stored.push(MessageFrame { seq: 4, message: "m4".to_owned(), text: "c1".to_owned() });
         };
         assert!(broken(again).contains("`c1` is stored at 1 and at 4"));
         assert!(broken(|record, _| drop(record.sent.remove("c2"))).contains("`c2` at 2 was never said"));
-        let refuse = |record: &mut Record, _: &mut Vec<Said>| {
+        let refuse = |record: &mut Record, _: &mut Vec<MessageFrame>| {
             record.sent.insert("c2".to_owned(), Sent::Refused(108));
         };
         assert!(broken(refuse).contains("was refused with 108 and is stored"));

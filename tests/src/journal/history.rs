@@ -6,7 +6,7 @@ use crate::{Channel, Member, list, number, text};
 
 /// A message as it was stored or heard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub struct MessageFrame {
     /// Its number in the channel.
     pub seq: u64,
     /// Its id.
@@ -15,7 +15,7 @@ pub struct Said {
     pub text: String,
 }
 
-impl Said {
+impl MessageFrame {
     /// From a message as frames and pages show it.
     ///
     /// # Panics
@@ -33,8 +33,8 @@ impl Said {
 ///
 /// # Panics
 /// When a page is refused.
-pub async fn history(member: &Member, channel: &Channel) -> Vec<Said> {
-    let mut all: Vec<Said> = Vec::new();
+pub async fn history(member: &Member, channel: &Channel) -> Vec<MessageFrame> {
+    let mut all: Vec<MessageFrame> = Vec::new();
     loop {
         let after = all.last().map_or(0, |said| said.seq);
         let (status, page) = member.get(&page_after(channel, after)).await;
@@ -43,7 +43,7 @@ pub async fn history(member: &Member, channel: &Channel) -> Vec<Said> {
         if results.is_empty() {
             return all;
         }
-        all.extend(results.iter().map(Said::new));
+        all.extend(results.iter().map(MessageFrame::new));
     }
 }
 

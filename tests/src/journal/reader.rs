@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::history::page_after;
 use super::line::{self, Line};
-use super::{Doors, Said, Shared};
+use super::{Doors, MessageFrame, Shared};
 use crate::{DEADLINE, Door, Member, list, number, text};
 
 /// How long after a failed attempt the next one comes.
@@ -112,7 +112,7 @@ impl Reader {
     }
 
     fn hear(&mut self, message: &Value) {
-        let said = Said::new(message);
+        let said = MessageFrame::new(message);
         let mut record = self.shared.record();
         if said.seq != self.place + 1 {
             let (reader, place) = (self.number, self.place);

@@ -15,7 +15,7 @@ use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
-use super::super::inlet::dropped;
+use super::super::inbox::dropped;
 use super::receiver::{CATALOGUE, Receiver, redis_channel};
 use crate::model::ChannelKey;
 

@@ -1,15 +1,15 @@
-//! Takes what Redis pushes: finds the channel, drops this node's own messages, hands the rest to the inlet.
+//! Takes what Redis pushes: finds the channel, drops this node's own messages, hands the rest to the sender.
 //!
 //! It runs inside the connection's own task, so it must not wait. It holds the subscriptions that are wanted, which
 //! outlive any one connection; it does not bring them to Redis.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, Value};
 
-use super::super::inlet::Inlet;
+use super::super::inbox::InboxSender;
 use crate::model::ChannelKey;
 
 /// Stands before each message and says which node sent it.
@@ -26,7 +26,7 @@ pub(super) fn redis_channel(channel: &ChannelKey) -> String {
 /// The incoming side of the bus.
 pub(super) struct Receiver {
     node: NodeId,
-    inlet: Inlet,
+    sender: InboxSender,
     subscriptions: Mutex<Subscriptions>,
 }
 
@@ -39,8 +39,8 @@ struct Subscriptions {
 
 impl Receiver {
     /// Starts with no subscription.
-    pub(super) fn new(node: NodeId, inlet: Inlet) -> Self {
-        Self { node, inlet, subscriptions: Mutex::default() }
+    pub(super) fn new(node: NodeId, sender: InboxSender) -> Self {
+        Self { node, sender, subscriptions: Mutex::default() }
     }
 
     /// Puts the sender's mark on a message.
@@ -51,7 +51,7 @@ impl Receiver {
     /// Notes what is wanted from now on.
     pub(super) fn want(&self, channel: &ChannelKey, wanted: bool) {
         let name = redis_channel(channel);
-        let mut subscriptions = self.subscriptions();
+        let mut subscriptions = self.subscriptions.lock();
         if wanted {
             subscriptions.wanted.insert(name.clone(), channel.clone());
         } else {
@@ -62,24 +62,24 @@ impl Receiver {
 
     /// Whether a Redis channel is wanted.
     pub(super) fn wants(&self, name: &str) -> bool {
-        self.subscriptions().wanted.contains_key(name)
+        self.subscriptions.lock().wanted.contains_key(name)
     }
 
     /// The Redis channels of which something else is wanted since the last call.
     pub(super) fn take_changed(&self) -> HashSet<String> {
-        std::mem::take(&mut self.subscriptions().changed)
+        std::mem::take(&mut self.subscriptions.lock().changed)
     }
 
     /// All Redis channels that are wanted, which makes up for all changes.
     pub(super) fn all_wanted(&self) -> Vec<String> {
-        let mut subscriptions = self.subscriptions();
+        let mut subscriptions = self.subscriptions.lock();
         subscriptions.changed.clear();
         subscriptions.wanted.keys().cloned().collect()
     }
 
     /// Something may have been missed.
     pub(super) fn missed(&self) {
-        self.inlet.missed();
+        self.sender.missed();
     }
 
     /// Takes one push. What is no message, is this node's own, or is not wanted any more goes nowhere.
@@ -96,13 +96,9 @@ impl Receiver {
         }
         let Ok(name) = str::from_utf8(&name) else { return };
         if name == CATALOGUE {
-            return self.inlet.announced();
+            return self.sender.announced();
         }
-        let Some(channel) = self.subscriptions().wanted.get(name).cloned() else { return };
-        self.inlet.message(channel, Bytes::from(message).slice(size_of::<NodeId>()..));
-    }
-
-    fn subscriptions(&self) -> MutexGuard<'_, Subscriptions> {
-        self.subscriptions.lock().expect("nothing panics while it holds this lock")
+        let Some(channel) = self.subscriptions.lock().wanted.get(name).cloned() else { return };
+        self.sender.message(channel, Bytes::from(message).slice(size_of::<NodeId>()..));
     }
 }

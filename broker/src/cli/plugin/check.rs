@@ -12,7 +12,7 @@ use crate::cli::output::print_line;
 use crate::config::Config;
 use crate::model::Clock;
 use crate::model::catalogue::{Durability, Import, Origin, Scope};
-use crate::plugin::{Allowance, Bounds, Compiler, Descriptor, Engine, Generation, Limits, Options, Order, Silent};
+use crate::plugin::{Allowance, Bounds, Compiler, Descriptor, Engine, Generation, Limits, NoHostData, Options, Order};
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -34,7 +34,7 @@ pub(super) async fn run(verb: &Check, config: &Config) -> Result<()> {
         bounds: Bounds::default(),
         clock: Clock::system(),
     };
-    let (engine, _) = Engine::new(options, Arc::new(Silent))?;
+    let (engine, _) = Engine::new(options, Arc::new(NoHostData))?;
     let (generation, limit) = least_memory(&engine, &file, &component, &text).await?;
     let described = generation.descriptor();
     print(described);

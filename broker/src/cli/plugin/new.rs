@@ -3,16 +3,12 @@
 //! What a new plugin starts from is the example `shout`, in three languages, with another name. The SDK and the contract
 //! are written beside it as this program has them, so that it needs no checkout and fits this broker.
 
-mod kit {
-    include!(concat!(env!("OUT_DIR"), "/kit.rs"));
-}
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use kit::KIT;
+use switchboard_builtin::KIT;
 
 use crate::cli::output::print_line;
 use crate::model::PluginName;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::model::catalogue::{Import, Scope, Terms};
+use crate::model::catalogue::{Import, PluginPolicy, Scope};
 use crate::plugin::{Allowance, Limits};
 
 /// Grants and limits.
@@ -51,7 +51,7 @@ impl Given {
 
 /// Grants and limits over the broker's own; without a grant, all of them.
 pub(super) fn allowance(grants: &[Import], limits: &[(String, u64)]) -> Result<Allowance> {
-    let terms = Terms {
+    let terms = PluginPolicy {
         scope: Scope::All,
         plugin: "rehearsed".parse()?,
         grants: (!grants.is_empty()).then(|| grants.iter().copied().collect::<BTreeSet<_>>()),

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::stage;
 use crate::cli::output::print_line;
 use crate::config::Config;
-use crate::plugin::{Played, Recorded, Rehearsal, Shown};
+use crate::plugin::{Played, Recorded, Replay, Shown};
 
 #[derive(Debug, Args)]
 pub(super) struct Test {
@@ -68,11 +68,11 @@ pub(super) fn events(path: &PathBuf) -> Result<Vec<Recorded>> {
 }
 
 /// Prepares a component to be tried out.
-pub(super) async fn open(file: &PathBuf, text: &str, given: &stage::Given, config: &Config) -> Result<Rehearsal> {
+pub(super) async fn open(file: &PathBuf, text: &str, given: &stage::Given, config: &Config) -> Result<Replay> {
     let name = file.display().to_string();
     let component = fs::read(file).with_context(|| format!("failed to read {name}"))?;
     let folder = config.data.folder.join("compiled");
-    Ok(Rehearsal::open(folder, &name, &component, text, given.allowance()?).await?)
+    Ok(Replay::open(folder, &name, &component, text, given.allowance()?).await?)
 }
 
 fn print(number: usize, event: &Recorded, played: &Played) {

@@ -1,7 +1,8 @@
 //! The outcome of a commit, between the batch that brings it and whoever waits for it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
@@ -74,7 +75,7 @@ impl Pending {
 
     /// Has the outcome taken as soon as it is known, here if it is already. Nobody looks at the clock for it.
     pub fn then(self, receiver: Receiver) {
-        let mut slot = locked(&self.slot);
+        let mut slot = self.slot.lock();
         match std::mem::replace(&mut *slot, Slot::Done) {
             Slot::Answered(answer) => {
                 drop(slot);
@@ -108,7 +109,7 @@ impl Drop for Promise {
 }
 
 fn answered(slot: &Mutex<Slot>, answer: Answer) -> Option<Arc<dyn Flush>> {
-    let mut slot = locked(slot);
+    let mut slot = slot.lock();
     match std::mem::replace(&mut *slot, Slot::Done) {
         Slot::Awaited(receiver) => {
             drop(slot);
@@ -124,10 +125,6 @@ fn answered(slot: &Mutex<Slot>, answer: Answer) -> Option<Arc<dyn Flush>> {
 fn failed() -> Refusal {
     // Why is in the log, as a panic.
     Refusal::new(ErrorCode::Internal, "the broker failed while storing; try again")
-}
-
-fn locked(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Slot {
@@ -156,36 +153,36 @@ mod tests {
     }
 
     #[derive(Default)]
-    struct Told(Mutex<Vec<String>>);
+    struct Published(Mutex<Vec<String>>);
 
-    impl Flush for Told {
+    impl Flush for Published {
         fn flush(&self) {
-            self.0.lock().unwrap().push("flushed".into());
+            self.0.lock().push("flushed".into());
         }
     }
 
-    fn receiver(told: &Arc<Told>) -> Receiver {
+    fn receiver(told: &Arc<Published>) -> Receiver {
         let told = Arc::clone(told);
         Box::new(move |answer| {
             let said = answer.map_or_else(|refusal| refusal.code.name().to_owned(), |outcome| format!("{outcome:?}"));
-            told.0.lock().unwrap().push(said);
+            told.0.lock().push(said);
             Some(told)
         })
     }
 
     #[test]
     fn an_answer_is_taken_once_whoever_is_there_first() {
-        let told = Arc::new(Told::default());
+        let told = Arc::new(Published::default());
         let (promise, pending) = promise(Instant::now());
         pending.then(receiver(&told));
         let gathered = promise.give(unknown()).expect("something to be flushed");
-        assert_eq!(*told.0.lock().unwrap(), ["UnknownChannel"], "it is for whoever gave it to flush");
+        assert_eq!(*told.0.lock(), ["UnknownChannel"], "it is for whoever gave it to flush");
         gathered.flush();
 
         let (promise, pending) = super::promise(Instant::now());
         assert!(promise.give(unknown()).is_none());
         pending.then(receiver(&told));
-        assert_eq!(*told.0.lock().unwrap(), ["UnknownChannel", "flushed", "UnknownChannel", "flushed"]);
+        assert_eq!(*told.0.lock(), ["UnknownChannel", "flushed", "UnknownChannel", "flushed"]);
     }
 
     #[tokio::test]
@@ -193,10 +190,10 @@ mod tests {
         let (lost, pending) = promise(Instant::now() + std::time::Duration::from_secs(60));
         drop(lost);
         assert_eq!(pending.outcome().await.unwrap_err().code, ErrorCode::Internal);
-        let told = Arc::new(Told::default());
+        let told = Arc::new(Published::default());
         let (lost, pending) = promise(Instant::now());
         pending.then(receiver(&told));
         drop(lost);
-        assert_eq!(*told.0.lock().unwrap(), [ErrorCode::Internal.name(), "flushed"]);
+        assert_eq!(*told.0.lock(), [ErrorCode::Internal.name(), "flushed"]);
     }
 }

@@ -8,8 +8,8 @@ use futures_util::StreamExt;
 use tokio::time::Instant;
 
 use super::super::refusals::refusal;
+use super::batch::{Publish, Published, Waiting};
 use super::pending::{Answer, Flush, Promise};
-use super::{Committer, Told, Waiting};
 use crate::model::{ChannelId, ChannelKey, TenantSlug};
 use crate::store::{Commit, Outcome, Receipt, Store, StoreError};
 
@@ -18,13 +18,13 @@ const ALONE: usize = 4;
 
 /// Stores a batch, publishes what was stored, and tells each caller what became of its part.
 pub(super) async fn settle<T: Send + 'static>(
-    committer: &Committer<T>,
+    store: &Arc<dyn Store>,
+    publish: &dyn Publish<T>,
     tenant: &TenantSlug,
     mut batch: Vec<Waiting<T>>,
 ) {
     // Whoever has something to be stored has an answer to come, and nobody else.
     let commits: Vec<Commit> = batch.iter_mut().filter_map(|next| next.commit.take()).collect();
-    let store = &committer.store;
     match commit(store, tenant, &commits).await {
         Ok(outcomes) => {
             let mut outcomes = outcomes.into_iter();
@@ -33,7 +33,7 @@ pub(super) async fn settle<T: Send + 'static>(
                 let outcome = if next.answer.is_some() { outcomes.next() } else { None };
                 settled.push((next, outcome));
             }
-            committer.tell(tenant, settled);
+            publish_batch(publish, tenant, settled);
         }
         // The store refused the batch for what is in it, or for a lock on part of it. Whose it is shows when each goes alone:
         // those of a channel in their order, and no channel waits for another.
@@ -62,63 +62,65 @@ pub(super) async fn settle<T: Send + 'static>(
                                 }
                             },
                         };
-                        committer.tell(tenant, vec![(next, outcome)]);
+                        publish_batch(publish, tenant, vec![(next, outcome)]);
                     }
                 })
                 .await;
         }
         Err(error) => {
             let refusal = refusal(&error);
-            // What was only to keep its place is told all the same.
-            let (refused, told): (Vec<_>, Vec<_>) = batch.into_iter().partition(|next| next.answer.is_some());
+            // What was only to keep its place is published all the same.
+            let (refused, published): (Vec<_>, Vec<_>) = batch.into_iter().partition(|next| next.answer.is_some());
             give(refused.into_iter().map(|next| (next.answer, Err(refusal.clone()))));
-            committer.tell(tenant, told.into_iter().map(|next| (next, None)).collect());
+            publish_batch(publish, tenant, published.into_iter().map(|next| (next, None)).collect());
         }
     }
 }
 
-impl<T: Send + 'static> Committer<T> {
-    /// Publishes what a batch has done, channel by channel, and then gives the answers.
-    fn tell(&self, tenant: &TenantSlug, settled: Vec<(Waiting<T>, Option<Outcome>)>) {
-        let mut channels: Vec<Settled<T>> = Vec::new();
-        let mut places = HashMap::new();
-        for (Waiting { channel, what, answer, .. }, outcome) in settled {
-            let place = *places.entry(channel).or_insert(channels.len());
-            if place == channels.len() {
-                channels.push(Settled { channel, told: Vec::new(), answers: Vec::new() });
+/// Publishes what a batch has done, channel by channel, and then gives the answers.
+fn publish_batch<T: 'static>(
+    publish: &dyn Publish<T>,
+    tenant: &TenantSlug,
+    settled: Vec<(Waiting<T>, Option<Outcome>)>,
+) {
+    let mut channels: Vec<Settled<T>> = Vec::new();
+    let mut places = HashMap::new();
+    for (Waiting { channel, what, answer, .. }, outcome) in settled {
+        let place = *places.entry(channel).or_insert(channels.len());
+        if place == channels.len() {
+            channels.push(Settled { channel, published: Vec::new(), answers: Vec::new() });
+        }
+        let Settled { published, answers, .. } = &mut channels[place];
+        let outcome = match outcome {
+            Some(Outcome::Done(committed)) => {
+                let receipt = committed.receipt.clone();
+                published.push(Published { what, committed: Some(committed) });
+                Outcome::Done(receipt)
             }
-            let Settled { told, answers, .. } = &mut channels[place];
-            let outcome = match outcome {
-                Some(Outcome::Done(committed)) => {
-                    let receipt = committed.receipt.clone();
-                    told.push(Told { what, committed: Some(committed) });
-                    Outcome::Done(receipt)
-                }
-                None => {
-                    told.push(Told { what, committed: None });
-                    continue;
-                }
-                Some(Outcome::Duplicate(first)) => Outcome::Duplicate(first),
-                Some(Outcome::IdConflict) => Outcome::IdConflict,
-                Some(Outcome::UnknownMessage) => Outcome::UnknownMessage,
-                Some(Outcome::KvConflict) => Outcome::KvConflict,
-                Some(Outcome::KvFull) => Outcome::KvFull,
-                Some(Outcome::UnknownChannel) => Outcome::UnknownChannel,
-            };
-            answers.push((answer, outcome));
-        }
-        for Settled { channel, told, answers } in channels {
-            let channel = ChannelKey { tenant: tenant.clone(), channel };
-            let answering = move || give(answers.into_iter().map(|(to, outcome)| (to, Ok(outcome))));
-            self.publish.publish(&channel, told, Box::new(answering));
-        }
+            None => {
+                published.push(Published { what, committed: None });
+                continue;
+            }
+            Some(Outcome::Duplicate(first)) => Outcome::Duplicate(first),
+            Some(Outcome::IdConflict) => Outcome::IdConflict,
+            Some(Outcome::UnknownMessage) => Outcome::UnknownMessage,
+            Some(Outcome::KvConflict) => Outcome::KvConflict,
+            Some(Outcome::KvFull) => Outcome::KvFull,
+            Some(Outcome::UnknownChannel) => Outcome::UnknownChannel,
+        };
+        answers.push((answer, outcome));
+    }
+    for Settled { channel, published, answers } in channels {
+        let channel = ChannelKey { tenant: tenant.clone(), channel };
+        let answering = move || give(answers.into_iter().map(|(to, outcome)| (to, Ok(outcome))));
+        publish.publish(&channel, published, Box::new(answering));
     }
 }
 
 /// What a batch has done in a channel.
 struct Settled<T> {
     channel: ChannelId,
-    told: Vec<Told<T>>,
+    published: Vec<Published<T>>,
     answers: Vec<(Option<Promise>, Outcome<Receipt>)>,
 }
 

@@ -4,8 +4,9 @@
 //! go side by side, as many as a tenant may have in hand. Nothing here runs a job, and what waits is in memory alone.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::model::{ChannelId, ChannelKey, Message, PluginName, TenantSlug};
@@ -87,7 +88,7 @@ impl Queue {
 
     /// Takes a job in, behind those of its lane.
     pub(super) fn push(&self, job: Job) -> Result<(), Full> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let bytes = job.bytes();
         if state.bytes + bytes > self.bounds.bytes {
             return Err(Full);
@@ -116,7 +117,7 @@ impl Queue {
     /// The next job to begin. Tenants take turns. There is one caller.
     pub(super) async fn next(&self) -> Job {
         loop {
-            if let Some(job) = self.state().take(&self.bounds) {
+            if let Some(job) = self.state.lock().take(&self.bounds) {
                 return job;
             }
             self.pushed.notified().await;
@@ -125,7 +126,7 @@ impl Queue {
 
     /// A job in hand waits for a time: others of its tenant may be in hand meanwhile, but none of its lane.
     pub(super) fn put_aside(&self, job: &Job) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let slug = &job.channel.tenant;
         state.tenants.get_mut(slug).expect("a tenant with a job in hand is here").aside.insert(job.lane());
         state.leave(slug, &self.bounds);
@@ -136,7 +137,7 @@ impl Queue {
     /// Takes a job in hand again that was put aside, before those that wait to be begun.
     pub(super) async fn take_up(&self, job: &Job) {
         let returned = {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             let tenant = state.tenants.get_mut(&job.channel.tenant).expect("a tenant with a job put aside is here");
             if tenant.running < self.bounds.running {
                 tenant.aside.remove(&job.lane());
@@ -153,7 +154,7 @@ impl Queue {
 
     /// A job is done, whatever came of it: the next of its lane may begin.
     pub(super) fn done(&self, job: &Job) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let (slug, lane) = (&job.channel.tenant, job.lane());
         // One that was put aside has left already, when its task goes down.
         if !state.tenants.get_mut(slug).is_some_and(|tenant| tenant.aside.remove(&lane)) {
@@ -178,10 +179,6 @@ impl Queue {
     pub(super) async fn empty(&self) {
         // The sender lives as long as this borrow, so there is no other end of it.
         let _ = self.jobs.subscribe().wait_for(|jobs| *jobs == 0).await;
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -236,7 +233,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{Dice, MessageId, Timestamp, User};
+    use crate::dice::Dice;
+    use crate::model::{MessageId, Timestamp, User};
 
     const BOUNDS: Bounds = Bounds { waiting: 4, bytes: 100, running: 2 };
 
@@ -326,7 +324,7 @@ mod tests {
             (Vec::<Arc<Job>>::new(), Vec::<Arc<Job>>::new(), Vec::<(Arc<Job>, Returning)>::new());
         let (mut pushed, mut begun, mut left) = (HashMap::<_, u64>::new(), HashMap::<_, u64>::new(), 5_000);
         let in_lane = |job: &Job| (job.channel.tenant.clone(), job.lane());
-        while left > 0 || !queue.state().tenants.is_empty() {
+        while left > 0 || !queue.state.lock().tenants.is_empty() {
             match dice.roll(7) {
                 0 | 1 if left > 0 => {
                     let (tenant, plugin) = (["acme", "zeta"][dice.roll(2)], ["bot", "tally"][dice.roll(2)]);
@@ -382,7 +380,7 @@ mod tests {
             }
         }
         assert_eq!(begun, pushed.into_iter().filter(|(_, seq)| *seq > 0).collect::<HashMap<_, _>>(), "each was begun");
-        assert!(queue.empty().now_or_never().is_some() && queue.state().bytes == 0);
+        assert!(queue.empty().now_or_never().is_some() && queue.state.lock().bytes == 0);
     }
 
     #[test]
@@ -402,6 +400,6 @@ mod tests {
         narrow.done(&begun);
         narrow.done(&next(&narrow).unwrap());
         assert!(narrow.empty().now_or_never().is_some());
-        assert!(narrow.state().tenants.is_empty() && narrow.state().bytes == 0, "nothing is left behind");
+        assert!(narrow.state.lock().tenants.is_empty() && narrow.state.lock().bytes == 0, "nothing is left behind");
     }
 }

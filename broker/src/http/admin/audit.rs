@@ -8,9 +8,9 @@ use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::super::State;
 use super::super::error::ApiError;
 use super::super::paging::{Page, limit, link};
+use super::super::state::State;
 use super::answers::tenant;
 use super::request::Parameters;
 
@@ -80,7 +80,7 @@ pub(super) async fn audit(
 ) -> Result<Json<Page<AuditAnswer>>, ApiError> {
     let limit = limit(query.limit)?;
     // One more than asked for tells whether there is a next page.
-    let mut lines = state.desk.audit(query.before, limit + 1).await?;
+    let mut lines = state.control.audit(query.before, limit + 1).await?;
     let more = lines.len() > limit as usize;
     lines.truncate(limit as usize);
     let next = lines.last().filter(|_| more).map(|last| link(&uri, limit, "before", &last.id.to_string()));
@@ -103,7 +103,7 @@ pub(super) async fn audit(
 #[utoipa::path(get, path = "/api/nodes/", tag = "audit", responses((status = 200, body = NodesAnswer)))]
 pub(super) async fn nodes(Extract(state): Extract<Arc<State>>) -> Result<Json<NodesAnswer>, ApiError> {
     let revision = state.services.store.catalogue_revision().await?;
-    let nodes = state.desk.nodes().await?;
+    let nodes = state.control.nodes().await?;
     let results = nodes.into_iter().map(|node| NodeAnswer {
         node: node.node,
         revision: node.revision,

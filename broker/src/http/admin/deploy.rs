@@ -8,8 +8,9 @@ use axum::extract::{Request, State as Extract};
 use axum::http::StatusCode;
 use tokio::sync::Semaphore;
 
+use super::super::body;
 use super::super::error::ApiError;
-use super::super::{State, body};
+use super::super::state::State;
 use super::answers::{DeployedAnswer, VersionAnswer};
 use super::request::Actor;
 use super::routes::to_the_end;
@@ -35,11 +36,11 @@ pub(super) async fn deploy(
     let Ok(place) = PLACES.try_acquire() else {
         return Err(Refusal::new(ErrorCode::Overloaded, "other components are being deployed; try again").into());
     };
-    let component = body::read(request, state.desk.largest(), COMPONENT_WITHIN).await?;
-    let (desk, by) = (Arc::clone(&state.desk), actor.clone());
+    let component = body::read(request, state.control.largest(), COMPONENT_WITHIN).await?;
+    let (control, by) = (Arc::clone(&state.control), actor.clone());
     let (described, outcome) = to_the_end(async move {
         let _place = place;
-        desk.deploy(&by, component).await
+        control.deploy(&by, component).await
     })
     .await?;
     let version = Version {

@@ -10,8 +10,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
-use super::super::State;
 use super::super::error::ApiError;
+use super::super::state::State;
 use crate::protocol::{ErrorCode, Refusal};
 
 /// Lets a request pass that shows the token.

@@ -15,8 +15,8 @@ use serde_json::json;
 use tokio::sync::{broadcast, watch};
 use utoipa::IntoParams;
 
-use super::super::State;
 use super::super::error::ApiError;
+use super::super::state::State;
 use super::request::{Known, Parameters};
 use crate::model::PluginName;
 use crate::plugin::LogLine;
@@ -42,7 +42,7 @@ pub(super) async fn logs(
     Known(name): Known,
     Parameters(query): Parameters<LogsQuery>,
 ) -> Result<Response, ApiError> {
-    let logs = state.desk.logs();
+    let logs = state.control.logs();
     // First the ear, then the memory: nothing falls between them. What is in both is said once.
     let news = logs.follow();
     let recent = logs.recent(&name, query.tail.unwrap_or(100));
@@ -65,7 +65,7 @@ pub(super) async fn logs(
     Ok((headers, Body::from_stream(lines)).into_response())
 }
 
-/// How often a follower that hears nothing gets an empty line, so that one who is gone is noticed.
+/// How often a reconciler that hears nothing gets an empty line, so that one who is gone is noticed.
 const QUIET: Duration = Duration::from_secs(15);
 
 struct Following {

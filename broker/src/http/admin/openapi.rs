@@ -8,8 +8,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi as Description, Ref, Response};
 use utoipa::{Modify, OpenApi};
 
-use super::super::State;
 use super::super::error::Body as ApiErrorBody;
+use super::super::state::State;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,14 +27,14 @@ use super::super::error::Body as ApiErrorBody;
         super::routes::disable,
         super::routes::follow,
         super::logs::logs,
-        super::terms::grants,
-        super::terms::grant,
-        super::terms::limits,
-        super::terms::limit,
-        super::terms::policies,
-        super::terms::policy,
-        super::terms::consents,
-        super::terms::consent,
+        super::policy::grants,
+        super::policy::grant,
+        super::policy::limits,
+        super::policy::limit,
+        super::policy::policies,
+        super::policy::policy,
+        super::policy::consents,
+        super::policy::consent,
         super::recordings::record,
         super::audit::audit,
         super::audit::nodes,

@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::super::State;
 use super::super::error::ApiError;
+use super::super::state::State;
 use super::request::{Actor, Fields};
-use crate::deploy::Desk;
+use crate::deploy::ControlPlane;
 use crate::model::{Kind, PluginName, TenantSlug};
 use crate::plugin::{Recorded, Recording, Redaction, Wanted};
 
@@ -67,10 +67,10 @@ pub(super) async fn record(
         return Err(ApiError::bad(Some("seconds"), "a recording takes 1 to 600 seconds"));
     }
     let wanted = Wanted { tenant: body.tenant.clone(), kind: body.kind, watcher: body.watcher };
-    let recording = state.desk.record(&actor, wanted).await?;
+    let recording = state.control.record(&actor, wanted).await?;
     let running = Running {
         recording: Some(recording),
-        desk: Arc::clone(&state.desk),
+        control: Arc::clone(&state.control),
         tenant: body.tenant,
         redaction: body.redact.then(Redaction::default),
         left: events,
@@ -87,7 +87,7 @@ pub(super) async fn record(
 struct Running {
     /// None when it has ended.
     recording: Option<Recording>,
-    desk: Arc<Desk>,
+    control: Arc<ControlPlane>,
     tenant: TenantSlug,
     redaction: Option<Redaction>,
     left: u32,
@@ -116,7 +116,7 @@ impl Running {
             }
             None if Instant::now() >= self.until => self.end("the time is over; "),
             // A store that is away has not said that the consent was withdrawn.
-            None if !self.desk.consents(&self.tenant).await.unwrap_or(true) => {
+            None if !self.control.consents(&self.tenant).await.unwrap_or(true) => {
                 self.end("the tenant consents no more; ")
             }
             None => Some("\n".to_owned()),

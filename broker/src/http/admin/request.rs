@@ -6,8 +6,9 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
+use super::super::body;
 use super::super::error::ApiError;
-use super::super::{State, body};
+use super::super::state::State;
 use crate::model::PluginName;
 
 /// The largest JSON body in bytes: a configuration of 64 KiB with everything in it escaped, and room for what is around it.
@@ -66,7 +67,7 @@ impl FromRequestParts<Arc<State>> for Known {
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, ApiError> {
         let Named(name) = Named::from_request_parts(parts, state).await?;
-        if state.desk.knows(&name).await? { Ok(Self(name)) } else { Err(unknown(name.as_str())) }
+        if state.control.knows(&name).await? { Ok(Self(name)) } else { Err(unknown(name.as_str())) }
     }
 }
 

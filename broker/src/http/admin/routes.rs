@@ -7,11 +7,11 @@ use axum::extract::State as Extract;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::super::State;
 use super::super::error::ApiError;
+use super::super::state::State;
 use super::answers::{ForWhom, OutcomeAnswer};
 use super::request::{Actor, Fields, Known};
-use crate::deploy::{Choice, Command, DeskError};
+use crate::deploy::{Choice, Command, ControlError};
 use crate::model::catalogue::{Scope, Trial};
 use crate::model::{PluginName, TenantSlug};
 
@@ -152,16 +152,16 @@ pub(super) async fn follow(
     run(&state, &actor, command).await
 }
 
-/// Has the desk do it.
+/// Has the control do it.
 pub(super) async fn run(state: &Arc<State>, actor: &str, command: Command) -> Answer {
-    let (desk, actor) = (Arc::clone(&state.desk), actor.to_owned());
-    let outcome = to_the_end(async move { desk.run(&actor, &command).await }).await?;
+    let (control, actor) = (Arc::clone(&state.control), actor.to_owned());
+    let outcome = to_the_end(async move { control.run(&actor, &command).await }).await?;
     Ok(Json(outcome.into()))
 }
 
 /// A change that was begun is ended, whether or not who asked still listens.
 pub(super) async fn to_the_end<T: Send + 'static>(
-    change: impl Future<Output = Result<T, DeskError>> + Send + 'static,
+    change: impl Future<Output = Result<T, ControlError>> + Send + 'static,
 ) -> Result<T, ApiError> {
     let ended = tokio::spawn(change).await.map_err(|_| ApiError::internal())?;
     Ok(ended?)

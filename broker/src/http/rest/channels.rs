@@ -7,9 +7,9 @@ use axum::extract::{Query, State as Extract};
 use axum::http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 
-use super::super::State;
 use super::super::error::ApiError;
 use super::super::paging::{Page, limit, link};
+use super::super::state::State;
 use super::extract::{Bearer, Body, Seat};
 use crate::model::{ChannelId, Epoch, Message, Role, Timestamp, UserId, Username};
 use crate::protocol::Refusal;

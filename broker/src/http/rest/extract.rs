@@ -8,8 +8,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 
+use super::super::body;
 use super::super::error::ApiError;
-use super::super::{State, body};
+use super::super::state::State;
 use crate::model::{ChannelId, Principal, Role};
 use crate::protocol::Refusal;
 

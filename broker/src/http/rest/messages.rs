@@ -9,12 +9,13 @@ use axum::http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::super::State;
 use super::super::error::ApiError;
 use super::super::paging::{Page, limit, link};
+use super::super::state::State;
 use super::extract::{Body, Seat};
+use crate::model::json;
 use crate::model::{ChannelId, ChannelKey, Epoch, Message, MessageId, Timestamp};
-use crate::protocol::{ClientFrame, json, parse};
+use crate::protocol::{ClientFrame, parse};
 use crate::router::Routed;
 use crate::store::Span;
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State as Extract;
 
-use super::super::State;
 use super::super::error::ApiError;
 use super::super::paging::{MAX_PAGE, Page};
+use super::super::state::State;
 use super::extract::Seat;
 use crate::effects::away;
 use crate::model::{ChannelKey, User};

@@ -6,8 +6,8 @@ use axum::extract::State as Extract;
 use axum::{Extension, Json};
 use serde::Deserialize;
 
-use super::super::State;
 use super::super::error::ApiError;
+use super::super::state::State;
 use super::extract::Body;
 use crate::auth::Pair;
 use crate::model::ClientAddress;

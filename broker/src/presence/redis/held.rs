@@ -4,16 +4,17 @@
 //! same gate. It decides nothing about who is present.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redis::aio::ConnectionManager;
 use redis::{Pipeline, RedisResult, Script};
 use tokio::sync::{RwLock, RwLockReadGuard};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use super::keys::{millis, names, script};
 use super::reach::Reach;
-use super::{millis, names, script};
 use crate::model::{ChannelKey, SessionId, User};
 
 /// How many entries one round trip renews.
@@ -30,12 +31,12 @@ pub(super) struct Held {
 impl Held {
     /// Notes a session, which renewals then keep or put back.
     pub(super) fn add(&self, channel: &ChannelKey, user: &User, session: SessionId) {
-        self.channels().entry(channel.clone()).or_default().insert(session, user.clone());
+        self.channels.lock().entry(channel.clone()).or_default().insert(session, user.clone());
     }
 
     /// Forgets a session. A renewal that is under way may still hold it; see [`Held::between_renewals`].
     pub(super) fn remove(&self, channel: &ChannelKey, session: SessionId) {
-        let mut channels = self.channels();
+        let mut channels = self.channels.lock();
         if let Some(sessions) = channels.get_mut(channel) {
             sessions.remove(&session);
             if sessions.is_empty() {
@@ -51,7 +52,7 @@ impl Held {
 
     /// All sessions, those of a channel one after the other.
     fn all(&self) -> Vec<(ChannelKey, SessionId)> {
-        let channels = self.channels();
+        let channels = self.channels.lock();
         let sessions =
             channels.iter().flat_map(|(channel, sessions)| sessions.keys().map(|session| (channel.clone(), *session)));
         sessions.collect()
@@ -59,7 +60,7 @@ impl Held {
 
     /// The commands that renew those sessions of a batch that are still held.
     fn renewals(&self, batch: &[(ChannelKey, SessionId)], script: &Script, lease: Duration) -> Pipeline {
-        let channels = self.channels();
+        let channels = self.channels.lock();
         let mut pipeline = Pipeline::new();
         for part in batch.chunk_by(|(left, _), (right, _)| left == right) {
             let (channel, _) = &part[0];
@@ -73,10 +74,6 @@ impl Held {
             command.ignore();
         }
         pipeline
-    }
-
-    fn channels(&self) -> MutexGuard<'_, HashMap<ChannelKey, HashMap<SessionId, User>>> {
-        self.channels.lock().expect("nothing panics while it holds this lock")
     }
 }
 

@@ -10,7 +10,7 @@ use redis::aio::ConnectionManager;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::CALL;
+use super::keys::CALL;
 
 /// The shortest and the longest wait before the next question.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));

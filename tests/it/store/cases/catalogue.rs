@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use switchboard::model::catalogue::{
-    Audit, Candidate, Catalogue, Change, Durability, FailurePolicy, GenerationRow, Import, KindSpec, NodeReport,
-    Origin, Policy, Route, Scope, Subject, Target, Terms, Trial, Version,
+    Audit, Candidate, Catalogue, Change, Durability, FailurePolicy, GenerationRow, Import, KindPolicy, KindSpec,
+    NodeReport, Origin, PluginPolicy, Route, Scope, Subject, Target, Trial, Version,
 };
 use switchboard::model::{Digest, Timestamp};
 use switchboard::store::{Store, StoreError};
@@ -122,20 +122,20 @@ pub(crate) async fn all_that_is_decided_comes_back_as_it_was(backing: Backing) {
             },
         ],
         terms: vec![
-            Terms {
+            PluginPolicy {
                 scope: Scope::All,
                 plugin: "chat-message".parse().unwrap(),
                 grants: None,
                 limits: BTreeMap::from([("memory_mib".into(), 64)]),
             },
-            Terms {
+            PluginPolicy {
                 scope: tenant("acme"),
                 plugin: "chat-message".parse().unwrap(),
                 grants: Some(BTreeSet::from(Import::ALL)),
                 limits: BTreeMap::new(),
             },
         ],
-        policies: vec![Policy {
+        policies: vec![KindPolicy {
             scope: tenant("acme"),
             kind: "typing".parse().unwrap(),
             policy: Some(FailurePolicy::Open),
@@ -194,8 +194,8 @@ pub(crate) async fn a_route_is_replaced_and_dropped(backing: Backing) {
 pub(crate) async fn terms_policies_and_consents_are_given_and_taken_back(backing: Backing) {
     let store = backing.open().await;
     let plugin = "poll".parse().unwrap();
-    let terms = Terms { scope: tenant("acme"), plugin, grants: Some(BTreeSet::new()), limits: BTreeMap::new() };
-    let policy = |policy| Policy { scope: Scope::All, kind: "poll".parse().unwrap(), policy };
+    let terms = PluginPolicy { scope: tenant("acme"), plugin, grants: Some(BTreeSet::new()), limits: BTreeMap::new() };
+    let policy = |policy| KindPolicy { scope: Scope::All, kind: "poll".parse().unwrap(), policy };
     let given = Change {
         terms: vec![terms.clone()],
         policies: vec![policy(Some(FailurePolicy::Closed))],
@@ -206,7 +206,7 @@ pub(crate) async fn terms_policies_and_consents_are_given_and_taken_back(backing
     change(&store, given).await;
     let kept = store.catalogue().await.unwrap();
     assert_eq!((kept.terms.len(), kept.policies.len(), kept.consents.len()), (1, 1, 1));
-    let more = Terms { limits: BTreeMap::from([("fresh".into(), 1)]), grants: None, ..terms };
+    let more = PluginPolicy { limits: BTreeMap::from([("fresh".into(), 1)]), grants: None, ..terms };
     let taken_back = Change {
         terms: vec![more.clone()],
         policies: vec![policy(None)],

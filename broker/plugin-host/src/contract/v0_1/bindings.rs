@@ -1,0 +1,12 @@
+//! The host's side of `wit/0.1.0`, generated. Nothing is written by hand here.
+
+#![allow(missing_docs, unreachable_pub, reason = "the documents are in the WIT")]
+
+wasmtime::component::bindgen!({
+    path: "../../wit/0.1.0",
+    imports: {
+        "switchboard:plugin/log": trappable,
+        default: async | trappable,
+    },
+    exports: { default: async },
+});

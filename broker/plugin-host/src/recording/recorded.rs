@@ -1,0 +1,363 @@
+//! An event in a file, with what the host answered while it was handled: a line of JSON each.
+//!
+//! Authors write such lines to try a plugin out, and a recorder writes them of live events. Nothing here runs a plugin.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use switchboard_model::{
+    ChannelId, ChannelKey, Event, Kind, KvEntry, Message, MessageId, SessionId, TenantSlug, Timestamp, User, Username,
+};
+
+/// When the first event of a file happens that does not say when: 2026-01-01T00:00:00Z.
+const BEGINNING_MS: u64 = 1_767_225_600_000;
+
+/// What ids count from that a line does not give.
+const FIRST_ID: u128 = 0x0198_a5c0_0000_7000_8000_0000_0000_0001;
+
+/// One event. What a line leaves out gets a value that follows from the line's number.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recorded {
+    /// The type of the frame, or of the stored message.
+    pub kind: Kind,
+    /// A JSON object: the frame. A line that has none stands for `{}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Value>,
+    /// Whose event it is; `demo` if none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantSlug>,
+    /// Where it happens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelId>,
+    /// Who causes it; `alice` if nobody is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Person>,
+    /// On which socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// When the broker took it in, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now_ms: Option<u64>,
+    /// Its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<MessageId>,
+    /// What the host is to answer, call by call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reads: Vec<Read>,
+    /// The message that was stored, when the event is that; the plugin's `stored` is called with it, not `handle`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<RecordedMessage>,
+}
+
+/// A member: the whole of it, or a name that is also the id.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Person {
+    /// A name.
+    Named(Username),
+    /// A name and an id.
+    Whole(User),
+}
+
+/// A call of the host by a handler, and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Read {
+    /// The interface and its function.
+    pub call: Call,
+    /// What the handler asked for, by name; `null` stands for anything.
+    #[serde(default)]
+    pub arguments: Value,
+    /// What it got; left out when the broker could not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub answer: Option<Value>,
+}
+
+/// What a handler may ask the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Call {
+    /// `history.recent`: a list of messages.
+    #[serde(rename = "history.recent")]
+    Recent,
+    /// `history.get`: a message or `null`.
+    #[serde(rename = "history.get")]
+    Message,
+    /// `members.page`: a list of members.
+    #[serde(rename = "members.page")]
+    Members,
+    /// `members.contains`: true or false.
+    #[serde(rename = "members.contains")]
+    Contains,
+    /// `presence.online`: a list of members.
+    #[serde(rename = "presence.online")]
+    Online,
+    /// `kv.get`: an entry or `null`.
+    #[serde(rename = "kv.get")]
+    KvGet,
+    /// `kv.page`: a list of entries.
+    #[serde(rename = "kv.page")]
+    KvPage,
+}
+
+/// A stored message as a handler sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedMessage {
+    id: MessageId,
+    #[serde(default)]
+    seq: u64,
+    kind: Kind,
+    sender: User,
+    content: Box<RawValue>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reply_to: Option<MessageId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attachments: Vec<Box<RawValue>>,
+    created_at_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    edited_at_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deleted_at_ms: Option<u64>,
+}
+
+/// A key's value: text where it is text, or `{"hex":"…"}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedEntry {
+    key: String,
+    value: Value,
+    version: u64,
+}
+
+impl Recorded {
+    /// Reads a file: a line an event; empty lines and those that begin with `#` are skipped. The error names the line.
+    pub fn read_lines(text: &str) -> Result<Vec<Self>, String> {
+        let mut events = Vec::new();
+        let is_event = |line: &str| !line.trim().is_empty() && !line.starts_with('#');
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| is_event(line)) {
+            let wrong = |error: String| format!("line {}: {error}", number + 1);
+            let event: Self = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
+            event.check().map_err(wrong)?;
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    /// What a live event is in a file, without what the host answered.
+    pub(crate) fn of(channel: &ChannelKey, event: &Event, message: Option<&Message>) -> Self {
+        Self {
+            kind: event.kind.clone(),
+            payload: serde_json::from_str(&event.payload).ok(),
+            tenant: Some(channel.tenant.clone()),
+            channel: Some(channel.channel),
+            user: Some(Person::Whole(event.user.clone())),
+            session: event.session,
+            now_ms: Some(milliseconds(event.at)),
+            event_id: Some(event.id),
+            reads: Vec::new(),
+            message: message.map(RecordedMessage::from),
+        }
+    }
+
+    /// The event itself. `index` counts the events of a file, from 0.
+    pub(crate) fn event(&self, index: usize) -> (ChannelKey, Event, Option<Message>) {
+        let step = u64::try_from(index).unwrap_or(u64::MAX);
+        let channel = self.channel.unwrap_or(ChannelId(Uuid::from_u128(FIRST_ID)));
+        let tenant = self.tenant.clone().unwrap_or_else(|| "demo".parse().expect("a slug"));
+        let mut payload = self.payload.clone().unwrap_or_else(|| json!({}));
+        if let (Value::Object(frame), None) = (&mut payload, &self.message) {
+            // What every frame of a client has.
+            frame.entry("type").or_insert_with(|| self.kind.as_str().into());
+        }
+        let event = Event {
+            kind: self.kind.clone(),
+            payload: payload.to_string(),
+            channel,
+            user: self.user.as_ref().map_or_else(|| named("alice"), Person::user),
+            session: self.session,
+            client_id: None,
+            id: self.event_id.unwrap_or(MessageId(Uuid::from_u128(FIRST_ID + 1 + u128::from(step)))),
+            at: at(self.now_ms.unwrap_or(BEGINNING_MS + step * 1_000)),
+        };
+        let message = self.message.as_ref().map(|message| message.message(channel));
+        (ChannelKey { tenant, channel }, event, message)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.payload.as_ref().is_some_and(|payload| !payload.is_object()) {
+            return Err("`payload` must be an object".to_owned());
+        }
+        for read in &self.reads {
+            let Some(answer) = &read.answer else { continue };
+            read.call.check(answer).map_err(|error| {
+                format!("the answer of {} does not read: {error}", json!(read.call).as_str().unwrap_or_default())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Call {
+    fn check(self, answer: &Value) -> Result<(), serde_json::Error> {
+        let answer = answer.clone();
+        match self {
+            Call::Recent => serde_json::from_value::<Vec<RecordedMessage>>(answer).map(drop),
+            Call::Message => serde_json::from_value::<Option<RecordedMessage>>(answer).map(drop),
+            Call::Members | Call::Online => serde_json::from_value::<Vec<User>>(answer).map(drop),
+            Call::Contains => serde_json::from_value::<bool>(answer).map(drop),
+            Call::KvGet => serde_json::from_value::<Option<RecordedEntry>>(answer).map(drop),
+            Call::KvPage => serde_json::from_value::<Vec<RecordedEntry>>(answer).map(drop),
+        }
+    }
+}
+
+impl Person {
+    fn user(&self) -> User {
+        match self {
+            Person::Named(name) => named(name.as_str()),
+            Person::Whole(user) => user.clone(),
+        }
+    }
+}
+
+impl RecordedMessage {
+    /// The message itself, which is in this channel.
+    pub(crate) fn message(&self, channel: ChannelId) -> Message {
+        let texts: Vec<&str> = self.attachments.iter().map(|object| object.get()).collect();
+        let attachments = format!("[{}]", texts.join(","));
+        Message {
+            id: self.id,
+            channel,
+            seq: self.seq,
+            kind: self.kind.clone(),
+            sender: self.sender.clone(),
+            content: self.content.clone(),
+            reply_to: self.reply_to,
+            attachments: RawValue::from_string(attachments).expect("JSON values make a JSON array"),
+            created_at: at(self.created_at_ms),
+            edited_at: self.edited_at_ms.map(at),
+            deleted_at: self.deleted_at_ms.map(at),
+            read_by: Vec::new(),
+        }
+    }
+}
+
+impl From<&Message> for RecordedMessage {
+    fn from(message: &Message) -> Self {
+        Self {
+            id: message.id,
+            seq: message.seq,
+            kind: message.kind.clone(),
+            sender: message.sender.clone(),
+            content: message.content.clone(),
+            reply_to: message.reply_to,
+            attachments: serde_json::from_str(message.attachments.get()).unwrap_or_default(),
+            created_at_ms: milliseconds(message.created_at),
+            edited_at_ms: message.edited_at.map(milliseconds),
+            deleted_at_ms: message.deleted_at.map(milliseconds),
+        }
+    }
+}
+
+impl From<&KvEntry> for RecordedEntry {
+    fn from(entry: &KvEntry) -> Self {
+        Self { key: entry.key.clone(), value: bytes_to_json(&entry.value), version: entry.version }
+    }
+}
+
+impl From<RecordedEntry> for KvEntry {
+    fn from(entry: RecordedEntry) -> Self {
+        Self { key: entry.key, value: bytes_of_json(&entry.value), version: entry.version }
+    }
+}
+
+/// Bytes as a file has them: text where they are text.
+pub(crate) fn bytes_to_json(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => json!({ "hex": bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() }),
+    }
+}
+
+fn bytes_of_json(value: &Value) -> Vec<u8> {
+    if let Some(text) = value.as_str() {
+        return text.as_bytes().to_owned();
+    }
+    let digits = value["hex"].as_str().unwrap_or_default().as_bytes();
+    let nibble = |digit: &u8| char::from(*digit).to_digit(16).and_then(|nibble| u8::try_from(nibble).ok());
+    digits.chunks_exact(2).filter_map(|pair| Some(nibble(&pair[0])? << 4 | nibble(&pair[1])?)).collect()
+}
+
+/// Tells an answer that is `null` from one that is not there.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+fn named(name: &str) -> User {
+    // An id is shorter than a name may be.
+    let id = &name[..name.floor_char_boundary(64)];
+    User { id: id.parse().expect("the beginning of a name is an id"), username: name.parse().expect("it is a name") }
+}
+
+fn at(milliseconds: u64) -> Timestamp {
+    Timestamp(i64::try_from(milliseconds).unwrap_or(i64::MAX))
+}
+
+fn milliseconds(at: Timestamp) -> u64 {
+    u64::try_from(at.0).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_line_is_a_whole_event_and_two_lines_are_two_events() {
+        let lines = "{\"kind\":\"poke\",\"payload\":{\"n\":1},\"user\":\"bob\"}\n\n{\"kind\":\"poke\"}\n";
+        let events = Recorded::read_lines(lines).unwrap();
+        let (channel, first, message) = events[0].event(0);
+        assert_eq!((channel.tenant.as_str(), first.user.id.as_str()), ("demo", "bob"));
+        assert_eq!(first.payload, r#"{"n":1,"type":"poke"}"#);
+        assert!(message.is_none());
+        let (_, second, _) = events[1].event(1);
+        assert_eq!(second.user.username.as_str(), "alice");
+        assert!(second.id > first.id && second.at > first.at);
+    }
+
+    #[test]
+    fn a_line_that_does_not_read_is_named() {
+        for (line, said) in [
+            ("{\"kind\":\"poke\",\"payloda\":{}}", "line 2: unknown field `payloda`"),
+            ("{\"kind\":\"poke\",\"payload\":7}", "line 2: `payload` must be an object"),
+            ("{\"kind\":\"poke\",\"reads\":[{\"call\":\"kv.put\"}]}", "line 2: unknown variant `kv.put`"),
+            (
+                "{\"kind\":\"poke\",\"reads\":[{\"call\":\"members.contains\",\"answer\":1}]}",
+                "line 2: the answer of members.contains does not read",
+            ),
+        ] {
+            let error = Recorded::read_lines(&format!("{{\"kind\":\"poke\"}}\n{line}")).unwrap_err();
+            assert!(error.starts_with(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_survive_a_file_whether_they_are_text_or_not() {
+        for value in [b"{\"yes\":2}".to_vec(), vec![0xff, 0, 0x1a], Vec::new()] {
+            let entry = KvEntry { key: "k".to_owned(), value, version: 3 };
+            let written = serde_json::to_string(&RecordedEntry::from(&entry)).unwrap();
+            let read: RecordedEntry = serde_json::from_str(&written).unwrap();
+            assert_eq!(KvEntry::from(read), entry, "{written}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_null_is_an_answer() {
+        let read: Read = serde_json::from_str(r#"{"call":"history.get","answer":null}"#).unwrap();
+        assert_eq!(read.answer, Some(Value::Null));
+        let silent: Read = serde_json::from_str(r#"{"call":"history.get"}"#).unwrap();
+        assert_eq!(silent.answer, None);
+    }
+}

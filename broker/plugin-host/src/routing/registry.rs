@@ -1,0 +1,77 @@
+//! Which generation handles what, for whom, right now.
+//!
+//! A table is made of what operators decided and of the generations that a node has prepared; it is put in force whole.
+//! Reading it takes no lock. It decides nothing by itself and prepares nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use sha2::{Digest as _, Sha256};
+
+use crate::routing::handler::Handler;
+use crate::routing::table::{Row, Table};
+use crate::runtime::generation::Generation;
+use switchboard_model::{ChannelId, ChannelKey, Kind, PluginName};
+
+/// The table in force.
+#[derive(Debug, Default)]
+pub struct Registry {
+    table: ArcSwap<Table>,
+}
+
+impl Registry {
+    /// The handler of a message type in a channel.
+    pub fn handler(&self, channel: &ChannelKey, kind: &Kind) -> Option<Arc<Handler>> {
+        let table = self.table.load();
+        let own = table.tenants.get(&channel.tenant).and_then(|rows| rows.handles.get(kind));
+        pick(own.or_else(|| table.all.handles.get(kind))?, channel.channel)
+    }
+
+    /// The plugins that are told of a stored message of this kind.
+    pub fn watchers(&self, channel: &ChannelKey, kind: &Kind) -> Vec<Arc<Handler>> {
+        let table = self.table.load();
+        let own = table.tenants.get(&channel.tenant).and_then(|rows| rows.watches.get(kind));
+        let rows = own.or_else(|| table.all.watches.get(kind));
+        rows.into_iter().flatten().filter_map(|row| pick(row, channel.channel)).collect()
+    }
+
+    /// The revision of the catalogue that the table in force was made of.
+    pub fn revision(&self) -> u64 {
+        self.table.load().revision
+    }
+
+    /// Puts a table in force, at once for all of it. Events that have a handler keep it; what is kept warm of generations
+    /// that are not in the new table ends now, and the generations themselves with the last event that has them.
+    pub fn replace(&self, table: Table) {
+        let kept: HashMap<*const Generation, Arc<Generation>> =
+            table.generations().map(|generation| (Arc::as_ptr(&generation), generation)).collect();
+        for generation in kept.values() {
+            generation.revive();
+        }
+        let former = self.table.swap(Arc::new(table));
+        for generation in former.generations() {
+            if !kept.contains_key(&Arc::as_ptr(&generation)) {
+                generation.retire();
+            }
+        }
+    }
+}
+
+fn pick(row: &Row, channel: ChannelId) -> Option<Arc<Handler>> {
+    match &row.canary {
+        Some(canary) if bucket(&canary.plugin, channel) < canary.percent => canary.handler.clone(),
+        _ => row.stable.clone(),
+    }
+}
+
+/// Where a channel stands in the trials of a plugin, 0 to 99: the same on all nodes, and for all kinds of the plugin.
+/// Another plugin is tried out in other channels.
+fn bucket(plugin: &PluginName, channel: ChannelId) -> u8 {
+    let digest = Sha256::new().chain_update(plugin.as_str()).chain_update([0]).chain_update(channel.0).finalize();
+    let number = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    u8::try_from(number % 100).expect("less than 100")
+}
+
+#[cfg(test)]
+mod tests;

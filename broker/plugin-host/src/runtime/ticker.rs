@@ -1,0 +1,115 @@
+//! Lets time pass for running guests.
+//!
+//! A thread of its own, since a task would not run while guests hold every worker. When nothing runs it sleeps. It also has
+//! what was idle for too long ended.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::Thread;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::limits::Bounds;
+
+/// The tick while no call was found running at the last one: most end within microseconds. One that does not is found at the
+/// next, and ticked quickly from then on.
+const CALM: Duration = Duration::from_millis(4);
+
+/// How long no call may have begun before nobody counts any more. Waking who counts costs more than a call.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Lets time pass for running guests, and ends what was idle for too long: a thread of its own, since a task would not run
+/// while guests hold every worker. When nothing runs it sleeps.
+pub(crate) struct Ticker {
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+#[derive(Default)]
+struct Shared {
+    running: AtomicUsize,
+    begun: AtomicU64,
+    asleep: AtomicBool,
+    stopped: AtomicBool,
+}
+
+/// A call that runs. Time passes while there is one.
+pub(crate) struct Counted<'a>(&'a Shared);
+
+impl Ticker {
+    pub(crate) fn start(
+        engine: wasmtime::Engine,
+        sweep: impl Fn(Instant) -> bool + Send + 'static,
+        sweep_every: Duration,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let own = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("plugin-ticks".to_owned()).spawn(move || {
+            let (mut begun, mut last_begun, mut swept) = (0, Instant::now(), Instant::now());
+            while !own.stopped.load(Ordering::Acquire) {
+                let is_calm = own.running.load(Ordering::Relaxed) == 0;
+                std::thread::sleep(if is_calm { CALM } else { Bounds::TICK });
+                engine.increment_epoch();
+                let (now, so_far) = (Instant::now(), own.begun.load(Ordering::Relaxed));
+                if so_far != begun || own.running.load(Ordering::Relaxed) > 0 {
+                    (begun, last_begun) = (so_far, now);
+                }
+                let mut left = true;
+                if now - swept >= sweep_every {
+                    swept = now;
+                    left = sweep(swept);
+                }
+                if now - last_begun >= QUIET {
+                    own.sleep(left.then_some(sweep_every));
+                }
+            }
+        })?;
+        Ok(Self { shared, thread: thread.thread().clone() })
+    }
+
+    pub(crate) fn count(&self) -> Counted<'_> {
+        self.shared.begun.fetch_add(1, Ordering::Relaxed);
+        // Either this sees that the thread is asleep, or the thread sees that something runs.
+        self.shared.running.fetch_add(1, Ordering::SeqCst);
+        if self.shared.asleep.load(Ordering::SeqCst) {
+            self.thread.unpark();
+        }
+        Counted(&self.shared)
+    }
+}
+
+#[cfg(test)]
+impl Ticker {
+    /// Calls that are counted now.
+    pub(crate) fn running(&self) -> usize {
+        self.shared.running.load(Ordering::SeqCst)
+    }
+}
+
+impl Shared {
+    fn sleep(&self, at_most: Option<Duration>) {
+        self.asleep.store(true, Ordering::SeqCst);
+        if self.running.load(Ordering::SeqCst) == 0 && !self.stopped.load(Ordering::SeqCst) {
+            match at_most {
+                Some(most) => std::thread::park_timeout(most),
+                None => std::thread::park(),
+            }
+        }
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        self.thread.unpark();
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}

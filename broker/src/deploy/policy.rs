@@ -1,0 +1,126 @@
+//! Commands that change what a plugin may do and use, what follows from its failing, and whom may be recorded.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::command::{Edit, Refused, Step};
+use super::planner::Planner;
+use super::view::listed;
+use crate::model::catalogue::{Change, FailurePolicy, Import, KindPolicy, PluginPolicy, Scope, Target, Version};
+use crate::model::{Kind, PluginName, TenantSlug};
+
+pub(super) fn grants(planner: &Planner<'_>, plugin: &PluginName, scope: &Scope, edit: &Edit) -> Result<Step, Refused> {
+    let view = planner.view;
+    let mut terms = own_policy(planner, plugin, scope);
+    let before = view.grants(scope, plugin);
+    let decided = match edit {
+        Edit::Add(imports) => Some(before.union(imports).copied().collect()),
+        Edit::Remove(imports) => Some(before.difference(imports).copied().collect()),
+        Edit::Set(imports) => Some(imports.clone()),
+        Edit::Clear => None,
+    };
+    terms.grants = decided.clone();
+    let after: BTreeSet<Import> = match (&decided, scope) {
+        (Some(grants), _) => grants.clone(),
+        (None, Scope::Tenant(_)) => view.grants(&Scope::All, plugin),
+        (None, Scope::All) => view.default_grants(plugin),
+    };
+    if let Some((version, want)) = running(planner, plugin, scope)
+        .into_iter()
+        .find_map(|version| version.wants.iter().find(|want| !after.contains(want)).map(|want| (version, want)))
+    {
+        return Err(Refused::new(format!(
+            "{plugin} {} is in force for {scope} and wants {want}; roll it back or disable it first",
+            version.version
+        )));
+    }
+    let words = |grants: &BTreeSet<Import>| match grants.is_empty() {
+        true => "none".to_owned(),
+        false => listed(grants.iter().map(ToString::to_string)),
+    };
+    let unchanged = own_policy(planner, plugin, scope) == terms;
+    let change = (!unchanged).then(|| Change { terms: vec![terms], ..Change::default() });
+    Ok(Step { change, from: words(&before), to: words(&after), notes: Vec::new() })
+}
+
+pub(super) fn limits(
+    planner: &Planner<'_>,
+    plugin: &PluginName,
+    scope: &Scope,
+    values: &BTreeMap<String, Option<u64>>,
+) -> Result<Step, Refused> {
+    let before = own_policy(planner, plugin, scope);
+    let mut terms = before.clone();
+    for (name, value) in values {
+        match value {
+            Some(value) => {
+                (planner.limit)(name, *value).map_err(Refused::new)?;
+                terms.limits.insert(name.clone(), *value);
+            }
+            None => {
+                terms.limits.remove(name);
+            }
+        }
+    }
+    let words = |terms: &PluginPolicy| match terms.limits.is_empty() {
+        true => "the defaults".to_owned(),
+        false => listed(terms.limits.iter().map(|(name, value)| format!("{name}={value}"))),
+    };
+    let (from, to) = (words(&before), words(&terms));
+    let change = (before != terms).then(|| Change { terms: vec![terms], ..Change::default() });
+    Ok(Step { change, from, to, notes: Vec::new() })
+}
+
+pub(super) fn failure(planner: &Planner<'_>, kind: &Kind, scope: &Scope, policy: Option<FailurePolicy>) -> Step {
+    let words = |policy: Option<FailurePolicy>| match policy {
+        Some(FailurePolicy::Open) => "open",
+        Some(FailurePolicy::Closed) => "closed",
+        None => "default",
+    };
+    let policies = &planner.view.catalogue.policies;
+    let before = policies.iter().find(|known| known.scope == *scope && known.kind == *kind);
+    let before = before.and_then(|known| known.policy);
+    let decided = KindPolicy { scope: scope.clone(), kind: kind.clone(), policy };
+    let change = (before != policy).then(|| Change { policies: vec![decided], ..Change::default() });
+    Step { change, from: words(before).to_owned(), to: words(policy).to_owned(), notes: Vec::new() }
+}
+
+pub(super) fn consent(planner: &Planner<'_>, tenant: &TenantSlug, given: bool) -> Step {
+    let words = |given: bool| if given { "on" } else { "off" }.to_owned();
+    let before = planner.view.catalogue.consents.contains(tenant);
+    let change = (before != given).then(|| Change { consents: vec![(tenant.clone(), given)], ..Change::default() });
+    Step { change, from: words(before), to: words(given), notes: Vec::new() }
+}
+
+fn own_policy(planner: &Planner<'_>, plugin: &PluginName, scope: &Scope) -> PluginPolicy {
+    let found = planner.view.catalogue.terms.iter().find(|terms| terms.scope == *scope && terms.plugin == *plugin);
+    found.cloned().unwrap_or_else(|| PluginPolicy {
+        scope: scope.clone(),
+        plugin: plugin.clone(),
+        grants: None,
+        limits: BTreeMap::new(),
+    })
+}
+
+/// The versions of a plugin that live by what a scope grants: they are in force or tried out in it, or in a tenant that
+/// has decided nothing itself.
+fn running<'a>(planner: &Planner<'a>, plugin: &PluginName, scope: &Scope) -> Vec<&'a Version> {
+    let catalogue = planner.view.catalogue;
+    let decides = |tenant: &Scope| {
+        let mut terms = catalogue.terms.iter().filter(|terms| terms.scope == *tenant && terms.plugin == *plugin);
+        terms.any(|terms| terms.grants.is_some())
+    };
+    let concerned = catalogue.routes.iter().filter(|route| match (scope, &route.scope) {
+        (Scope::All, Scope::All) => true,
+        (Scope::All, tenant) => !decides(tenant),
+        (tenant, Scope::All) => planner.view.own_route(tenant, &route.subject).is_none(),
+        (tenant, other) => tenant == other,
+    });
+    let ids = concerned.flat_map(|route| {
+        let stable = match route.stable {
+            Target::Generation(id) => Some(id),
+            Target::Off | Target::BuiltIn => None,
+        };
+        stable.into_iter().chain(route.candidate.map(|candidate| candidate.generation))
+    });
+    ids.filter_map(|id| planner.view.version_of(id)).filter(|version| version.plugin == *plugin).collect()
+}

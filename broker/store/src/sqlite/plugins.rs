@@ -1,0 +1,169 @@
+//! The catalogue of plugins, its audit, and what nodes say of it, each call in a transaction. What plugins keep in a
+//! tenant is another file's.
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::rows::Number;
+use super::{Sqlite, keys};
+use crate::entries::{self, Edits};
+use crate::{PluginStore, REPORTS_KEPT, StoreError};
+use switchboard_model::catalogue::{Audit, Catalogue, Change, NodeReport};
+use switchboard_model::{Digest, KvEntry, PluginName, TenantSlug, Timestamp};
+
+#[async_trait]
+impl PluginStore for Sqlite {
+    async fn catalogue_revision(&self) -> Result<u64, StoreError> {
+        self.catalogue.read(|db| revision(db)).await
+    }
+
+    async fn catalogue(&self) -> Result<Catalogue, StoreError> {
+        let (revision, entries) = self.catalogue.read(|db| entries(db)).await?;
+        entries::catalogue(revision, entries)
+    }
+
+    async fn artefact(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let digest = digest.clone();
+        self.catalogue.read(move |db| artefact(db, &digest)).await
+    }
+
+    async fn change_catalogue(&self, at: u64, change: &Change) -> Result<Option<u64>, StoreError> {
+        let audit: Vec<String> = change.audit.iter().map(entries::document).collect();
+        if entries::is_audit_alone(change) {
+            let told = move |db: &rusqlite::Transaction<'_>| tell(db, &audit).and_then(|()| revision(db));
+            return self.catalogue.write(told).await.map(Some);
+        }
+        let (artefact, edits) = (change.artefact.clone(), Edits::of(change));
+        self.catalogue.write(move |db| self::change(db, at, artefact.as_ref(), &edits, &audit)).await
+    }
+
+    async fn audit(&self, before: Option<u64>, limit: u32) -> Result<Vec<Audit>, StoreError> {
+        let lines = self.catalogue.read(move |db| audit(db, before, limit)).await?;
+        lines.into_iter().map(|(id, text)| Ok(Audit { id, ..entries::read(&text)? })).collect()
+    }
+
+    async fn report_node(&self, report: &NodeReport) -> Result<(), StoreError> {
+        let report = report.clone();
+        self.catalogue.write(move |db| self::report(db, &report)).await
+    }
+
+    async fn nodes(&self, since: Timestamp) -> Result<Vec<NodeReport>, StoreError> {
+        self.catalogue.read(move |db| nodes(db, since)).await
+    }
+
+    async fn kv_get(
+        &self,
+        tenant: &TenantSlug,
+        plugin: &PluginName,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<Option<KvEntry>, StoreError> {
+        let (plugin, key) = (plugin.clone(), key.to_owned());
+        self.read(tenant, move |db| keys::get(db, &plugin, &key, now)).await
+    }
+
+    async fn kv_list(
+        &self,
+        tenant: &TenantSlug,
+        plugin: &PluginName,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<KvEntry>, StoreError> {
+        let (plugin, prefix, after) = (plugin.clone(), prefix.to_owned(), after.map(str::to_owned));
+        self.read(tenant, move |db| keys::list(db, &plugin, &prefix, after.as_deref(), limit, now)).await
+    }
+}
+
+fn revision(db: &Connection) -> rusqlite::Result<u64> {
+    db.prepare_cached("SELECT revision FROM plugin_catalogue")?
+        .query_row([], |row| row.get::<_, Number>(0))
+        .map(|revision| revision.0)
+}
+
+/// The revision, and each entry's part and document.
+fn entries(db: &Connection) -> rusqlite::Result<(u64, Vec<(String, String)>)> {
+    let mut select = db.prepare_cached("SELECT part, document FROM plugin_entry")?;
+    let entries = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    Ok((revision(db)?, entries))
+}
+
+fn artefact(db: &Connection, digest: &Digest) -> rusqlite::Result<Option<Vec<u8>>> {
+    db.prepare_cached("SELECT bytes FROM plugin_artefact WHERE digest = ?1")?
+        .query_row([digest], |row| row.get(0))
+        .optional()
+}
+
+/// Changes the entries if the catalogue stands at a revision.
+fn change(
+    db: &Connection,
+    at: u64,
+    artefact: Option<&(Digest, Vec<u8>)>,
+    edits: &Edits,
+    audit: &[String],
+) -> rusqlite::Result<Option<u64>> {
+    let turn = "UPDATE plugin_catalogue SET revision = revision + 1 WHERE revision = ?1 RETURNING revision";
+    let turn = db.prepare_cached(turn)?.query_row([Number(at)], |row| row.get::<_, Number>(0)).optional()?;
+    let Some(Number(revision)) = turn else { return Ok(None) };
+    if let Some((digest, bytes)) = artefact {
+        let keep = "INSERT INTO plugin_artefact (digest, bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        db.prepare_cached(keep)?.execute(params![digest, bytes])?;
+    }
+    let mut add =
+        db.prepare_cached("INSERT INTO plugin_entry (part, scope, name, document) VALUES (?1, ?2, ?3, ?4)")?;
+    for (key, document) in &edits.added {
+        add.execute(params![key.part, key.scope, key.name, document])?;
+    }
+    let mut put = db.prepare_cached(
+        "INSERT INTO plugin_entry (part, scope, name, document) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT DO UPDATE SET document = excluded.document",
+    )?;
+    for (key, document) in &edits.put {
+        put.execute(params![key.part, key.scope, key.name, document])?;
+    }
+    let mut take = db.prepare_cached("DELETE FROM plugin_entry WHERE part = ?1 AND scope = ?2 AND name = ?3")?;
+    for key in &edits.gone {
+        take.execute(params![key.part, key.scope, key.name])?;
+    }
+    tell(db, audit)?;
+    Ok(Some(revision))
+}
+
+/// Adds lines to the audit.
+fn tell(db: &Connection, audit: &[String]) -> rusqlite::Result<()> {
+    let mut tell = db.prepare_cached("INSERT INTO plugin_audit (document) VALUES (?1)")?;
+    audit.iter().try_for_each(|document| tell.execute([document]).map(drop))
+}
+
+/// Lines of the audit, each its number and document.
+fn audit(db: &Connection, before: Option<u64>, limit: u32) -> rusqlite::Result<Vec<(u64, String)>> {
+    db.prepare_cached("SELECT id, document FROM plugin_audit WHERE id < ?1 ORDER BY id DESC LIMIT ?2")?
+        .query_map(params![Number(before.unwrap_or(u64::MAX)), limit], |row| {
+            Ok((row.get::<_, Number>(0)?.0, row.get(1)?))
+        })?
+        .collect()
+}
+
+fn report(db: &Connection, report: &NodeReport) -> rusqlite::Result<()> {
+    let NodeReport { node, revision, error, at } = report;
+    db.prepare_cached("DELETE FROM plugin_node WHERE at < ?1 AND node <> ?2")?
+        .execute(params![at.minus(REPORTS_KEPT), node])?;
+    let put = "INSERT INTO plugin_node (node, revision, error, at) VALUES (?1, ?2, ?3, ?4) \
+               ON CONFLICT DO UPDATE SET revision = excluded.revision, error = excluded.error, at = excluded.at";
+    db.prepare_cached(put)?.execute(params![node, Number(*revision), error, at]).map(drop)
+}
+
+fn nodes(db: &Connection, since: Timestamp) -> rusqlite::Result<Vec<NodeReport>> {
+    let report = |row: &Row<'_>| {
+        Ok(NodeReport {
+            node: row.get("node")?,
+            revision: row.get::<_, Number>("revision")?.0,
+            error: row.get("error")?,
+            at: row.get("at")?,
+        })
+    };
+    db.prepare_cached("SELECT node, revision, error, at FROM plugin_node WHERE at >= ?1 ORDER BY node")?
+        .query_map([since], report)?
+        .collect()
+}
