@@ -42,7 +42,14 @@ fn handler(generation: &Arc<Generation>, key: &ChannelKey, kind: &Kind, limits: 
     };
     let builtin = [Arc::clone(generation)];
     let none = HashMap::new();
-    let plan = Plan { revision: 1, builtin: &builtin, generations: &none, routes: &[], terms: &[terms], policies: &[] };
+    let plan = Plan {
+        revision: 1,
+        builtin: &builtin,
+        generations: &none,
+        routes: &[],
+        plugin_policies: &[terms],
+        kind_policies: &[],
+    };
     let registry = Registry::default();
     registry.replace(Table::new(&plan).expect("it names no other generation"));
     registry.handler(key, kind).expect("a handler")

@@ -1,7 +1,7 @@
-//! Compiles the built-in handlers, which are the packages directly below `plugins/`, to components that the broker embeds.
+//! Compiles the built-in plugins, which are the packages directly below `plugins/`, to components for the broker to embed.
 //!
-//! It leaves `builtin.rs` in `OUT_DIR`: the name and the bytes of each. It runs again only when a plugin, the SDK, the
-//! contract or a dependency changes, and it must not write anything outside the target folder.
+//! It writes `builtin.rs` to `OUT_DIR`, with the name and the bytes of each. It runs again only if a plugin, the SDK, the
+//! contract or a dependency changes, and must not write anything outside the target folder.
 
 #[path = "build/kit.rs"]
 mod kit;
@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 const TARGET: &str = "wasm32-wasip2";
 const PROFILE: &str = "plugin";
-/// The magic number, and the version and layer that tell a component from a module.
+/// The magic number, and the version and layer that distinguish a component from a module.
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
 fn main() -> ExitCode {
@@ -31,7 +31,7 @@ fn embed_plugins() -> Result<(), String> {
     let workspace = folder("CARGO_MANIFEST_DIR")?.join("../..");
     let out = folder("OUT_DIR")?;
     let plugins = names(&workspace.join("plugins"))?;
-    // A plugin that comes or goes changes Cargo.lock, and the examples beside the plugins are no business of this build.
+    // Adding or removing a plugin changes Cargo.lock. The examples do not affect this build.
     let sources = plugins.iter().map(|name| format!("plugins/{name}"));
     for input in sources.chain(["plugin-sdk/src", "wit", "Cargo.lock"].map(str::to_owned)) {
         println!("cargo::rerun-if-changed={}", workspace.join(input).display());
@@ -58,7 +58,7 @@ fn embed_plugins() -> Result<(), String> {
     kit::embed(&workspace, &out)
 }
 
-/// The packages directly below `plugins/`, each named as its folder.
+/// The packages directly below `plugins/`, each named like its folder.
 fn names(plugins: &Path) -> Result<Vec<String>, String> {
     let entries = fs::read_dir(plugins).map_err(|error| failed("list", plugins, &error))?;
     let mut names: Vec<String> = entries
@@ -70,12 +70,12 @@ fn names(plugins: &Path) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// Sees to it that the toolchain of this build has the standard library for components.
+/// Ensures that the toolchain of this build has the standard library for components.
 fn require_target() -> Result<(), String> {
     if has_target()? {
         return Ok(());
     }
-    // Rustup tells its children which toolchain it runs, so this adds to the one that compiles the broker.
+    // Rustup tells child processes which toolchain it runs, so this adds the target to the one that compiles the broker.
     let added = Command::new("rustup").args(["target", "add", TARGET]).stdout(Stdio::null()).status();
     if added.is_ok_and(|status| status.success()) && has_target()? {
         return Ok(());
@@ -91,8 +91,8 @@ fn has_target() -> Result<bool, String> {
     Ok(answer.status.success() && folder.is_dir())
 }
 
-/// Runs cargo on the plugins. Its target folder is not the one of the cargo that runs this script: that one holds a
-/// lock on its own until the script has ended.
+/// Runs cargo on the plugins, with a separate target folder: the cargo that runs this script locks its own until the
+/// script has ended.
 fn compile(workspace: &Path, plugins: &[String], target_folder: &Path) -> Result<(), String> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace).args(["build", "--locked", "--profile", PROFILE, "--target", TARGET]);
@@ -105,13 +105,13 @@ fn compile(workspace: &Path, plugins: &[String], target_folder: &Path) -> Result
             cargo.env_remove(variable);
         }
     }
-    // The lines of a script's standard output are orders to the outer cargo.
+    // The outer cargo would interpret lines on this script's standard output.
     let status = cargo.stdout(Stdio::null()).status().map_err(|error| format!("failed to run cargo: {error}"))?;
     if status.success() { Ok(()) } else { Err("failed to compile the plugins: see above".to_owned()) }
 }
 
-/// Whether a variable says how the broker is compiled, checked or measured, which is no business of the plugins. What
-/// says where crates come from (`CARGO_HOME`, `CARGO_NET_…`, `CARGO_REGISTRIES_…`) and the job server stay.
+/// Whether a variable controls how the broker is compiled, checked or measured, which must not affect the plugins. The
+/// sources of crates (`CARGO_HOME`, `CARGO_NET_…`, `CARGO_REGISTRIES_…`) and the job server stay.
 fn is_of_the_outer_build(variable: &str) -> bool {
     const NAMES: [&str; 20] = [
         "CARGO_ENCODED_RUSTFLAGS",
@@ -147,7 +147,8 @@ fn is_of_the_outer_build(variable: &str) -> bool {
     NAMES.contains(&variable) || PREFIXES.iter().any(|prefix| variable.starts_with(prefix))
 }
 
-/// The target folder of this build: what holds `<profile>/build/…`, or `<triple>/<profile>/build/…`, where `OUT_DIR` is.
+/// The target folder of this build: the folder above `<profile>/build/…`, or `<triple>/<profile>/build/…`, where `OUT_DIR`
+/// is.
 fn target_folder(out: &Path) -> Result<PathBuf, String> {
     let build = out.ancestors().find(|folder| folder.ends_with("build"));
     let above = build.and_then(Path::parent).and_then(Path::parent);

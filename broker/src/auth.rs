@@ -1,6 +1,6 @@
-//! Tokens and passwords: what proves who someone is.
+//! Tokens and passwords: proof of who somebody is.
 //!
-//! Pure checks against keys that were read at the start. Whether the tenant and the member exist is not known here; see
+//! Pure checks against keys that were read at start-up. Whether the tenant and member exist is decided in
 //! [`crate::identity`].
 
 mod attempts;
@@ -15,22 +15,20 @@ pub use keys::{KeyError, Keys};
 pub use passwords::Passwords;
 pub use tokens::{Pair, Tokens};
 
-/// Why a token or a password proves nothing. Clients are told one text for all of them but the last two.
+/// Why a token or password was not accepted. All but the last two look the same to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// Malformed, signed by nobody known, or with claims that do not read.
+    /// Malformed, not signed by a known key, or with unreadable claims.
     #[error("failed to accept the token: it is not valid")]
     Invalid,
-    /// Past its `exp`.
     #[error("failed to accept the token: it has expired")]
     Expired,
-    /// An access token where a refresh token belongs, or the other way round.
-    #[error("failed to accept the token: it is of the wrong type")]
+    /// An access token where a refresh token is needed, or the reverse.
+    #[error("failed to accept the token: it has the wrong type")]
     WrongType,
     /// Too many passwords are being checked.
-    #[error("failed to check the password: too many log-ins are under way")]
+    #[error("failed to check the password: too many log-ins are in progress")]
     Busy,
-    /// The hash could not be made.
     #[error("failed to hash the password")]
     Hash,
 }

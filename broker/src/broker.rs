@@ -1,6 +1,6 @@
-//! The composition root: the only file that names every part.
+//! The composition root: the only file that knows every part of the broker.
 //!
-//! Parts are made here in the order in which they depend on each other, started, and stopped in the reverse order.
+//! It creates and starts the parts in the order of their dependencies, and stops them in reverse order.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,57 +30,45 @@ use crate::presence::redis::RedisPresence;
 use crate::presence::{LEASE, Presence, PresenceError};
 use crate::relay::Relay;
 use crate::router::Router;
-use crate::session::{Places, Roster, Services, SocketLimits};
+use crate::session::{Roster, Services, SocketLimits, SocketPermits};
 use crate::store::postgres::{Options as PostgresOptions, Postgres};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Store, StoreError};
 
-/// Why the broker does not start: one line that says what to set or to mend.
+/// Why the broker failed to start: one line that says what to set or to repair.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The bus cannot be reached.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// Presence cannot be reached.
     #[error(transparent)]
     Presence(#[from] PresenceError),
-    /// The keys of tokens cannot be read.
     #[error(transparent)]
     Keys(#[from] KeyError),
-    /// Passwords cannot be hashed.
     #[error(transparent)]
     Passwords(#[from] AuthError),
-    /// A plugin cannot be loaded.
     #[error(transparent)]
     Plugin(#[from] LoadError),
-    /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The process may not have what it needs.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Another broker has the data folder.
     #[error("failed to use the data folder {0}: another broker is running on it")]
     Taken(PathBuf),
-    /// The data folder cannot be used.
     #[error("failed to use the data folder {path}: {source}")]
     Data {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
 }
 
-/// How many sockets of a broker that goes away close in a second, if the drain window is long enough: as many as come
-/// to the other nodes then.
+/// Sockets that a draining broker closes per second, if the drain window is long enough; their clients reconnect to the
+/// other nodes at the same rate.
 const CLOSES_A_SECOND: u32 = 200;
 
-/// A broker that listens.
+/// A running broker.
 #[derive(Debug)]
 pub struct Broker {
     public: SocketAddr,
@@ -91,16 +79,16 @@ pub struct Broker {
     sessions: TaskTracker,
     hooks: Arc<Hooks>,
     drain_within: Duration,
-    /// Follows the catalogue of plugins, and ends with the broker.
+    /// Background tasks, such as following the catalogue of plugins. They end with the broker.
     _upkeep: JoinSet<()>,
     _alone: Option<Alone>,
 }
 
 impl Broker {
-    /// Makes every part and listens. `secret` is the one of the tokens.
+    /// Creates every part and starts to listen. `secret` signs the tokens.
     pub async fn start(config: &Config, secret: Secret, metrics: PrometheusHandle) -> Result<Self, StartError> {
         let clock = Clock::system();
-        // What fails at once goes first: a start that ends in an error has compiled and changed nothing.
+        // First what can fail at once: a start that fails has then compiled and changed nothing.
         let descriptors = Descriptors::claim()?;
         let listeners = Listeners::bind(config)?;
         let keys = Keys::new(secret, config.auth.jwks_file.as_deref())?;
@@ -129,7 +117,7 @@ impl Broker {
             registry: Arc::clone(&registry),
             clock: clock.clone(),
         };
-        // Before anyone is served: a node that joins handles nothing with a generation that is not in force.
+        // Before serving anyone, so that a new node handles nothing with a generation that is not in force.
         let reconciler = Reconciler::start(parts, Arc::clone(&store), Arc::clone(&relay)).await?;
         let control = Arc::new(ControlPlane::new(Arc::clone(&reconciler)));
         let mut upkeep = JoinSet::new();
@@ -162,19 +150,26 @@ impl Broker {
             left: "user.leave".parse().expect("a valid kind"),
         };
         let services = Arc::new(Services {
+            identity: Arc::clone(&identity),
+            router: Arc::clone(&router),
+            relay: Arc::clone(&relay),
+            store: Arc::clone(&store),
+            presence: Arc::clone(&presence),
+            clock: clock.clone(),
+            limits: config.limits.clone(),
+            permits: SocketPermits::new(limits),
+            draining: draining.clone(),
+            roster: Arc::new(roster),
+        });
+        let sessions = TaskTracker::new();
+        let state = Arc::new(State {
             identity,
             router,
             relay,
             store,
             presence,
             clock,
-            limits: config.limits.clone(),
-            places: Places::new(limits),
             draining,
-            roster: Arc::new(roster),
-        });
-        let sessions = TaskTracker::new();
-        let state = Arc::new(State {
             services,
             control,
             admin_token: config.listen.admin_token.clone(),
@@ -204,33 +199,33 @@ impl Broker {
         })
     }
 
-    /// Where clients connect.
+    /// The address for clients.
     pub fn public_address(&self) -> SocketAddr {
         self.public
     }
 
-    /// Where operators look.
+    /// The address for operators.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin
     }
 
-    /// Stops accepting, closes the sockets as draining, each at a moment of its own, and waits for them and for requests
-    /// that are under way within the configured time.
+    /// Stops accepting, closes the sockets as draining, spread over time, and waits for them and for open requests, at
+    /// most for the configured time.
     pub async fn stop(self) {
         let sockets = self.sessions.len();
         let spread = spread(sockets, self.drain_within);
         tracing::info!(sockets, ?spread, "draining");
-        // Both are told even when nobody listens any more.
+        // These send even if no receiver is left.
         self.drain.send_replace(Some(spread));
         self.stop.clients();
         self.sessions.close();
         let finished = async {
             self.sessions.wait().await;
-            // Requests that are under way are answered.
+            // Waits until open requests are answered.
             let _ = self.serving.clients.await;
-            // What the last messages are watched for.
+            // Runs the post-commit hooks of the last messages.
             self.hooks.finish().await;
-            // Operators can see that the broker drains until it has.
+            // Operators can see that the broker is draining until it is done.
             self.stop.operators();
             let _ = self.serving.operators.await;
         };
@@ -244,23 +239,23 @@ impl Broker {
     }
 }
 
-/// The name of this node among those that live: what people call the machine, and what no other node has.
+/// The name of this node: the host name, for people, and a part that no other node has.
 fn node(address: SocketAddr, clock: &Clock) -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host: String = host.trim().chars().filter(char::is_ascii_graphic).take(64).collect();
-    let [a, b, c] = clock.random::<3>();
-    format!("{}:{}-{a:02x}{b:02x}{c:02x}", if host.is_empty() { "node" } else { &host }, address.port())
+    let machine = rustix::system::uname();
+    let host: String = machine.nodename().to_string_lossy().chars().filter(char::is_ascii_graphic).take(64).collect();
+    let host = if host.is_empty() { "node" } else { &host };
+    format!("{host}:{}-{}", address.port(), hex::encode(clock.random::<3>()))
 }
 
-/// Over which time so many sockets close: few of them at once, many over the first part of the window. The rest of it is
-/// for the last ones to finish what they are at.
+/// The time over which to close this many sockets: a few close at once, many over the first part of the window. The rest
+/// of the window is for the last ones to finish their work.
 fn spread(sockets: usize, window: Duration) -> Duration {
     let sockets = u32::try_from(sockets).unwrap_or(u32::MAX);
     (Duration::from_secs(1).saturating_mul(sockets) / CLOSES_A_SECOND).min(window * 3 / 5)
 }
 
-/// The claim of an embedded broker on its data folder: a second one would not hear what the first one's clients say.
-/// The system gives it back however the process ends.
+/// An embedded broker's lock on its data folder: a second broker would not receive what clients of the first one send.
+/// The system releases it however the process ends.
 #[derive(Debug)]
 struct Alone(#[expect(dead_code, reason = "it is held, not read")] std::fs::File);
 
@@ -280,12 +275,12 @@ impl Alone {
     }
 }
 
-/// Opens the store that the settings name; the command line works on it without a broker.
+/// Opens the store that the settings name. The command line uses it without a broker.
 pub async fn open_store(data: &Data) -> Result<Arc<dyn Store>, StartError> {
     open_store_for(data, None).await
 }
 
-/// `tenants`: how many may have their files open at once.
+/// `tenants` is the number of tenants whose files may be open at once.
 async fn open_store_for(data: &Data, tenants: Option<usize>) -> Result<Arc<dyn Store>, StartError> {
     make_folder(data)?;
     Ok(match (&data.database_url, tenants) {
@@ -309,7 +304,7 @@ async fn open_cluster(data: &Data, clock: &Clock) -> Result<(Arc<dyn Bus>, Inbox
     }
 }
 
-/// The built-in plugins and those of the settings, each after those that it takes kinds from.
+/// The built-in plugins and those of the settings, each after those whose kinds it takes over.
 async fn load_plugins(engine: &Engine, config: &Config) -> Result<Vec<Arc<Generation>>, StartError> {
     let mut loaded = Vec::new();
     if config.plugins.builtin {

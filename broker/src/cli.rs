@@ -1,7 +1,7 @@
-//! The command line: a verb a file.
+//! The command line, one file per command.
 //!
-//! The verbs that change members, tenants and channels work on the store directly, with the settings of `serve`, whether
-//! or not a broker runs on it.
+//! The commands that change members, tenants and channels work directly on the store, with the settings of `serve`,
+//! whether or not a broker is running.
 
 mod channel;
 mod check;
@@ -26,8 +26,8 @@ use crate::plugin::COMPILE_VERB;
 
 /// A multi-tenant chat message broker whose message types are WebAssembly plugins.
 ///
-/// Without a command it serves. Without --database-url it is embedded: SQLite in the data folder, no service needed, and
-/// a demo tenant at the first start.
+/// Without a command, it runs the broker. Without --database-url, the broker is embedded: it stores everything in SQLite
+/// files in the data folder, needs no other service, and creates a demo tenant at its first start.
 #[derive(Debug, Parser)]
 #[command(name = "switchboard", version, max_term_width = 110)]
 struct Cli {
@@ -41,31 +41,31 @@ struct Cli {
 enum Command {
     /// Run the broker (the default)
     Serve,
-    /// Make, list, disable and enable tenants
+    /// Create, list, disable and enable tenants
     #[command(subcommand)]
     Tenant(tenant::Command),
-    /// Make members
+    /// Create members
     #[command(subcommand)]
     User(user::Command),
     /// Print an access token for a member
     Token(token::Command),
-    /// Make channels
+    /// Create channels
     #[command(subcommand)]
     Channel(channel::Command),
-    /// Deploy, activate, try out and roll back plugins of a running broker
+    /// Create and test plugins; deploy, activate and roll them back on a running broker
     Plugin(plugin::Command),
-    /// Look at the settings
+    /// Check the settings
     #[command(subcommand)]
     Config(check::Command),
-    /// Compile a component from standard input: what a broker starts for itself
+    /// Compile a component from standard input; for the broker's own use
     #[command(name = COMPILE_VERB, hide = true)]
     CompilePlugin(compile::Command),
 }
 
-/// Runs the program. The exit code is 0, 1 for what went wrong, or 2 for a command line that does not read.
+/// Runs the program. The exit code is 0, 1 for an error, or 2 for a command line that cannot be parsed.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    // It bounds itself first of all, needs no settings, and has no time for threads.
+    // It limits its own resources first, and needs neither settings nor threads.
     if let Some(Command::CompilePlugin(command)) = &cli.command {
         return compile::run(command);
     }
@@ -91,11 +91,11 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Channel(command) => channel::run(command, &config).await,
         Command::Plugin(command) => plugin::run(command, &config).await,
         Command::Config(command) => check::run(&command, &config),
-        Command::CompilePlugin(_) => bail!("this is run without settings"),
+        Command::CompilePlugin(_) => bail!("this command takes no settings"),
     }
 }
 
-/// One line, without the repetition that a chain of causes brings.
+/// Prints an error and its causes as one line, without repetition.
 fn failed(error: &anyhow::Error) -> ExitCode {
     let mut line = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -105,7 +105,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
             line = format!("{line}: {cause}");
         }
     }
-    // Nobody may read it any more.
+    // Standard error may be closed.
     let _ = writeln!(io::stderr(), "error: {line}");
     ExitCode::FAILURE
 }

@@ -1,18 +1,21 @@
-//! The settings: where each may be given, what it defaults to, and what does not go together.
+//! The settings: where each one can be set, its default, and which combinations are refused.
 //!
 //! Every setting is a flag, an environment variable and a key of the optional file, in this order of precedence, under
-//! one name: `--database-url`, `SWITCHBOARD_DATABASE_URL`, `database-url`. Secrets are files or variables, never flags,
-//! since everyone on a machine can read a command line. Nothing here opens a connection.
+//! one name: `--database-url`, `SWITCHBOARD_DATABASE_URL`, `database-url`. Secrets come from files or variables, never
+//! from flags, because everyone on a machine can read a command line. Nothing here opens a connection.
 
 mod descriptors;
+mod given;
 mod resolved;
 mod settings;
 
 pub use descriptors::Descriptors;
+pub use given::{DEFAULT_FILE, Settings};
 pub use resolved::{
-    Auth, Config, ConfigError, Data, Limits, Listen, Log, LogFormat, MIN_SECRET_BYTES, MIN_TOKEN_BYTES, Plugins, Secret,
+    Auth, Config, ConfigError, Data, Limits, Listen, Log, LogFormat, MIN_SECRET_BYTES, MIN_TOKEN_BYTES, Plugins,
+    Secret, read_file,
 };
-pub use settings::{DEFAULT_FILE, Settings, duration, read_file};
+pub use settings::{Fallback, SETTINGS, Setting, Takes, duration};
 
 #[cfg(test)]
 mod tests;

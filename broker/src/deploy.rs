@@ -1,8 +1,8 @@
-//! Which version of which plugin handles what: commands, the catalogue they change, and the nodes that follow it.
+//! The control plane and its reconcilers: which version of which plugin handles what.
 //!
-//! A command is planned against the catalogue without any I/O ([`plan`]); what comes of it is written down by the
-//! control, and each node brings itself to what is written. Nothing here calls a handler, knows a message type by name, or
-//! speaks HTTP.
+//! A command is planned against the catalogue without any I/O ([`plan()`]). The control plane records the result, and
+//! each node's reconciler brings itself to what is recorded. Nothing here calls a handler, knows a message type by
+//! name, or speaks HTTP.
 
 mod automatic;
 mod command;

@@ -1,13 +1,16 @@
-//! From what a handler asked for to everyone who is to hear of it.
+//! Applies effects: from what a handler asked for to everyone who has to receive it.
 //!
-//! The files in the order of the way:
+//! The modules in the order of processing:
 //!
-//! 1. `apply`: effects become one commit, all or none, and are queued. The caller is free from here on.
-//! 2. `committer`: what arrives together shares a transaction. The batch's own task does the rest, whoever waits.
-//! 3. `publish`: what was stored goes to the hub and the bus, in the order of the batch.
-//! 4. `hooks`: plugins that watch what was stored are told afterwards. What they ask for begins at 1.
+//! - `apply`: effects become one commit, all or none, and are queued. The caller is free from here on.
+//! - `committer`: commits that arrive together share a transaction. The batch's own task does the rest, whoever waits.
+//! - `publish`: what was stored goes to the hub and the bus, in batch order.
+//! - `hooks`: plugins that watch stored messages are called. Their effects start over at `apply`.
 //!
-//! Nothing is sent before it is committed, and nothing is sent when the commit fails. What effects mean is the handler's affair.
+//! Invariant: nothing is sent before it is committed, and nothing is sent if the commit fails. What an effect means is
+//! up to the handler that asked for it.
+//!
+//! Start with [`Effects::carry_out`].
 
 mod apply;
 pub mod committer;
@@ -18,4 +21,4 @@ mod refusals;
 pub use apply::{Applied, ApplyError, Carried, Cause, Effects, Queued};
 pub use committer::{Flush, given_up};
 pub use hooks::Hooks;
-pub use refusals::{away, refusal, unknown_message};
+pub use refusals::{away, unknown_message};

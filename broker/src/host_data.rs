@@ -1,4 +1,4 @@
-//! What handlers may read, from the store and from presence.
+//! Host data: what handlers may read, from the store and from presence.
 
 use std::sync::Arc;
 
@@ -9,7 +9,6 @@ use crate::plugin::{HostData, Unavailable};
 use crate::presence::Presence;
 use crate::store::{Span, Store, StoreError};
 
-/// Answers the host reads of guests.
 pub struct Reads {
     store: Arc<dyn Store>,
     presence: Arc<dyn Presence>,
@@ -17,7 +16,7 @@ pub struct Reads {
 }
 
 impl Reads {
-    /// Reads of this store and this presence. The clock says which keys have ended.
+    /// The clock decides which keys have expired.
     pub fn new(store: Arc<dyn Store>, presence: Arc<dyn Presence>, clock: Clock) -> Self {
         Self { store, presence, clock }
     }

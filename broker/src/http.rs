@@ -1,6 +1,6 @@
-//! The HTTP server: sockets are upgraded, everything else goes to the routes.
+//! The HTTP server: it upgrades sockets, and passes all other requests to the routes.
 //!
-//! No message is handled here. A request that is refused before anyone is identified learns nothing of tenants.
+//! It handles no message. A request that is refused before its sender is identified learns nothing about tenants.
 
 mod admin;
 mod admission;
@@ -27,14 +27,14 @@ use admission::Admission;
 pub use proxies::TrustedProxies;
 pub use state::State;
 
-/// How many connections may wait to be accepted; the system may allow fewer (`net.core.somaxconn`). Beyond it they are
-/// not refused but lose their first bytes, and send them again ever later: a node that gets all clients of another one
-/// at once must hold them.
+/// Connections that can wait to be accepted; the system may allow fewer (`net.core.somaxconn`). Beyond that, the system
+/// does not refuse connections but drops their first packets, which clients resend after ever longer pauses. So there must
+/// be room for all clients of another node that dies.
 const BACKLOG: u32 = 4_096;
 
-/// Why the server does not listen.
+/// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to listen on {address} (set {flag} to another one): {source}")]
+#[error("failed to listen on {address} (set {flag} to a different address): {source}")]
 pub struct ListenError {
     address: SocketAddr,
     flag: &'static str,
@@ -42,14 +42,14 @@ pub struct ListenError {
     source: std::io::Error,
 }
 
-/// Ends the listeners, each in its own time.
+/// Stops the two listeners, each at its own time.
 #[derive(Debug)]
 pub struct Stop {
     clients: watch::Sender<bool>,
     operators: watch::Sender<bool>,
 }
 
-/// What the listeners are told by.
+/// Tells the listeners when to stop.
 #[derive(Debug)]
 pub struct Stopping {
     clients: watch::Receiver<bool>,
@@ -57,44 +57,41 @@ pub struct Stopping {
 }
 
 impl Stop {
-    /// Both go on.
+    /// Creates both ends; neither listener stops yet.
     pub fn new() -> (Self, Stopping) {
         let ((clients, to_clients), (operators, to_operators)) = (watch::channel(false), watch::channel(false));
         (Self { clients, operators }, Stopping { clients: to_clients, operators: to_operators })
     }
 
-    /// No client is accepted any more.
+    /// Stops accepting clients.
     pub fn clients(&self) {
         self.clients.send_replace(true);
     }
 
-    /// No operator is accepted any more.
+    /// Stops accepting operators.
     pub fn operators(&self) {
         self.operators.send_replace(true);
     }
 }
 
-/// The listeners at work.
+/// The running listeners.
 #[derive(Debug)]
 pub struct Serving {
-    /// For clients.
     pub clients: JoinHandle<()>,
-    /// For operators.
     pub operators: JoinHandle<()>,
 }
 
-/// How many connections there may be at once.
+/// Maximum numbers of concurrent connections.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionBounds {
-    /// Of clients, sockets among them.
+    /// Of clients, including sockets.
     pub clients: usize,
-    /// Of them, those that may be sockets.
+    /// Of sockets.
     pub sockets: usize,
-    /// Of operators.
     pub operators: usize,
 }
 
-/// The two listeners, bound but not yet served.
+/// The two listeners, bound but not yet accepting.
 #[derive(Debug)]
 pub struct Listeners {
     public: TcpListener,
@@ -110,21 +107,20 @@ impl Listeners {
         Ok(Self { public, admin })
     }
 
-    /// The address for clients, with the port that was really taken.
+    /// The address for clients, with the actual port.
     pub fn public_address(&self) -> std::io::Result<SocketAddr> {
         self.public.local_addr()
     }
 
-    /// The address for operators.
     pub fn admin_address(&self) -> std::io::Result<SocketAddr> {
         self.admin.local_addr()
     }
 
-    /// Accepts until told to stop. The listeners end when the requests that are under way then are answered.
+    /// Accepts connections until told to stop. The listeners end once the open requests are answered.
     pub fn serve(self, state: Arc<State>, bounds: ConnectionBounds, stop: Stopping) -> Serving {
         let ConnectionBounds { clients, sockets, operators } = bounds;
         let (of_clients, of_operators) = (Arc::new(Semaphore::new(clients)), Arc::new(Semaphore::new(operators)));
-        // Operators have no sockets: they are bounded by their places alone.
+        // Operators have no sockets: only the number of their connections is limited.
         let (clients, operators) = (Admission::new(clients - sockets), Admission::new(usize::MAX));
         let public = connection::Routes::new(rest::routes(Arc::clone(&state)), Some(Arc::clone(&state)));
         let admin = connection::Routes::new(admin::routes(state), None);
@@ -137,7 +133,7 @@ impl Listeners {
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A broker that is started again takes its address back from connections that are still fading away.
+    // A restarted broker can bind its address while old connections are still closing.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)

@@ -1,8 +1,16 @@
-//! Fan-out within this node: from one frame to the sessions of a channel.
+//! The hub: fan-out of frames to the sessions of a channel on this node.
 //!
-//! A frame was encoded before it comes here; every recipient gets the same bytes. The hub keeps a channel's durable
-//! frames in the order of their `seq` and says when one is missing. It does no I/O but the direct write to a socket that
-//! is ready for it, never waits, and knows neither the store nor the bus.
+//! A frame is encoded before it gets here, and every recipient is sent the same bytes. The hub keeps a channel's
+//! durable frames in the order of their `seq` and reports when one is missing. Its only I/O is the direct write to a
+//! socket that is ready. It never waits, and knows neither the store nor the bus.
+//!
+//! Invariant: a channel has a feed in the table exactly while it has sessions here, or until the feed is ended. A
+//! session added before the store is read misses nothing that is committed later.
+//!
+//! Channels are sharded by hash; a shard's lock covers only the table. Where both are taken, the shard's lock comes
+//! before a feed's.
+//!
+//! Start with [`Hub::join`], then `feed.rs` for the order of frames and `outbox.rs` for the way to the socket.
 
 mod feed;
 mod outbox;
@@ -23,33 +31,31 @@ use parking_lot::{Mutex, MutexGuard};
 
 const SHARDS: usize = 16;
 
-/// A frame on its way to the sessions of a channel.
+/// A frame for the sessions of a channel.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// A durable frame's place in the channel; none for a frame that keeps no place.
+    /// The place of a durable frame in the channel; `None` for a frame without one.
     pub seq: Option<u64>,
-    /// What may happen to it at a slow client.
     pub class: Class,
-    /// Who gets it.
     pub audience: Audience,
-    /// The bytes for everyone.
+    /// The bytes for every recipient.
     pub frame: WireFrame,
-    /// The bytes for the socket that caused it, when they differ.
+    /// Different bytes for the socket that caused the frame.
     pub echo: Option<(SessionId, WireFrame)>,
 }
 
-/// What follows when frames have been handed out. It must not wait.
+/// Runs once frames have been handed out. Must not block.
 pub type Then = Box<dyn FnOnce() + Send>;
 
-/// This node's table of channels with live sessions.
+/// The channels that have sessions on this node.
 #[derive(Debug, Default)]
 pub struct Hub {
     shards: [Mutex<HashMap<ChannelKey, Arc<Feed>>>; SHARDS],
 }
 
 impl Hub {
-    /// Adds a session to a channel. From now on it misses nothing: until [`Subscriber::go_live`] its frames wait. Returns
-    /// the channel's feed, and whether this is the first session of it here.
+    /// Adds a session to a channel. It misses nothing from here on: its frames are held until [`Subscriber::go_live`].
+    /// Returns the channel's feed, and whether the feed is new.
     pub fn join(&self, channel: &ChannelKey, subscriber: Arc<Subscriber>) -> (Arc<Feed>, bool) {
         let mut shard = self.shard(channel);
         match shard.entry(channel.clone()) {
@@ -66,29 +72,30 @@ impl Hub {
         }
     }
 
-    /// Takes a session out of a channel. `true`: it was the last one here, and the channel's feed is gone.
+    /// Removes a session from a channel. Returns whether it was the last one, so that the feed is gone.
     pub fn leave(&self, channel: &ChannelKey, session: SessionId) -> bool {
         let mut shard = self.shard(channel);
         match shard.get(channel) {
+            // Both under the shard's lock, so no session can join the feed in between.
             Some(feed) if feed.remove(session) => shard.remove(channel).is_some(),
             _ => false,
         }
     }
 
-    /// The feed of a channel that has sessions here.
     pub fn feed(&self, channel: &ChannelKey) -> Option<Arc<Feed>> {
         self.shard(channel).get(channel).cloned()
     }
 
-    /// Cuts a member's sessions off from a channel at once; each session is told and cleans up after itself.
+    /// Cuts a member's sessions off from a channel at once. Each session is notified and cleans up after itself.
     pub fn revoke(&self, channel: &ChannelKey, user: &UserId) {
         if let Some(feed) = self.feed(channel) {
             feed.revoke(user);
         }
     }
 
-    /// Ends a feed that cannot be carried on: it leaves the table, so that who comes next begins anew, and the sockets
-    /// of its sessions close with `position lost`. Returns how many; `None` when it is not the channel's feed any more.
+    /// Ends a feed that cannot continue. It leaves the table, so that the next session starts a new one, and the
+    /// sockets of its sessions close with `position lost`. Returns their number; `None` if the feed had been replaced
+    /// already.
     pub fn end(&self, channel: &ChannelKey, feed: &Arc<Feed>) -> Option<usize> {
         let mut shard = self.shard(channel);
         if !shard.get(channel).is_some_and(|present| Arc::ptr_eq(present, feed)) {
@@ -99,7 +106,7 @@ impl Hub {
         Some(feed.close())
     }
 
-    /// Whether a feed is still the channel's.
+    /// Whether this is still the channel's feed.
     pub fn has(&self, channel: &ChannelKey, feed: &Arc<Feed>) -> bool {
         self.shard(channel).get(channel).is_some_and(|present| Arc::ptr_eq(present, feed))
     }
@@ -126,6 +133,5 @@ impl Hub {
     }
 }
 
-/// Locks, also after a panic elsewhere: every critical section here leaves its data whole at each step.
 #[cfg(test)]
 mod tests;

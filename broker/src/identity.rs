@@ -1,7 +1,7 @@
-//! From a token or a password to a member of a tenant.
+//! Identifies the member of a tenant behind a token or a password.
 //!
-//! Tokens are checked by [`crate::auth`]; here the tenant and the member they name are found, or the member is made. Every
-//! refusal is one error, whatever its reason, so that nobody learns which tenants and members exist.
+//! [`crate::auth`] checks the token; this finds the tenant and member that it names, or creates the member. Every
+//! refusal is the same error, so that nobody learns which tenants and members exist.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +10,15 @@ use crate::auth::{Attempts, AuthError, Claims, Pair, Passwords, TokenType, Token
 use crate::model::{ClientAddress, Clock, Principal, Tenant, TenantSlug, User, Username};
 use crate::store::{Store, StoreError};
 
-/// When a log-in may be tried again for which there was no room.
+/// When a log-in that was refused for lack of room may be tried again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Why nobody was identified.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The token or password is not good, or names a tenant or member that is not there.
+    /// The token or password is wrong, or names an unknown tenant or member.
     #[error("failed to identify the bearer")]
     Refused,
-    /// Too many log-ins are under way, or were tried; not before so long.
+    /// Too many log-ins are under way or were tried. Not before this time.
     #[error("failed to identify the bearer: too many log-ins")]
     Busy(Duration),
     /// The store does not answer.
@@ -27,7 +26,6 @@ pub enum IdentityError {
     Store(#[from] StoreError),
 }
 
-/// Finds out who someone is.
 pub struct Identity {
     tokens: Tokens,
     passwords: Passwords,
@@ -44,7 +42,6 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// Identity by these tokens and passwords, over the members of this store.
     pub fn new(
         tokens: Tokens,
         passwords: Passwords,
@@ -62,8 +59,8 @@ impl Identity {
         Ok(Principal { tenant: tenant.slug, user, expires_at: claims.expires_at() })
     }
 
-    /// A pair of tokens for a password. A tenant, a name or a password that is wrong take the same time, and count as one
-    /// try of that name and of that address.
+    /// A token pair for a password. A wrong tenant, name or password takes the same time, and counts as one attempt for
+    /// the name and for the address.
     pub async fn log_in(
         &self,
         tenant: &str,
@@ -73,7 +70,7 @@ impl Identity {
     ) -> Result<Pair, IdentityError> {
         let (given_tenant, given_name) = (tenant, username);
         self.attempts.take(given_tenant, given_name, from).map_err(|too_many| {
-            metrics::counter!("switchboard_log_ins_refused_total", "limit" => too_many.of).increment(1);
+            crate::metrics::LOG_INS_REFUSED.add([too_many.of], 1);
             IdentityError::Busy(too_many.after)
         })?;
         let mut found = None;
@@ -93,7 +90,7 @@ impl Identity {
         }
     }
 
-    /// A new pair for a refresh token, which is spent by this. A token that was spent before ends all of its family.
+    /// A new pair for a refresh token, which is spent. Reuse of a spent token revokes its whole family.
     pub async fn refresh(&self, token: &str) -> Result<Pair, IdentityError> {
         let claims = self.tokens.check(token, TokenType::Refresh)?;
         let (tenant, user) = self.bearer(&claims).await?;
@@ -107,7 +104,7 @@ impl Identity {
         }
     }
 
-    /// Whether a token of either type counts right now.
+    /// Whether a token of either type is valid right now.
     pub async fn verify(&self, token: &str) -> Result<(), IdentityError> {
         let claims = self.tokens.check_any(token)?;
         self.tenant_of(&claims).await.map(|_| ())
@@ -123,7 +120,7 @@ impl Identity {
         Ok((tenant, user))
     }
 
-    /// The slug decides. Where the operator gave the tenant the issuer's id for it, both must agree.
+    /// The slug decides. If the operator recorded the issuer's id for the tenant, both must agree.
     async fn tenant_of(&self, claims: &Claims) -> Result<Tenant, IdentityError> {
         let tenant = match (&claims.schema_name, &claims.tenant_id) {
             (Some(slug), _) => {
@@ -144,7 +141,7 @@ impl Identity {
         Ok(self.store.tenant(slug).await?.filter(|tenant| tenant.enabled))
     }
 
-    /// Makes the member that an external token names. Another member may have the name; then the id is added to it.
+    /// Creates the member that an external token names. If the name is taken, the id is appended to it.
     async fn provision(&self, tenant: &Tenant, claims: &Claims) -> Result<User, IdentityError> {
         let id = claims.user_id.clone();
         let plain = match &claims.username {
@@ -156,10 +153,10 @@ impl Identity {
         for username in [plain, distinct] {
             let user = User { id: id.clone(), username };
             if self.store.create_member(&tenant.slug, &user, None, self.clock.now()).await? {
-                tracing::info!(tenant = %tenant.slug, "a member was made from an external token");
+                tracing::info!(tenant = %tenant.slug, "created a member from an external token");
                 return Ok(user);
             }
-            // Another socket of the same member may have been first.
+            // Another socket of the same member may have been faster.
             if let Some(user) = self.store.member(&tenant.slug, &id).await? {
                 return Ok(user);
             }
@@ -172,7 +169,7 @@ impl From<AuthError> for IdentityError {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::Busy => {
-                metrics::counter!("switchboard_log_ins_refused_total", "limit" => "at_once").increment(1);
+                crate::metrics::LOG_INS_REFUSED.add(["at_once"], 1);
                 IdentityError::Busy(AGAIN_AFTER)
             }
             _ => IdentityError::Refused,

@@ -32,6 +32,7 @@ pub mod presence;
 
 pub mod auth;
 pub mod config;
+pub use switchboard_metrics as metrics;
 pub use switchboard_model as model;
 pub mod protocol;
 pub mod telemetry;

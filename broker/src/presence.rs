@@ -1,7 +1,7 @@
-//! Who is in a channel right now, over all nodes.
+//! Presence: which members are in a channel right now, over all nodes.
 //!
-//! A member is present while at least one of its sessions is. Presence is ephemeral: what a dead node left behind
-//! ends by itself within [`LEASE`]. It sends no notices: it only says whether a session was a member's first or last.
+//! A member is present while at least one of its sessions is. Presence is ephemeral: what a dead node leaves behind
+//! expires within [`LEASE`]. It sends no notices; it only reports whether a session was a member's first or last.
 
 use std::time::Duration;
 
@@ -12,23 +12,22 @@ use crate::model::{ChannelKey, SessionId, User};
 pub mod memory;
 pub mod redis;
 
-/// How long an entry outlives the node that made it. Nodes renew theirs three times within it.
+/// How long an entry outlives its node. Nodes renew three times within this.
 pub const LEASE: Duration = Duration::from_secs(60);
 
-/// Why presence could not be told. Chat goes on without it.
+/// Why presence could not be read or changed. Chat works without it.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to reach presence: {0}")]
 pub struct PresenceError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
-/// Who is here.
 #[async_trait]
 pub trait Presence: Send + Sync + 'static {
-    /// Notes a session. `true`: the member was not present before.
+    /// Adds a session. Returns whether the member was absent before.
     async fn enter(&self, channel: &ChannelKey, user: &User, session: SessionId) -> Result<bool, PresenceError>;
 
-    /// Forgets a session. `true`: the member is not present any more. A session that was not noted is `false`.
+    /// Removes a session. Returns whether the member is absent now; `false` for a session that was not recorded.
     async fn leave(&self, channel: &ChannelKey, user: &User, session: SessionId) -> Result<bool, PresenceError>;
 
-    /// The members present, each once, by user id; at most `limit`.
+    /// The members present, without duplicates, sorted by user id, at most `limit`.
     async fn present(&self, channel: &ChannelKey, limit: usize) -> Result<Vec<User>, PresenceError>;
 }

@@ -1,7 +1,14 @@
-//! Takes what was committed to this node's hub and to the other nodes, and fills holes from the store.
+//! The relay: carries committed frames to this node's hub and to other nodes, and keeps the hub complete.
 //!
-//! The hub says when a frame is missing; the bus may have lost it; the store has it. Nothing here decides what is sent or
-//! to whom: it carries deliveries as they are.
+//! The hub reports a missing frame, the bus may have lost it, and the store has it. `delivery` publishes and lets
+//! sessions join, `repair` fills gaps, and `check` compares with the store to find what nobody reported.
+//!
+//! The relay decides neither what is sent nor to whom: it carries deliveries as they are. The bus is never relied upon:
+//! losing it costs latency, and ephemeral frames of other nodes, but no durable frame.
+//!
+//! Invariant: every durable frame reaches each subscribed session once and in order, or the session's socket closes.
+//!
+//! Start with [`Relay::publish`], then `repair.rs`.
 
 mod check;
 mod delivery;
@@ -19,7 +26,7 @@ use crate::store::Store;
 pub use delivery::{Relay, message_frame};
 
 impl Relay {
-    /// Starts taking in what other nodes send. Ends when the bus does.
+    /// Starts to receive what other nodes send. Ends with the bus.
     pub fn start(hub: Arc<Hub>, bus: Arc<dyn Bus>, inbox: Inbox, store: Arc<dyn Store>, clock: Clock) -> Arc<Self> {
         let (relay, suspicions) = Relay::new(hub, bus, store);
         tokio::spawn(receive(Arc::downgrade(&relay), inbox));
@@ -35,9 +42,11 @@ async fn receive(relay: Weak<Relay>, mut inbox: Inbox) {
             Incoming::Message(channel, bytes) => match envelope::open(&bytes) {
                 Some(envelope::Opened::Frames(deliveries)) => relay.deliver(&channel, deliveries, || (), None),
                 Some(envelope::Opened::Revoke(user)) => relay.hub.revoke(&channel, &user),
-                None => tracing::warn!("a message on the bus is not this broker's; is another program using it?"),
+                None => tracing::warn!(
+                    "received a message on the bus that no broker sent; is another program using the bus?"
+                ),
             },
-            // Elsewhere: the inbox must not fill up meanwhile, which would make everything suspect again.
+            // Handled elsewhere: if this loop waited, the inbox would fill up and make everything suspect again.
             Incoming::Reconnected => relay.suspect_all(),
             Incoming::Announced => relay.note_announcement(),
         }

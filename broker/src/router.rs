@@ -1,19 +1,19 @@
-//! From an event to its handler to its effects.
+//! Routes an event to its handler and its effects.
 //!
-//! The router knows which handler takes a type and what a failure means for the sender. It knows no message type by
-//! name, and it does not decide who is in a channel: whoever calls has checked that.
+//! The router knows which handler takes a type, and what a handler's failure means for the sender. It knows no message
+//! type by name, and does not check membership of a channel: its callers have.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use crate::effects::{Applied, ApplyError, Carried, Cause, Effects, Flush, Queued, unknown_message};
+use crate::metrics::{EVENTS, Value};
 use crate::model::catalogue::{FailurePolicy, Origin};
 use crate::model::{ChannelKey, Clock, Event, Kind, MessageId, SessionId, User};
 use crate::plugin::{CallError, Earlier, Handler, Registry};
 use crate::protocol::{ErrorCode, EventFrame, Refusal};
 
-/// Finds handlers and runs them.
 #[derive(Debug)]
 pub struct Router {
     registry: Arc<Registry>,
@@ -21,12 +21,12 @@ pub struct Router {
     clock: Clock,
 }
 
-/// What becomes of a frame.
+/// The state of a dispatched frame.
 #[derive(Debug)]
 pub enum Dispatched {
-    /// It is known.
     Now(Routed),
-    /// Its effects are queued to be stored, whoever waits for it, and the session's next frame may be dispatched.
+    /// Its effects are queued for storing. That happens whether or not anybody waits, and the session's next frame may
+    /// be dispatched.
     Later(Later),
 }
 
@@ -37,19 +37,18 @@ pub struct Later {
     call: Call,
 }
 
-/// What became of a frame.
+/// The outcome of a frame.
 #[derive(Debug)]
 pub enum Routed {
-    /// It was handled; this is for the ack.
     Applied(Applied),
-    /// It was refused, and the sender is told.
     Refused(Refusal),
-    /// It was ephemeral and its handler failed: it is dropped, and the sender is told only if it asked for an answer.
+    /// The handler failed or had no capacity, and its failure policy is open: the frame is dropped. The sender is told
+    /// only if it asked for an answer.
     Dropped(Refusal),
 }
 
 impl Dispatched {
-    /// What became of the frame, when that is known.
+    /// Waits for the outcome.
     pub async fn routed(self) -> Routed {
         match self {
             Dispatched::Now(routed) => routed,
@@ -59,24 +58,24 @@ impl Dispatched {
 }
 
 impl Later {
-    /// What the same session's next reads in the channel wait for.
+    /// The same session's next reads in the channel wait for this.
     pub fn earlier(&self) -> &Earlier {
         &self.queued.earlier
     }
 
-    /// Until when the sender is to be told something.
+    /// When the sender must have been told something.
     pub fn by(&self) -> Instant {
         self.queued.by()
     }
 
-    /// Has taken what became of the frame, by the committer as soon as it is known. It must not wait, and may return what is to
-    /// be flushed when the answers that came together with it are taken, too.
+    /// Registers a receiver that the committer calls with the outcome. It must not block, and may return a buffer to
+    /// flush once the answers of the same batch are gathered.
     pub fn then(self, receiver: impl FnOnce(Routed) -> Option<Arc<dyn Flush>> + Send + 'static) {
         let Self { queued, call } = self;
         queued.then(move |result| receiver(call.routed(result)));
     }
 
-    /// What became of the frame, when that is known.
+    /// Waits for the outcome.
     pub async fn routed(self) -> Routed {
         let Self { queued, call } = self;
         call.routed(Carried::Queued(queued).applied().await)
@@ -84,14 +83,13 @@ impl Later {
 }
 
 impl Router {
-    /// A router over these handlers.
     pub fn new(registry: Arc<Registry>, effects: Effects, clock: Clock) -> Self {
         Self { registry, effects, clock }
     }
 
-    /// Takes a client's frame to its handler and has applied what the handler asks for. The generation that is active now
-    /// handles it to the end. What the handler reads has in it what is `earlier`: what the same session sent before in the
-    /// channel, and is on its way.
+    /// Calls the handler of a client's frame and applies its effects. The generation active now handles the event to
+    /// the end. The handler's reads wait for `earlier`: effects that the same session asked for before in this channel
+    /// and that are still on their way.
     pub async fn dispatch(
         &self,
         channel: &ChannelKey,
@@ -101,46 +99,30 @@ impl Router {
         earlier: Option<&Earlier>,
     ) -> Dispatched {
         let Some(handler) = self.registry.handler(channel, &frame.kind) else {
-            metrics::counter!("switchboard_events_total", "kind" => "unknown", "result" => "unknown").increment(1);
+            EVENTS.add(["unknown", "unknown"], 1);
             return Dispatched::Now(Routed::Refused(Refusal::new(
                 ErrorCode::UnknownType,
-                "no handler takes this type",
+                "there is no handler for this type",
             )));
         };
         if handler.spec.origin != Origin::Client {
-            let refusal = Refusal::new(ErrorCode::Denied, "this type is the broker's to send");
+            let refusal = Refusal::new(ErrorCode::Denied, "only the broker can send this type");
             return Dispatched::Now(Routed::Refused(refusal));
         }
-        let event = Event {
-            kind: frame.kind,
-            payload: frame.payload,
-            channel: channel.channel,
-            user: user.clone(),
-            session,
-            client_id: frame.id,
-            id: MessageId(self.clock.uuid()),
-            at: self.clock.now(),
-        };
+        let event = Event::now(frame.kind, frame.payload, channel.channel, user.clone(), &self.clock);
+        let event = Event { session, client_id: frame.id, ..event };
         self.run(handler, channel, event, earlier).await
     }
 
-    /// Tells the handler of a kind that something happened to a session. Without a handler nothing follows.
+    /// Calls the handler of a broker kind, if there is one, about something that happened to a session.
     pub async fn notify(&self, channel: &ChannelKey, kind: &Kind, user: &User, session: SessionId) {
         let handler = match self.registry.handler(channel, kind) {
             Some(handler) if handler.spec.origin == Origin::Broker => handler,
             _ => return,
         };
-        let event = Event {
-            kind: kind.clone(),
-            payload: "{}".to_owned(),
-            channel: channel.channel,
-            user: user.clone(),
-            session: Some(session),
-            client_id: None,
-            id: MessageId(self.clock.uuid()),
-            at: self.clock.now(),
-        };
-        // A notice has no sender to tell; what went wrong is in the log and in the metrics.
+        let event = Event::now(kind.clone(), "{}".to_owned(), channel.channel, user.clone(), &self.clock);
+        let event = Event { session: Some(session), ..event };
+        // There is no sender to tell. Failures are in the log and the metrics.
         let _ = self.run(handler, channel, event, None).await.routed().await;
     }
 
@@ -164,7 +146,7 @@ impl Router {
     }
 }
 
-/// A call of a handler, for what is said of it at its end.
+/// A handler call, kept for logging and metrics at its end.
 #[derive(Debug)]
 struct Call {
     handler: Arc<Handler>,
@@ -175,7 +157,7 @@ struct Call {
 }
 
 impl Call {
-    /// Says how it went, and what its sender is to be told.
+    /// Logs and counts the outcome, and decides what the sender is told.
     fn routed(self, result: Result<Applied, ApplyError>) -> Routed {
         let generation = &self.handler.generation;
         let result = result.map_err(|undone| match undone {
@@ -210,8 +192,7 @@ impl Call {
             "an event was handled"
         );
         let outcome = result.as_ref().err().map_or("ok", |(refusal, _)| refusal.code.name());
-        metrics::counter!("switchboard_events_total", "kind" => self.kind.to_string(), "result" => outcome)
-            .increment(1);
+        EVENTS.add([Value::from(self.kind.to_string()), Value::from(outcome)], 1);
         match result {
             Ok(applied) => Routed::Applied(applied),
             Err((refusal, true)) if self.handler.policy == FailurePolicy::Open => Routed::Dropped(refusal),
@@ -220,14 +201,14 @@ impl Call {
     }
 }
 
-/// What the sender is told of a failed call, and whether the handler is at fault.
+/// What the sender is told of a failed call, and whether the failure policy applies to it.
 fn refusal(error: CallError) -> (Refusal, bool) {
     match error {
         CallError::Invalid(text) => (Refusal::new(ErrorCode::BadRequest, text), false),
         CallError::Denied(text) => (Refusal::new(ErrorCode::Rejected, text), false),
         CallError::UnknownMessage => (unknown_message(), false),
         CallError::Retry(after) => {
-            let refusal = Refusal::new(ErrorCode::Overloaded, "the handler asks to be tried again later");
+            let refusal = Refusal::new(ErrorCode::Overloaded, "the handler cannot handle this now; try again later");
             (Refusal { retry_after_ms: Some(after), ..refusal }, false)
         }
         CallError::TimedOut => (Refusal::new(ErrorCode::HandlerTimeout, "the handler did not answer in time"), true),

@@ -1,16 +1,24 @@
-//! One socket: who is behind it, which channels it is in, and what it asks for.
+//! One socket: its member, its subscriptions, and its frames.
 //!
-//! A session is one task. Within it, reading, sending on what the socket did not take at once, the clock and the work on
-//! frames go on side by side, so that a slow handler delays neither a ping nor what others say. Frames are worked on in
-//! the order they came within a channel; channels do not wait for one another. The session decides nothing about message
-//! types: what is not the broker's own goes to the router.
+//! A session is one task. Inside it run, side by side: the reader, the worker, the outbox, the clock for pings and
+//! token expiry, and the drain. A slow handler therefore delays neither a ping nor other members' messages. Frames of
+//! one channel are handled in order; channels do not wait for each other.
+//!
+//! A session knows no message types. Whatever is not one of the broker's own frames goes to the router, and effects are
+//! applied elsewhere.
+//!
+//! Invariant: when [`run`] returns, the session has left every channel it was in, however it ended. Frames received
+//! before the end are still handled, for up to `FINISH_WITHIN`.
+//!
+//! Start with [`run`] and `Session::live`; `work.rs` handles frames, `keyed_queue.rs` orders them, `answers.rs` answers
+//! them, and `handover.rs` connects reader and worker.
 
 mod answers;
 mod channels;
 mod handover;
 mod keyed_queue;
 mod member;
-mod places;
+mod permits;
 mod roster;
 mod socket;
 mod state;
@@ -31,23 +39,22 @@ use crate::protocol::{ClientFrame, Close, MAX_FRAME, Welcome, WireFrame, parse};
 
 use handover::{Ended, Handover};
 use member::Member;
-pub use places::{Places, SocketLimits};
+pub use permits::{SocketLimits, SocketPermits};
 pub use roster::Roster;
 use socket::{End, Inbound, Reader};
 use state::Session;
 pub use state::{Arrival, Scope, Services};
 use work::Worker;
 
-/// How long a socket without a token has for its `auth` frame.
+/// How long a socket without a token has to send its `auth` frame.
 const AUTH_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a closing socket has to take what is still queued, and to close from its side.
+/// How long a closing socket has to take what is queued, and to close from its side.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long the frames that a client sent before its socket ended may take to finish.
+/// How long frames received before the end of a socket may take to finish.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
-/// Runs a socket to its end.
 pub async fn run(services: Arc<Services>, arrival: Arrival) {
     let Arrival { stream, early, scope, token, address } = arrival;
     let (read, write) = stream.into_split();
@@ -68,10 +75,10 @@ pub async fn run(services: Arc<Services>, arrival: Arrival) {
     let end = {
         let mut live = Box::pin(session.live(&mut reader, token));
         tokio::select! {
-            // What the session has to say now goes out in one write.
+            // `live` first, so that everything it produces in one poll goes out in one write.
             biased;
             end = &mut live => end,
-            // The close is out, or the socket is broken; the session sees that too and leaves what it was in.
+            // The close is out, or the socket is broken. The session notices that as well; let it leave its channels.
             () = outbox.run() => live.await,
         }
     };
@@ -79,7 +86,7 @@ pub async fn run(services: Arc<Services>, arrival: Arrival) {
         End::Gone => {}
         End::Close(close) => outbox.close(close),
         End::Answer(close) => {
-            // Both have closed with that, and RFC 6455 has the server hang up first.
+            // Both sides have closed, and RFC 6455 wants the server to hang up first.
             outbox.close(close);
             let _ = timeout(CLOSE_WITHIN, outbox.run()).await;
             return;
@@ -88,23 +95,23 @@ pub async fn run(services: Arc<Services>, arrival: Arrival) {
     say_goodbye(&outbox, &mut reader).await;
 }
 
-/// A session among those that the metric counts.
+/// Counts the session in the metric while it lives.
 struct Counted;
 
 impl Counted {
     fn new() -> Self {
-        metrics::gauge!("switchboard_sessions").increment(1.0);
+        crate::metrics::SESSIONS.handle().increment(1.0);
         Self
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        metrics::gauge!("switchboard_sessions").decrement(1.0);
+        crate::metrics::SESSIONS.handle().decrement(1.0);
     }
 }
 
-/// Sends what is left and the close, if one was asked for, and waits for the client to close too.
+/// Sends what is queued and the close, if there is one, and waits for the client to close as well.
 async fn say_goodbye(outbox: &Outbox, reader: &mut Reader) {
     if outbox.is_closing() {
         let _ = timeout(CLOSE_WITHIN, async {
@@ -116,15 +123,15 @@ async fn say_goodbye(outbox: &Outbox, reader: &mut Reader) {
 }
 
 impl Session {
-    /// From the token to the end. What the session was in, it has left when this returns.
+    /// Runs from authentication to the end. All channels have been left when this returns.
     async fn live(&self, reader: &mut Reader, token: Option<String>) -> End {
-        // What is done once is in a box of its own, so that a socket at rest keeps no room for it.
+        // One-time steps are boxed, so that an idle socket does not reserve space for them in its future.
         let principal = match Box::pin(self.authenticate(reader, token)).await {
             Ok(principal) => principal,
             Err(end) => return end,
         };
-        let _place = match self.services.places.take(&principal, self.address) {
-            Ok(place) => place,
+        let _permit = match self.services.permits.take(&principal, self.address) {
+            Ok(permit) => permit,
             Err(reason) => return self.one_too_many(reason),
         };
         self.expires_at.store(principal.expires_at.0, Ordering::Relaxed);
@@ -151,8 +158,8 @@ impl Session {
             };
             match end {
                 Err(end) => end,
-                // What the client sent before is still worked on. The frame at hand is never dropped half-way: a subscription that
-                // nobody gives up would be the result. Each of its steps is bounded.
+                // Frames received before the end are still handled. A job is never dropped half-way, because that would
+                // leave a subscription that nobody gives up. Each of its steps is bounded.
                 Ok(end) => {
                     frames.end();
                     if timeout(FINISH_WITHIN, &mut work).await.is_err() {
@@ -172,7 +179,7 @@ impl Session {
         let token = match token {
             Some(token) => token,
             None => {
-                let Some(_waiting) = self.services.places.unauthenticated(self.address) else {
+                let Some(_waiting) = self.services.permits.unauthenticated(self.address) else {
                     return Err(self.one_too_many("unauthenticated"));
                 };
                 timeout(AUTH_WITHIN, self.auth_frame(reader)).await.map_err(|_| End::Close(Close::AuthTimeout))??
@@ -182,15 +189,15 @@ impl Session {
             IdentityError::Refused => End::Close(Close::Unauthenticated),
             IdentityError::Busy(_) => End::Close(Close::Overloaded),
             IdentityError::Store(error) => {
-                tracing::warn!(%error, "failed to find out who opens a socket");
+                tracing::warn!(%error, "failed to identify the client of a socket");
                 End::Close(Close::Overloaded)
             }
         })
     }
 
     fn one_too_many(&self, reason: &'static str) -> End {
-        metrics::counter!("switchboard_sessions_dropped_total", "reason" => reason).increment(1);
-        self.services.places.say_full(reason, self.address);
+        crate::metrics::SESSIONS_DROPPED.add([reason], 1);
+        self.services.permits.log_full(reason, self.address);
         End::Close(Close::ConnectionLimit)
     }
 
@@ -207,12 +214,12 @@ impl Session {
         }
     }
 
-    /// Reads until the client is gone, and gives its frames to the worker.
+    /// Reads until the client is gone, and passes its frames to the worker.
     async fn read(&self, reader: &mut Reader, frames: &Handover) -> End {
         loop {
             match reader.next().await {
                 Ok(Inbound::Text(text)) => {
-                    // While too many of its frames wait the socket is not read, and a pong that waits in it is not the
+                    // While the session is full, the socket is not read. A pong waiting in it unread is not the
                     // client's fault.
                     self.reading.store(false, Ordering::Relaxed);
                     frames.give(text).await;
@@ -225,7 +232,7 @@ impl Session {
         }
     }
 
-    /// Pings, waits for pongs, and watches the token's end.
+    /// Sends pings, waits for pongs, and watches the token's expiry.
     async fn watch_clock(&self) -> Close {
         let Limits { ping_interval, pong_timeout, .. } = self.services.limits;
         let mut next_ping = Instant::now() + ping_interval;
@@ -234,7 +241,7 @@ impl Session {
             let token_ends = Instant::now() + self.until_token_ends();
             let next = pong_by.unwrap_or(next_ping).min(token_ends);
             sleep_until(next).await;
-            // A refresh may have moved the end meanwhile.
+            // A refresh may have moved the expiry meanwhile.
             if self.until_token_ends().is_zero() {
                 return Close::TokenExpired;
             }
@@ -263,12 +270,12 @@ impl Session {
         self.services.clock.now().until(end)
     }
 
-    /// Returns when the broker is going away and it is this socket's turn: each takes a moment of its own, so that not
-    /// all clients come to the other nodes at once.
+    /// Returns when the broker drains and this socket's delay is over. Each socket picks a random delay within the
+    /// given time, so that clients do not all reconnect to the other nodes at once.
     async fn drained(&self) {
         let mut draining = self.services.draining.clone();
         let Ok(spread) = draining.wait_for(Option::is_some).await.map(|spread| spread.unwrap_or_default()) else {
-            // Nobody can ask for a drain any more.
+            // The sender is gone: nobody can ask for a drain any more.
             return std::future::pending().await;
         };
         let share = f64::from(u32::from_le_bytes(self.services.clock.random())) / f64::from(u32::MAX);

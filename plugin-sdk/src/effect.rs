@@ -1,6 +1,6 @@
-//! What a handler may ask the broker to do.
+//! Effects: what a handler can request from the broker.
 //!
-//! Nothing here acts: an effect is a value, and the broker applies all effects of an event or none.
+//! Creating an effect does nothing: it is a value, and the broker applies all effects of an event, or none.
 
 use std::time::Duration;
 
@@ -8,30 +8,30 @@ use serde::Serialize;
 
 use crate::{Failure, KvEntry};
 
-/// What a handler asks the broker to do. At most 64 an event, of 256 KiB together.
+/// What a handler requests from the broker. An event can have at most 64 effects, of 256 KiB together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Effect {
-    /// Keep a message and send it to the channel.
+    /// Store a message and send it to the channel.
     Store(Draft),
-    /// Change or delete a message of the channel that was stored before.
+    /// Change or delete a stored message of the channel.
     Amend(Amendment),
-    /// Note that the sender of the event has read everything up to and including a message.
+    /// Record that the sender of the event has read everything up to and including a message.
     MarkRead(ReadMark),
     /// Change one of the plugin's own keys.
     KvPut(KvWrite),
-    /// Send a frame to the sessions that are here now, and keep nothing.
+    /// Send a frame to the sessions that are connected now, and store nothing.
     Broadcast(Signal),
 }
 
 impl Effect {
-    /// Keeps a message and sends it to the channel.
+    /// Stores a message and sends it to the channel.
     pub fn store(draft: Draft) -> Self {
         Self::Store(draft)
     }
 
-    /// Gives a message of the channel a new content. It has no frame of its own: store a draft beside it, so that whoever
-    /// was away learns of it as well. Whether the sender may do that is for the handler to check.
+    /// Replaces the content of a message of the channel. This sends no frame of its own: store a draft with it, so that
+    /// members who were away learn of the change too. The handler must check whether the sender may change the message.
     ///
     /// # Errors
     ///
@@ -40,8 +40,8 @@ impl Effect {
         Ok(Self::Amend(Amendment { message_id: message_id.into(), content: Some(to_json(content)?) }))
     }
 
-    /// Deletes a message of the channel: it keeps its place, and its content and attachments are gone for good. What
-    /// stands at [`Effect::amend`] about frames and about who may holds here, too.
+    /// Deletes a message of the channel: it keeps its place, and its content and attachments are lost for good. As with
+    /// [`Effect::amend`], this sends no frame, and the handler must check whether the sender may do it.
     pub fn delete(message_id: impl Into<String>) -> Self {
         Self::Amend(Amendment { message_id: message_id.into(), content: None })
     }
@@ -51,59 +51,59 @@ impl Effect {
         Self::KvPut(write)
     }
 
-    /// Notes that the sender of the event has read everything up to and including a message of its channel. The
-    /// channel is told with a frame of type `kind`, unless the mark was there or further on already.
+    /// Records that the sender of the event has read everything up to and including a message of its channel. The
+    /// broker notifies the channel with a frame of type `kind` if the mark moved forward.
     pub fn mark_read(kind: impl Into<String>, message_id: impl Into<String>) -> Self {
         Self::MarkRead(ReadMark { kind: kind.into(), message_id: message_id.into() })
     }
 
-    /// Sends a frame to the sessions that are here now, and keeps nothing.
+    /// Sends a frame to the sessions that are connected now, and stores nothing.
     pub fn broadcast(signal: Signal) -> Self {
         Self::Broadcast(signal)
     }
 }
 
-/// A message to keep. The broker gives it an id, the next `seq` of its channel and a time.
+/// A message to store. The broker gives it an id, the next `seq` of its channel and a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
     /// The `type` of the frame that carries it.
     pub kind: String,
     /// Any JSON value, as text.
     pub content: String,
-    /// The id of a message of the same channel that this one answers.
+    /// The id of the message of the same channel that this one replies to.
     pub reply_to: Option<String>,
-    /// JSON objects as text, one an attachment.
+    /// JSON objects as text, one per attachment.
     pub attachments: Vec<String>,
 }
 
 impl Draft {
-    /// A message whose content is any value that has a JSON form.
+    /// Creates a message whose content is any value that has a JSON form.
     ///
     /// # Errors
     ///
-    /// [`Failure::Internal`] when the value has no JSON form, such as a map whose keys are no texts.
+    /// [`Failure::Internal`] if the value has no JSON form, such as a map whose keys are not strings.
     pub fn new(kind: impl Into<String>, content: &(impl Serialize + ?Sized)) -> Result<Self, Failure> {
         Ok(Self { kind: kind.into(), content: to_json(content)?, reply_to: None, attachments: Vec::new() })
     }
 
-    /// Makes this the answer to a message of the same channel; `None` makes it the answer to nothing.
+    /// Makes this a reply to a message of the same channel; `None` makes it a reply to nothing.
     #[must_use]
     pub fn reply_to(self, message_id: impl Into<Option<String>>) -> Self {
         Self { reply_to: message_id.into(), ..self }
     }
 
-    /// Attaches values that become JSON objects, in place of those attached before.
+    /// Attaches values that become JSON objects, replacing any that were attached before.
     ///
     /// # Errors
     ///
-    /// [`Failure::Internal`] when the JSON form of a value is not an object.
+    /// [`Failure::Internal`] if the JSON form of a value is not an object.
     pub fn attachments(self, attachments: impl IntoIterator<Item: Serialize>) -> Result<Self, Failure> {
         let attachments = attachments.into_iter().map(|one| to_object(&one)).collect::<Result<_, _>>()?;
         Ok(Self { attachments, ..self })
     }
 }
 
-/// A change of a message of the channel that was stored before.
+/// A change of a stored message of the channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Amendment {
     /// It must be in the channel of the event.
@@ -112,33 +112,33 @@ pub struct Amendment {
     pub content: Option<String>,
 }
 
-/// A change of one of the plugin's own keys in the tenant of the event. Needs the grant of [`Want::Kv`](crate::Want::Kv).
+/// A change of one of the plugin's own keys in the tenant of the event. Requires the grant of [`Want::Kv`](crate::Want::Kv).
 ///
-/// To change what stands under a key, read it, and write with [`KvWrite::if_unchanged`]: when another event was first,
-/// nothing of this one is applied, and the handler is called again and reads what stands there now.
+/// To change the value of a key, read it and write it with [`KvWrite::if_unchanged`]: if another event was faster, the
+/// broker applies nothing of this one and calls the handler again, which then reads the new value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KvWrite {
     /// 1 to 256 bytes, without U+0000.
     pub key: String,
     /// At most 64 KiB; `None` removes the key.
     pub value: Option<Vec<u8>>,
-    /// The key ends by itself so many milliseconds after the event.
+    /// The key expires this many milliseconds after the event.
     pub ttl_ms: Option<u64>,
-    /// The version that the key must have; 0: it must not be there.
+    /// The version that the key must have; 0 if the key must not exist.
     pub expected: Option<u64>,
 }
 
 impl KvWrite {
-    /// Puts bytes under a key.
+    /// Writes bytes under a key.
     pub fn bytes(key: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
         Self { key: key.into(), value: Some(value.into()), ttl_ms: None, expected: None }
     }
 
-    /// Puts a value under a key, as JSON. [`KvEntry::json`] reads it.
+    /// Writes a value under a key, as JSON. [`KvEntry::json`] reads it.
     ///
     /// # Errors
     ///
-    /// [`Failure::Internal`] when the value has no JSON form.
+    /// [`Failure::Internal`] if the value has no JSON form.
     pub fn json(key: impl Into<String>, value: &(impl Serialize + ?Sized)) -> Result<Self, Failure> {
         Ok(Self::bytes(key, to_json(value)?))
     }
@@ -148,50 +148,50 @@ impl KvWrite {
         Self { key: key.into(), value: None, ttl_ms: None, expected: None }
     }
 
-    /// Lets the key end by itself so long after the event; whole milliseconds count.
+    /// Lets the key expire this long after the event, rounded down to whole milliseconds.
     #[must_use]
     pub fn ends_after(self, time: Duration) -> Self {
         Self { ttl_ms: Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)), ..self }
     }
 
-    /// Only if the key still stands as it was read: with this entry's version, or, for `None`, not there.
+    /// Writes only if the key is unchanged since it was read: if it has this entry's version or, for `None`, does not exist.
     #[must_use]
     pub fn if_unchanged(self, read: Option<&KvEntry>) -> Self {
         Self { expected: Some(read.map_or(0, |entry| entry.version)), ..self }
     }
 }
 
-/// The sender of the event has read everything up to and including a message.
+/// Says that the sender of the event has read everything up to and including a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadMark {
-    /// The `type` of the frame that tells the channel.
+    /// The `type` of the frame that notifies the channel.
     pub kind: String,
     /// It must be in the channel of the event.
     pub message_id: String,
 }
 
-/// A frame for the sessions that are here now. It is the first thing that is dropped for a client that does not keep up.
+/// A frame for the sessions that are connected now. If a client does not keep up, the broker drops signals first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signal {
     /// Who gets it.
     pub audience: Audience,
     /// The `type` of the frame.
     pub kind: String,
-    /// A JSON object as text: the other members of the frame. The broker sets `type` and `channel` itself.
+    /// A JSON object as text: the other members of the frame. The broker sets `type` and `channel`.
     pub payload: String,
 }
 
 impl Signal {
-    /// A frame for everyone in the channel.
+    /// Creates a frame for everyone in the channel.
     ///
     /// # Errors
     ///
-    /// [`Failure::Internal`] when the JSON form of the payload is not an object.
+    /// [`Failure::Internal`] if the JSON form of the payload is not an object.
     pub fn to_channel(kind: impl Into<String>, payload: &impl Serialize) -> Result<Self, Failure> {
         Ok(Self { audience: Audience::Channel, kind: kind.into(), payload: to_object(payload)? })
     }
 
-    /// A frame for the sessions of the member who caused the event.
+    /// Creates a frame for the sessions of the member who caused the event.
     ///
     /// # Errors
     ///
@@ -200,7 +200,7 @@ impl Signal {
         Ok(Self { audience: Audience::Sender, ..Self::to_channel(kind, payload)? })
     }
 
-    /// A frame for members of the channel by id. Those that are not in it get nothing.
+    /// Creates a frame for members of the channel, by id. Those who are not in the channel receive nothing.
     ///
     /// # Errors
     ///
@@ -214,29 +214,33 @@ impl Signal {
         Ok(Self { audience: Audience::Users(ids), ..Self::to_channel(kind, payload)? })
     }
 
-    /// Sends it to the whole channel but the member who caused the event, on whichever session.
+    /// Sends it to everyone in the channel except the member who caused the event, on any session.
     #[must_use]
     pub fn except_sender(self) -> Self {
         Self { audience: Audience::ChannelExceptSender, ..self }
     }
 }
 
-/// Which of the channel's sessions a signal is for.
+/// The sessions of the channel that receive a signal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Audience {
-    /// All of them.
+    /// All sessions.
     Channel,
-    /// All but those of the member who caused the event.
+    /// All sessions except those of the member who caused the event.
     ChannelExceptSender,
-    /// Those of these members, by id.
+    /// The sessions of these members, by id.
     Users(Vec<String>),
-    /// Those of the member who caused the event.
+    /// The sessions of the member who caused the event.
     Sender,
 }
 
 fn to_object(value: &impl Serialize) -> Result<String, Failure> {
     let json = to_json(value)?;
-    if json.starts_with('{') { Ok(json) } else { Err(Failure::internal("a payload or an attachment is no object")) }
+    if json.starts_with('{') {
+        Ok(json)
+    } else {
+        Err(Failure::internal("a payload or an attachment must be a JSON object"))
+    }
 }
 
 fn to_json(value: &(impl Serialize + ?Sized)) -> Result<String, Failure> {

@@ -1,4 +1,4 @@
-//! What a handler is given: the event, who caused it, and messages of the channel's past.
+//! What a handler receives: the event, who caused it, and earlier messages of the channel.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,9 +8,9 @@ use crate::{Failure, payload};
 /// Something that happened in a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// One of the kinds that the plugin named.
+    /// One of the kinds that the plugin handles.
     pub kind: String,
-    /// A JSON object as text: the client's frame as it was sent, `type` and `id` included, at most 64 KiB; for a
+    /// A JSON object as text: the client's frame exactly as sent, including `type` and `id`, at most 64 KiB; for a
     /// notice of the broker, such as `user.join`, an empty object. [`Event::payload`] reads it.
     pub json: String,
     /// Where it comes from.
@@ -18,63 +18,63 @@ pub struct Event {
 }
 
 impl Event {
-    /// Reads the payload as a type of the plugin. Members of the frame that the type does not name are ignored.
+    /// Deserializes the payload into a type of the plugin. Members of the frame that the type does not name are ignored.
     ///
     /// # Errors
     ///
-    /// [`Failure::Invalid`] when the payload does not fit the type. Its text names the field and what was expected of
-    /// it and repeats nothing of what the client wrote there; an error made by a `Deserialize` of the plugin's own
-    /// goes to the client word for word.
+    /// [`Failure::Invalid`] if the payload does not match the type. Its text names the field and what was expected, and
+    /// repeats nothing that the client wrote there; an error from a custom `Deserialize` of the plugin goes to the
+    /// client word for word.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         payload::read(&self.json)
     }
 }
 
-/// Where an event comes from. All of it is the broker's own knowledge, none of it the client's claim.
+/// Where an event comes from. All of this is what the broker knows, not what the client claims.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Context {
-    /// The tenant's short name.
+    /// The tenant's slug.
     pub tenant: String,
     /// The channel's id, a UUID.
     pub channel: String,
-    /// Who caused the event. The broker has found this member to be in the channel.
+    /// Who caused the event. The broker has checked that this member is in the channel.
     pub user: User,
-    /// The socket it came in on; none when it came over HTTP, and none for [`Handler::stored`](crate::Handler::stored).
+    /// The session that sent it; none if it came over HTTP, and none for [`Handler::stored`](crate::Handler::stored).
     pub session: Option<String>,
-    /// Unique for each event, and the same when the event is tried again. For a stored message it is the message's id.
+    /// Unique for each event, and the same at each retry of the event. For a stored message it is the message's id.
     pub event_id: String,
-    /// When the broker took the event in: milliseconds since 1970-01-01T00:00:00Z. It is the same when the event is tried
-    /// again. For a stored message it is when it was stored.
+    /// When the broker received the event, in milliseconds since 1970-01-01T00:00:00Z; the same at each retry of the
+    /// event. For a stored message it is the time when it was stored.
     pub now_ms: u64,
 }
 
-/// A member of the tenant, in JSON as frames carry it: `{"id","username"}`.
+/// A member of the tenant. Its JSON form is the one in frames: `{"id","username"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct User {
     /// Unique within the tenant, never reused.
     pub id: String,
-    /// The name other members see.
+    /// The name that other members see.
     pub username: String,
 }
 
-/// A message that is stored in the channel.
+/// A stored message of the channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// Unique in the tenant.
     pub id: String,
-    /// Its place in the channel: 1, 2, 3 … without a gap.
+    /// Its place in the channel: 1, 2, 3 … without gaps.
     pub seq: u64,
     /// The kind that its handler gave it.
     pub kind: String,
-    /// Who said it.
+    /// The member who sent it.
     pub sender: User,
-    /// Any JSON value, as text; `null` when it was deleted. [`Message::content`] reads it.
+    /// Any JSON value, as text; `null` if the message was deleted. [`Message::content`] reads it.
     pub content: String,
-    /// The message of the same channel that this one answers.
+    /// The message of the same channel that this one replies to.
     pub reply_to: Option<String>,
-    /// JSON objects as text, one an attachment.
+    /// JSON objects as text, one per attachment.
     pub attachments: Vec<String>,
-    /// When it was stored: milliseconds since 1970-01-01T00:00:00Z, as the following.
+    /// When it was stored, in milliseconds since 1970-01-01T00:00:00Z, like the following times.
     pub created_at_ms: u64,
     /// When its content was last changed.
     pub edited_at_ms: Option<u64>,
@@ -83,29 +83,29 @@ pub struct Message {
 }
 
 impl Message {
-    /// Reads the content as a type of the plugin; `None` when it does not fit.
+    /// Deserializes the content into a type of the plugin; `None` if it does not match.
     pub fn content<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_str(&self.content).ok()
     }
 }
 
-/// A key of the plugin's own with its value, as it was last committed.
+/// One of the plugin's own keys, with its last committed value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KvEntry {
     /// The key.
     pub key: String,
     /// Its value. [`KvEntry::json`] reads it.
     pub value: Vec<u8>,
-    /// At least 1. It grows with each write of the key, and is never given twice, also when the key was gone in between.
+    /// At least 1. It grows with each write of the key and is never reused, even if the key was removed in between.
     pub version: u64,
 }
 
 impl KvEntry {
-    /// Reads the value as a type of the plugin.
+    /// Deserializes the value into a type of the plugin.
     ///
     /// # Errors
     ///
-    /// [`Failure::Internal`] when it does not fit: another version of the plugin wrote it.
+    /// [`Failure::Internal`] if it does not match, for example because another version of the plugin wrote it.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         let read = serde_json::from_slice(&self.value);
         read.map_err(|error| Failure::internal(format!("failed to read the key `{}`: {error}", self.key)))

@@ -1,12 +1,12 @@
-//! Makes a component of a handler, and finds at compile time what the broker would refuse at deployment.
+//! Makes a component from a handler, and rejects at compile time what the broker would refuse at deployment.
 
 use crate::Handler;
 use crate::handler::is_name;
 
-/// Makes a type that implements [`Handler`] the plugin of this crate. Once a crate.
+/// Makes a type that implements [`Handler`] the plugin of this crate. Use it once per crate.
 ///
-/// For a native target, which is where tests run, it only checks what the plugin says of itself; a name or a number of
-/// kinds that the broker would refuse does not compile:
+/// For a native target, where tests run, it only checks the plugin's description: a name or a number of kinds that the
+/// broker would refuse does not compile:
 ///
 /// ```compile_fail,E0080
 /// # use switchboard_plugin_sdk::prelude::*;
@@ -58,16 +58,22 @@ macro_rules! export {
     };
 }
 
-/// Refuses to compile a plugin that the broker would refuse to deploy.
+/// Fails to compile a plugin that the broker would refuse to deploy.
 #[doc(hidden)]
 pub const fn check<H: Handler>() {
-    assert!(is_name(H::NAME, b"-"), "the name of a plugin is 1 to 64 of a-z, 0-9 and '-'");
-    assert!(!H::VERSION.is_empty(), "a plugin has a version");
-    assert!(!H::KINDS.is_empty() || !H::WATCHES.is_empty(), "a plugin handles or watches at least one kind");
-    assert!(H::KINDS.len() <= 32 && H::WATCHES.len() <= 32, "a plugin handles and watches at most 32 kinds");
+    assert!(is_name(H::NAME, b"-"), "a plugin's name must be 1 to 64 characters from a-z, 0-9 and '-'");
+    assert!(!H::VERSION.is_empty(), "a plugin must have a version");
+    assert!(!H::KINDS.is_empty() || !H::WATCHES.is_empty(), "a plugin must handle or watch at least one kind");
+    assert!(
+        H::KINDS.len() <= 32 && H::WATCHES.len() <= 32,
+        "a plugin can handle at most 32 kinds and watch at most 32"
+    );
     let mut at = 0;
     while at < H::WATCHES.len() {
-        assert!(is_name(H::WATCHES[at], b"._-"), "the name of a kind is 1 to 64 of a-z, 0-9, '.', '_' and '-'");
+        assert!(
+            is_name(H::WATCHES[at], b"._-"),
+            "a kind's name must be 1 to 64 characters from a-z, 0-9, '.', '_' and '-'"
+        );
         at += 1;
     }
 }

@@ -3,16 +3,16 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Why a handler refuses an event. Nothing is stored or sent then.
+/// Why a handler refuses an event. The broker then stores and sends nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// The event is malformed; the text tells the sender what to correct. Error 107.
     Invalid(String),
     /// The event is well-formed but not wanted; the text tells the sender why. Error 200.
     Denied(String),
-    /// Not now: the sender may try again after this time. Error 205.
+    /// Not now: the sender may retry after this time. Error 205.
     Retry(Duration),
-    /// The plugin's own fault. The text goes to the plugin's log, never to a client. Error 202.
+    /// The plugin is at fault. The text goes to the plugin's log, never to a client. Error 202.
     Internal(String),
 }
 
@@ -27,12 +27,12 @@ impl Failure {
         Self::Denied(text.into())
     }
 
-    /// Not now: the sender may try again after this time, of which whole milliseconds count.
+    /// Not now: the sender may retry after this time, rounded down to whole milliseconds.
     pub fn retry(after: Duration) -> Self {
         Self::Retry(after)
     }
 
-    /// The plugin's own fault. The text goes to the plugin's log, never to a client.
+    /// The plugin is at fault. The text goes to the plugin's log, never to a client.
     pub fn internal(text: impl Into<String>) -> Self {
         Self::Internal(text.into())
     }

@@ -1,18 +1,18 @@
-//! The boundary between a handler and the broker: bindings of the WIT, and the way across in both directions.
+//! The boundary between a handler and the broker: the bindings of the WIT, and conversions in both directions.
 //!
-//! This is the only module that knows the bindings. It decides nothing: each value has one counterpart.
+//! This is the only module that knows the bindings. It makes no decisions: each value has one counterpart.
 
 use std::time::Duration;
 
 use crate::{Host, HostError, Level};
 
-/// What wit-bindgen makes of the contract.
+/// What wit-bindgen generates from the contract.
 #[allow(
     missing_docs,
     unsafe_code,
     unreachable_pub,
     clippy::all,
-    reason = "generated, and it lays values out in memory"
+    reason = "generated code, which lays out values in memory"
 )]
 pub mod bindings {
     wit_bindgen::generate!({
@@ -29,10 +29,10 @@ use bindings::switchboard::plugin::{history, kv, log, members, presence, types a
 pub use bindings::switchboard::plugin::types::{Context, Event, Message};
 pub use wit_handler::{Descriptor, Guest};
 
-/// What the exported function answers.
+/// The answer of the exported function.
 pub type Outcome = Result<Vec<wit::Effect>, wit::Failure>;
 
-/// What the plugin says of itself.
+/// The plugin's description of itself.
 pub fn describe<H: crate::Handler>() -> Descriptor {
     Descriptor {
         name: H::NAME.to_owned(),
@@ -43,17 +43,17 @@ pub fn describe<H: crate::Handler>() -> Descriptor {
     }
 }
 
-/// Starts the instance afresh.
+/// Starts the instance.
 ///
 /// # Errors
 ///
-/// What the handler finds wrong with its configuration.
+/// What is wrong with the configuration, according to the handler.
 pub fn init<H: crate::Handler>(handler: &mut H, config: &str) -> Result<(), String> {
     *handler = H::default();
     handler.init(config)
 }
 
-/// Gives the handler an event.
+/// Passes an event to the handler.
 ///
 /// # Errors
 ///
@@ -62,7 +62,7 @@ pub fn handle<H: crate::Handler>(handler: &mut H, event: Event) -> Outcome {
     answer(handler.handle(event.into(), &Broker))
 }
 
-/// Gives the handler a message that was stored.
+/// Passes a stored message to the handler.
 ///
 /// # Errors
 ///
@@ -78,7 +78,7 @@ fn answer(outcome: crate::Outcome) -> Outcome {
     }
 }
 
-/// The broker on the other side.
+/// The broker, on the other side of the boundary.
 struct Broker;
 
 impl Host for Broker {

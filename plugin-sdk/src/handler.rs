@@ -1,63 +1,64 @@
-//! What a plugin author implements, and what a plugin says of itself.
+//! What a plugin author implements, and how a plugin describes itself.
 
 use crate::{Context, Effect, Event, Failure, Host, Message};
 
-/// What a handler answers: effects that are applied all or none, or the reason why it refuses the event.
+/// The answer of a handler: effects, of which the broker applies all or none, or the reason why it refuses the event.
 pub type Outcome = Result<Vec<Effect>, Failure>;
 
 /// A plugin: the handler of one or more kinds of events.
 ///
-/// The broker keeps an instance warm and gives it many events, one after the other. It may end it at any time and runs
-/// others beside it, so `self` is a cache and never state.
+/// The broker keeps an instance warm and gives it many events, one after the other. It may end an instance at any time
+/// and runs several side by side, so treat `self` as a cache, never as state.
 pub trait Handler: Default + 'static {
-    /// The plugin's name: 1 to 64 of `a-z`, `0-9` and `-`. Usually `env!("CARGO_PKG_NAME")`.
+    /// The plugin's name: 1 to 64 characters from `a-z`, `0-9` and `-`. Usually `env!("CARGO_PKG_NAME")`.
     const NAME: &'static str;
 
     /// A semantic version. Usually `env!("CARGO_PKG_VERSION")`.
     const VERSION: &'static str;
 
-    /// The kinds of events that this plugin handles: at most 32, and at least one, unless it watches. It is called for no
-    /// other.
+    /// The kinds of events that this plugin handles: at most 32, and at least one unless it watches. The broker calls it
+    /// for no other kind.
     const KINDS: &'static [Kind];
 
-    /// The kinds of messages after which [`Handler::stored`] is called, whichever plugin stores them: at most 32.
+    /// The kinds of messages after which the broker calls [`Handler::stored`], whichever plugin stores them: at most 32.
     const WATCHES: &'static [&'static str] = &[];
 
-    /// The host interfaces that this plugin cannot do without. A broker that lacks one of them refuses the plugin,
-    /// instead of failing its events later.
+    /// The host interfaces that this plugin requires. A broker that lacks one of them refuses the plugin instead of
+    /// failing its events later.
     const WANTS: &'static [Want] = &[];
 
-    /// Called once an instance, before its first event.
+    /// Called once per instance, before its first event.
     ///
-    /// `config` is the operator's text for this plugin, empty when there is none.
+    /// `config` is the operator's text for this plugin, empty if there is none.
     ///
     /// # Errors
     ///
-    /// What is wrong with the configuration, for the operator to read. The plugin is then not loaded.
+    /// What is wrong with the configuration. The operator reads it, and the broker does not load the plugin.
     fn init(&mut self, config: &str) -> Result<(), String> {
         let _ = config;
         Ok(())
     }
 
-    /// Called for each event of [`Handler::KINDS`]. It may be called again with the same event, when a write of a key came
-    /// too late; what it answers follows from the event and from what it reads, and from nothing else.
+    /// Called for each event of [`Handler::KINDS`], and called again with the same event if another event changed a key
+    /// first. Its answer should depend only on the event and on what it reads.
     ///
     /// # Errors
     ///
-    /// Why the event is refused. Nothing is stored or sent then, and each [`Failure`] tells the sender something else.
+    /// Why the handler refuses the event. The broker then stores and sends nothing; what the sender is told depends on
+    /// the [`Failure`].
     fn handle(&mut self, event: Event, host: &impl Host) -> Outcome;
 
-    /// Called after a message of [`Handler::WATCHES`] was stored, after its sender's ack and with nothing to refuse any
-    /// more. Its effects are applied in the name of the message's sender, who is `context.user`.
+    /// The post-commit hook: called after a message of [`Handler::WATCHES`] was stored and its sender got the ack, so it
+    /// can no longer refuse the message. Its effects apply in the name of the message's sender, who is `context.user`.
     ///
-    /// It is called once to its end, and not at all when a node dies first: what must never be missing belongs in
-    /// [`Handler::handle`]. After a trap, a timeout, [`Failure::Retry`] and [`Failure::Internal`] it is called again, three
-    /// times in all; what it
-    /// stores is stored once. What it stores is watched in turn, also by itself, at most three deep.
+    /// It completes at most once, and is not called at all if a node dies first: what must never be missed belongs in
+    /// [`Handler::handle`]. After a trap, a timeout, [`Failure::Retry`] or [`Failure::Internal`], the broker calls it
+    /// again, up to three calls in total; what it stores is stored once. Messages that it stores are watched in turn, also
+    /// by itself, at most three levels deep.
     ///
     /// # Errors
     ///
-    /// Why nothing follows from the message. The operator reads it; no client does.
+    /// Why the plugin does nothing about the message. The operator reads it; no client does.
     fn stored(&mut self, message: Message, context: Context, host: &impl Host) -> Outcome {
         let _ = (message, context, host);
         Ok(Vec::new())
@@ -73,18 +74,18 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// A kind whose sender counts on it being kept: when the handler fails, the sender gets an error frame.
+    /// A kind of which the sender relies on each event being stored: if the handler fails, the sender gets an error frame.
     ///
     /// # Panics
     ///
-    /// When the name is not 1 to 64 of `a-z`, `0-9`, `.`, `_` and `-`, or is one of the broker's own: `auth`,
-    /// `auth.refresh`, `subscribe`, `unsubscribe` and `ping`. In a constant that is an error of the compiler.
+    /// If the name is not 1 to 64 characters from `a-z`, `0-9`, `.`, `_` and `-`, or is reserved for the broker: `auth`,
+    /// `auth.refresh`, `subscribe`, `unsubscribe` and `ping`. In a constant, this is a compile error.
     pub const fn durable(name: &'static str) -> Self {
         Self::checked(name, true)
     }
 
-    /// A kind of which nothing is kept: when the handler fails, the event is dropped, and the sender hears of it only
-    /// when its frame carried an `id`.
+    /// A kind of which nothing is stored: if the handler fails, the broker drops the event, and the sender gets an error
+    /// only if its frame carried an `id`.
     ///
     /// # Panics
     ///
@@ -105,16 +106,16 @@ impl Kind {
     }
 
     const fn checked(name: &'static str, durable: bool) -> Self {
-        assert!(is_name(name, b"._-"), "the name of a kind is 1 to 64 of a-z, 0-9, '.', '_' and '-'");
+        assert!(is_name(name, b"._-"), "a kind's name must be 1 to 64 characters from a-z, 0-9, '.', '_' and '-'");
         assert!(
             !matches!(name.as_bytes(), b"auth" | b"auth.refresh" | b"subscribe" | b"unsubscribe" | b"ping"),
-            "auth, auth.refresh, subscribe, unsubscribe and ping are the broker's own kinds"
+            "auth, auth.refresh, subscribe, unsubscribe and ping are reserved for the broker"
         );
         Self { name, durable, from_broker: false }
     }
 }
 
-/// A host interface that a plugin cannot do without.
+/// A host interface that a plugin requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
     /// [`Host::recent`] and [`Host::message`].
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "the broker's own")]
+    #[should_panic(expected = "reserved for the broker")]
     fn the_kinds_of_the_broker_cannot_be_taken() {
         Kind::ephemeral("ping");
     }

@@ -1,4 +1,4 @@
-//! What a handler may ask the broker. All of it reads, none of it writes.
+//! What a handler can read from the broker. Nothing here writes.
 
 use std::fmt;
 
@@ -6,25 +6,25 @@ use crate::{Failure, KvEntry, Message, User};
 
 /// The broker, as the handler of one event sees it.
 ///
-/// Every answer is about the channel of that event, or, for keys, about the plugin's own in its tenant: no argument
-/// reaches another channel, plugin or tenant. The reads together may be called 32 times an event. The trait has two implementations: the broker's own in a component, and
-/// [`MockHost`](crate::MockHost) in tests.
+/// Every answer is about the channel of that event or, for keys, about the plugin's own keys in its tenant: no argument
+/// can name another channel, plugin or tenant. A handler can make 32 reads per event in total. The trait has two
+/// implementations: the broker's own in a component, and [`MockHost`](crate::MockHost) in tests.
 pub trait Host {
-    /// The newest messages before a `seq`, or the newest of all; oldest first; at most `limit` and at most 100.
+    /// The newest messages before a `seq`, or the newest of all; oldest first; at most `limit`, and at most 100.
     ///
     /// # Errors
     ///
-    /// When the broker cannot read the history or the event has used up its reads.
+    /// If the broker cannot serve the read at the moment, or the event has used up its reads.
     fn recent(&self, before: Option<u64>, limit: u32) -> Result<Vec<Message>, HostError>;
 
-    /// One message; none when it is not in this channel.
+    /// One message; none if it is not in this channel.
     ///
     /// # Errors
     ///
     /// As [`Host::recent`].
     fn message(&self, id: &str) -> Result<Option<Message>, HostError>;
 
-    /// Members of the channel by id, those after a given id first; at most `limit` and at most 100.
+    /// Members of the channel by id, starting after a given id; at most `limit`, and at most 100.
     ///
     /// # Errors
     ///
@@ -38,43 +38,43 @@ pub trait Host {
     /// As [`Host::recent`].
     fn is_member(&self, user_id: &str) -> Result<bool, HostError>;
 
-    /// Who is connected to the channel right now, over all nodes: members by id, each once, at most 100.
+    /// The members who are connected to the channel now, on all nodes: by id, each once, at most 100.
     ///
     /// # Errors
     ///
     /// As [`Host::recent`].
     fn online(&self) -> Result<Vec<User>, HostError>;
 
-    /// One of the plugin's own keys, as it was last committed; none when it is not there or has ended.
+    /// One of the plugin's own keys, with its last committed value; none if it does not exist or has expired.
     ///
     /// # Errors
     ///
     /// As [`Host::recent`].
     fn kv_get(&self, key: &str) -> Result<Option<KvEntry>, HostError>;
 
-    /// The plugin's own keys that begin with a prefix, in the order of their bytes, those after a given key first; at most
-    /// `limit`, at most 100 and, but for the first, at most 1 MiB. The last page is the empty one.
+    /// The plugin's own keys that begin with a prefix, in byte order, starting after a given key; at most `limit`, at most
+    /// 100 and, apart from the first, at most 1 MiB. The last page is the empty one.
     ///
     /// # Errors
     ///
     /// As [`Host::recent`].
     fn kv_page(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<KvEntry>, HostError>;
 
-    /// Writes a line to the plugin's log, which its author and its operator read. At most 20 lines an event are kept,
-    /// each cut at 1 KiB.
+    /// Writes a line to the plugin's log, for its author and its operator. At most 20 lines per event are kept, each cut
+    /// at 1 KiB.
     fn log(&self, level: Level, line: &str);
 }
 
-/// How much a line of the log matters.
+/// The severity of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// For the author, while looking for a fault.
+    /// For the author, when debugging.
     Debug,
     /// Worth knowing.
     Info,
-    /// Something went wrong and was dealt with.
+    /// Something went wrong, and the plugin dealt with it.
     Warn,
-    /// Something went wrong and an event suffered from it.
+    /// Something went wrong, and it affected an event.
     Error,
 }
 

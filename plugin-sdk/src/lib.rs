@@ -1,8 +1,8 @@
 //! Write Switchboard message handlers in Rust.
 //!
-//! A plugin is a WebAssembly component that is told what happened in a channel and answers with the effects it asks
-//! for. This crate is the trait that a handler implements ([`Handler`]), the macro that makes a component of it
-//! ([`export!`]), and a host made of plain Rust values ([`MockHost`]), so that `cargo test` needs no broker.
+//! A plugin is a WebAssembly component that receives an event of a channel and answers with the effects that it
+//! requests. This crate provides the trait that a handler implements ([`Handler`]), the macro that makes a component
+//! from it ([`export!`]), and a host made of plain Rust values ([`MockHost`]), so that `cargo test` needs no broker.
 //!
 //! # A complete plugin
 //!
@@ -10,7 +10,7 @@
 //! use serde::Deserialize;
 //! use switchboard_plugin_sdk::prelude::*;
 //!
-//! /// Lets a member wave at the channel, once in ten seconds.
+//! /// Lets a member wave at the channel, once every ten seconds.
 //! #[derive(Default)]
 //! struct Wave {
 //!     last_ms: u64,
@@ -39,7 +39,7 @@
 //!
 //! export!(Wave);
 //!
-//! // What follows would be `#[test]` functions.
+//! // The rest would be in `#[test]` functions.
 //! use switchboard_plugin_sdk::mock::{self, MockHost};
 //!
 //! let mut wave = Wave::default();
@@ -56,13 +56,13 @@
 //! # Ok::<(), Failure>(())
 //! ```
 //!
-//! `cargo build --release --target wasm32-wasip2` makes the component of a crate whose `crate-type` includes `cdylib`.
+//! `cargo build --release --target wasm32-wasip2` builds the component of a crate whose `crate-type` includes `cdylib`.
 //!
-//! What a plugin holds in `self` is a cache: the broker runs several instances of it side by side and ends any of them
-//! when it likes. In the example a member may therefore wave more often than the text says; what has to be exact
-//! belongs in the channel's history or under a key of the plugin's own ([`Host::kv_get`], [`Effect::kv_put`]).
+//! What a plugin keeps in `self` is a cache: the broker runs several instances of it side by side and may end any of
+//! them at any time. In the example, a member may therefore wave more often than the text says. Data that must be exact
+//! belongs in a message of the channel or under one of the plugin's own keys ([`Host::kv_get`], [`Effect::kv_put`]).
 //!
-//! Nothing here does I/O or knows the time: both come from the broker, with the event and through [`Host`].
+//! Nothing here does I/O or reads a clock: both come from the broker, with the event and through [`Host`].
 
 mod effect;
 mod event;
@@ -88,7 +88,7 @@ pub use host::{Host, HostError, Level};
 pub use mock::MockHost;
 pub use serde_json::json;
 
-/// Everything a handler's source needs.
+/// Everything that a handler's source needs.
 pub mod prelude {
     pub use crate::{
         Amendment, Audience, Context, Draft, Effect, Event, Failure, Handler, Host, HostError, Kind, KvEntry, KvWrite,

@@ -1,8 +1,7 @@
 //! Events and a host for native tests of a handler.
 //!
-//! The mock keeps the bounds that the broker keeps, so that a handler which asks too much fails here already. What a
-//! handler returned is a list that the test looks at; of the effects the mock only applies those on keys, when it is told
-//! to ([`MockHost::apply`]).
+//! The mock enforces the broker's limits, so a handler that exceeds them already fails here. A test inspects the list of
+//! effects that the handler returns; the mock applies only writes of keys, and only on request ([`MockHost::apply`]).
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -11,17 +10,17 @@ use serde_json::{Value, json};
 
 use crate::{Context, Effect, Event, Host, HostError, KvEntry, Level, Message, User};
 
-/// How many reads a handler may make of the host for one event.
+/// Reads that a handler can make for one event.
 pub const MAX_READS: u32 = 32;
-/// How many lines of the log are kept for one event.
+/// Log lines that are kept for one event.
 pub const MAX_LOG_LINES: usize = 20;
-/// Where a line of the log is cut, in bytes.
+/// Bytes at which a log line is cut.
 pub const MAX_LOG_LINE_BYTES: usize = 1024;
-/// How many messages or members one read gives.
+/// Messages or members that one read returns at most.
 pub const MAX_PAGE: usize = 100;
 
 /// An event that the member `alice` caused in a channel of the tenant `demo`. The payload gets the `type` that a
-/// client's frame has.
+/// client's frame would have.
 pub fn event(kind: &str, mut payload: Value) -> Event {
     if let Value::Object(frame) = &mut payload {
         frame.entry("type").or_insert_with(|| kind.into());
@@ -34,12 +33,12 @@ pub fn notice(kind: &str) -> Event {
     Event { kind: kind.to_owned(), json: json!({}).to_string(), context: context() }
 }
 
-/// A member with this name and the id `user-` and the name.
+/// A member with this name, whose id is `user-` followed by the name.
 pub fn user(username: &str) -> User {
     User { id: format!("user-{username}"), username: username.to_owned() }
 }
 
-/// A message of kind `chat.message` whose id is `message-` and its `seq`.
+/// A message of the kind `chat.message`, whose id is `message-` followed by its `seq`.
 pub fn message(seq: u64, sender: &str, content: &Value) -> Message {
     Message {
         id: format!("message-{seq}"),
@@ -55,7 +54,7 @@ pub fn message(seq: u64, sender: &str, content: &Value) -> Message {
     }
 }
 
-/// The context in which [`Handler::stored`](crate::Handler::stored) is given a message.
+/// The context in which [`Handler::stored`](crate::Handler::stored) receives a message.
 pub fn context_of(message: &Message) -> Context {
     Context {
         user: message.sender.clone(),
@@ -79,13 +78,13 @@ fn context() -> Context {
     }
 }
 
-/// A key did not have the version that a write expected. The broker applies nothing of the event then, and calls the
+/// A key did not have the version that a write expected. The broker would then apply nothing of the event and call the
 /// handler again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conflict;
 
-/// A host that answers from values given beforehand. It stands for the host of one event; [`MockHost::apply`] makes it the
-/// host of the next one.
+/// A host that answers from values that the test provides. It is the host of one event; [`MockHost::apply`] readies it
+/// for the next one.
 #[derive(Debug, Default)]
 pub struct MockHost {
     kv: BTreeMap<String, KvEntry>,
@@ -99,7 +98,7 @@ pub struct MockHost {
 }
 
 impl MockHost {
-    /// A channel without messages and members.
+    /// A host for a channel without messages or members.
     pub fn new() -> Self {
         Self::default()
     }
@@ -118,7 +117,7 @@ impl MockHost {
         self
     }
 
-    /// Connects members to the channel, and makes them members of it.
+    /// Adds members to the channel who are also connected to it.
     #[must_use]
     pub fn with_online(mut self, users: impl IntoIterator<Item = User>) -> Self {
         self.online.extend(users.into_iter().map(|user| (user.id.clone(), user)));
@@ -126,19 +125,19 @@ impl MockHost {
         self.with_members(online)
     }
 
-    /// Puts a value under a key of the plugin.
+    /// Writes a value under one of the plugin's keys.
     #[must_use]
     pub fn with_kv(mut self, key: &str, value: impl Into<Vec<u8>>) -> Self {
         self.put(key, value.into());
         self
     }
 
-    /// Applies the writes of keys among an event's effects, all or none, and begins the next event: the bounds are whole
-    /// again. No key ends by its time here.
+    /// Applies the writes of keys among an event's effects, all or none, and begins the next event with its limits unused.
+    /// Keys do not expire here.
     ///
     /// # Errors
     ///
-    /// When a key does not have the version that a write expects.
+    /// If a key does not have the version that a write expects.
     pub fn apply(&mut self, effects: &[Effect]) -> Result<(), Conflict> {
         let version = |key: &str| self.kv.get(key).map_or(0, |entry| entry.version);
         let writes = || {
@@ -168,7 +167,7 @@ impl MockHost {
         self
     }
 
-    /// What the handler wrote to its log, as far as the broker would keep it.
+    /// The lines that the handler logged and that the broker would keep.
     pub fn log_lines(&self) -> Vec<(Level, String)> {
         self.log.borrow().clone()
     }

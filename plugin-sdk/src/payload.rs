@@ -1,17 +1,17 @@
-//! Reads a client's JSON, and says of a wrong one what to correct.
+//! Deserializes a client's JSON; an error says what the client must correct.
 //!
-//! An error text must not repeat what the client wrote in a value: it goes to logs and to whoever reads them.
+//! An error text must not repeat a value that the client wrote, because the text also goes to logs.
 
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use crate::Failure;
 
-/// Reads a JSON text as a type.
+/// Deserializes JSON into a type.
 ///
 /// # Errors
 ///
-/// [`Failure::Invalid`] with the name of the field and what was expected of it.
+/// [`Failure::Invalid`] with the name of the field and what was expected.
 pub(crate) fn read<T: DeserializeOwned>(json: &str) -> Result<T, Failure> {
     serde_json::from_str(json).map_err(|error| Failure::Invalid(explain(json, &error)))
 }
@@ -31,9 +31,9 @@ fn explain(json: &str, error: &serde_json::Error) -> String {
     } else {
         let subject = if path.is_empty() { "the payload".to_owned() } else { format!("`{path}`") };
         match text.rfind(EXPECTED) {
-            // What serde expected comes last, after what it found, which is the client's.
+            // Serde first says what it found, which the client wrote, and last what it expected.
             Some(at) => format!("{subject} must be {}", in_words_of_json(&text[at + EXPECTED.len()..])),
-            None if text.starts_with("unknown field ") => format!("{subject} has a field that is not known"),
+            None if text.starts_with("unknown field ") => format!("{subject} has an unknown field"),
             None => format!("{subject}: {text}"),
         }
     }
@@ -41,7 +41,7 @@ fn explain(json: &str, error: &serde_json::Error) -> String {
 
 const EXPECTED: &str = ", expected ";
 
-/// A client knows nothing of the structs of a plugin.
+/// Replaces the names of Rust types, which mean nothing to a client.
 fn in_words_of_json(expected: &str) -> &str {
     match expected {
         "a map" => "an object",
@@ -51,14 +51,14 @@ fn in_words_of_json(expected: &str) -> &str {
     }
 }
 
-/// Where serde_json stopped reading, in bytes.
+/// The byte offset at which serde_json stopped.
 fn offset(json: &str, error: &serde_json::Error) -> usize {
     let line_start: usize = json.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
     json.floor_char_boundary(line_start + error.column())
 }
 
-/// The names that lead to the last value of a JSON text that was cut short, such as `message.content`. It ends before
-/// a name that no author would give to a field, since that one is the client's own.
+/// The names that lead to the last value of a truncated JSON text, such as `message.content`. The path ends before a
+/// name that no author would give a field, because such a name is the client's own.
 fn path(cut: &str) -> String {
     let mut names: Vec<Option<&str>> = Vec::new();
     let mut objects: Vec<bool> = Vec::new();

@@ -107,8 +107,8 @@ async fn an_address_that_connects_again_and_again_keeps_nobody_else_out() {
         alices.leave().await;
     }
     assert_eq!(hung_up("reason=\"connections\"").await, 0.0, "there was always a place for others");
-    app.broker().logged("hung up on").await;
-    let lines = app.broker().stderr().lines().filter(|line| line.contains("hung up on")).count();
+    app.broker().logged("dropped a connection").await;
+    let lines = app.broker().stderr().lines().filter(|line| line.contains("dropped a connection")).count();
     println!("{} of {IDLE} connections were hung up on, in {lines} lines of the log", hung_up("address").await);
     assert!((lines as f64) < hung_up("address").await, "{lines}");
     drop(idle);

@@ -72,7 +72,7 @@ async fn a_new_plugin_passes_its_tests_and_a_broker_takes_it() {
 async fn a_component_is_checked_without_a_broker() {
     let settings = Settings::bare();
     let said = settings.run(&["plugin", "check", louder_now().await]).await.success();
-    for line in ["louder-now 0.1.0", "handles   louder-now (durable, from clients)", "a broker takes it"] {
+    for line in ["louder-now 0.1.0", "handles   louder-now (durable, from clients)", "a broker accepts it"] {
         assert!(said.contains(line), "{said}");
     }
     assert!(!said.contains("it needs"), "{said}");
@@ -80,7 +80,7 @@ async fn a_component_is_checked_without_a_broker() {
     written(&settings, "rubbish.wasm", "rubbish");
     for (arguments, reason) in [
         (vec![louder_now().await, "--init-file", "config.json"], "unknown field `marc`"),
-        (vec!["rubbish.wasm"], "no WebAssembly component"),
+        (vec!["rubbish.wasm"], "not a WebAssembly component"),
         (vec!["missing.wasm"], "missing.wasm"),
     ] {
         let exit = settings.run(&[vec!["plugin", "check"], arguments].concat()).await;

@@ -232,7 +232,7 @@ async fn a_number_that_no_message_has_is_given_up_and_the_channel_goes_on() {
     assert_eq!(heard_by, 1);
 
     until("the hole is given up", async || {
-        !cluster.b.broker().events("gave up a hole that the store has nothing for").is_empty()
+        !cluster.b.broker().events("gave up on a gap that the store cannot fill").is_empty()
     })
     .await;
     let (_, metrics) = switchboard_tests::Door::new(cluster.b.broker().admin_address()).get("/metrics", None).await;

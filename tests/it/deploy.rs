@@ -46,8 +46,8 @@ async fn what_is_not_fit_is_refused_with_one_line_and_changes_nothing() {
     let read = |path: &str| std::fs::read(path).unwrap();
     let largest = vec![0; (32 << 20) + 1];
     for (what, bytes, words) in [
-        ("rubbish", b"rubbish rubbish".to_vec(), "no WebAssembly component"),
-        ("nothing", Vec::new(), "no WebAssembly component"),
+        ("rubbish", b"rubbish rubbish".to_vec(), "not a WebAssembly component"),
+        ("nothing", Vec::new(), "not a WebAssembly component"),
         ("a core module", b"\0asm\x01\0\0\0".to_vec(), "wasm32-wasip2"),
         ("a component of another world", b"\0asm\x0d\0\x01\0".to_vec(), "handler"),
         ("half a component", read(plugin("versions"))[..5_000].to_vec(), ""),
@@ -79,7 +79,7 @@ async fn a_version_that_does_not_start_is_not_put_in_force() {
         ("3.0.0", "", "its database"),
         ("1.0.0", "wrong", "`wrong` is no configuration"),
         ("4.0.0", "", "switchboard plugin grants versions --add kv"),
-        ("9.0.0", "", "there is 1.0.0, 3.0.0, 4.0.0"),
+        ("9.0.0", "", "available: 1.0.0, 3.0.0, 4.0.0"),
     ] {
         let (status, answer) = operator.try_activate("versions", version, None, config).await;
         let line = text(&answer["error"], "message");
@@ -138,7 +138,7 @@ async fn what_is_decided_for_one_tenant_is_no_others() {
     operator.activate("versions", "1.0.0", &ours.acme, "").await;
     assert_eq!((which(&mut ours.socket).await, which(&mut theirs).await), ("1.0.0".into(), "unknown_type".into()));
     let outcome = operator.activate("versions", "2.0.0", None, "").await;
-    assert!(outcome["notes"].to_string().contains("routes of their own stay"), "{outcome}");
+    assert!(outcome["notes"].to_string().contains("keep routes of their own"), "{outcome}");
     assert_eq!((which(&mut ours.socket).await, which(&mut theirs).await), ("1.0.0".into(), "2.0.0".into()));
     operator.follow("versions", &ours.acme).await;
     assert_eq!(which(&mut ours.socket).await, "2.0.0");

@@ -13,8 +13,8 @@ async fn a_component_that_declares_more_than_an_instance_may_have_is_refused() {
     let operator = app.operator();
     let before = app.broker().memory();
     for (part, times, said) in [
-        (Part::Globals(1_000_000), 60, "of the engine"),
-        (Part::References(20_000), 60, "of the engine"),
+        (Part::Globals(1_000_000), 60, "the engine allows"),
+        (Part::References(20_000), 60, "the engine allows"),
         (Part::Globals(1), 130, "core module instances"),
         (Part::Memories(4, 1), 1, "memories"),
         (Part::Tables(70, 1), 1, "tables"),

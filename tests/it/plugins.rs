@@ -146,7 +146,7 @@ async fn what_is_no_plugin_ends_the_start_with_one_line() {
     std::fs::write(&module, b"\0asm\x01\0\0\0").unwrap();
     std::fs::write(&foreign, b"\0asm\x0d\0\x01\0").unwrap();
     for (path, reason) in [
-        (rubbish.as_path(), "no WebAssembly component"),
+        (rubbish.as_path(), "not a WebAssembly component"),
         (&module, "wasm32-wasip2"),
         (&foreign, "handler"),
         (&settings.folder().path().join("missing.wasm"), "missing.wasm"),

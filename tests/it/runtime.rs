@@ -232,7 +232,7 @@ async fn a_plugin_that_has_no_room_left_fails_alone_and_its_log_says_why() {
     let error = office.socket.refused(dinner.clone()).await;
     assert_eq!((&error["code"], &error["message"]), (&json!(202), &json!("the handler failed")));
     let logs = office.operator.logs("poll").await;
-    let full = "`poll.vote` failed: its keys and values would be more than 100000 keys or 64 MiB in this tenant";
+    let full = "`poll.vote` failed: its keys and values would exceed 100000 keys or 64 MiB in this tenant";
     assert!(logs.iter().any(|line| text(line, "text") == full), "{logs:?}");
     // What is there can still be changed, others go on, and with room the event is handled.
     office.socket.acked(lunch).await;

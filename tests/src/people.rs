@@ -196,12 +196,12 @@ impl Tenant {
 /// What the program reads from the same variables.
 fn config(settings: &Settings) -> Config {
     let value = |name: &str| settings.value(name).map(str::to_owned);
-    let given = Given {
-        data_dir: Some(settings.data()),
-        database_url: value("SWITCHBOARD_DATABASE_URL"),
-        access_ttl: value("SWITCHBOARD_ACCESS_TTL"),
-        ..Given::default()
-    };
+    let mut given = Given::default().with("data-dir", settings.data().to_str().expect("a path in UTF-8"));
+    for (name, variable) in [("database-url", "SWITCHBOARD_DATABASE_URL"), ("access-ttl", "SWITCHBOARD_ACCESS_TTL")] {
+        if let Some(text) = value(variable) {
+            given = given.with(name, text);
+        }
+    }
     given.resolve(value("SWITCHBOARD_JWT_SECRET").map(Secret::new)).expect("a broker runs with these settings")
 }
 

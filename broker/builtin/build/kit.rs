@@ -1,12 +1,12 @@
-//! Lists what `switchboard plugin new` writes: the SDK, the contract and the plugins that a new one starts from.
+//! Lists the files for `switchboard plugin new`: the SDK, the contract and the plugins that a new one is copied from.
 //!
-//! It leaves `kit.rs` in `OUT_DIR`: the path below the workspace and the text of each file. All of them are text.
+//! It writes `kit.rs` to `OUT_DIR`, with the path below the workspace and the text of each file. All of them are text.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders and files below the workspace. Of a folder, what a build leaves in it is not taken.
+/// Folders and files below the workspace. Build results in a folder are left out.
 const PARTS: [&str; 7] = [
     "Cargo.toml",
     "plugin-sdk/Cargo.toml",
@@ -17,7 +17,7 @@ const PARTS: [&str; 7] = [
     "wit/0.1.0",
 ];
 
-/// What builds and tests leave in a plugin's folder.
+/// Names of what builds and tests leave in a plugin's folder.
 const LEFT_BY_BUILDS: [&str; 5] = ["__pycache__", "dist", "node_modules", "target", "venv"];
 
 /// Writes the list.
@@ -37,7 +37,7 @@ pub(super) fn embed(workspace: &Path, out: &Path) -> Result<(), String> {
     fs::write(&list, source).map_err(|error| super::failed("write", &list, &error))
 }
 
-/// A file, or those of a folder and the folders in it, in the order of their names.
+/// A file, or all files of a folder and its subfolders, in the order of their names.
 fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
     if path.is_file() {
         return Ok(vec![path.to_owned()]);

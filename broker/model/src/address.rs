@@ -1,9 +1,9 @@
-//! Where a client is, as far as limits tell clients apart.
+//! The address of a client, as precise as limits need it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The address of a client: of IPv4 the whole, of IPv6 the network of 64 bits, since a single subscriber has all of that.
+/// A whole IPv4 address, or the /64 network of an IPv6 address, because one subscriber has all of that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientAddress(IpAddr);
 

@@ -1,7 +1,7 @@
-//! What operators have decided about plugins, and what they decided before: the catalogue.
+//! The catalogue: what operators have decided about plugins, now and before.
 //!
-//! It says which version of which plugin shall handle what, for whom, with which grants and within which limits. It does
-//! not know whether a node runs what it says: nodes bring themselves to it.
+//! It says which version of which plugin handles what, in which scope, with which grants and limits. Whether a node
+//! runs what it says is not recorded here; reconcilers bring the nodes to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,30 +14,25 @@ use super::{Digest, Kind, PluginName, TenantSlug, Timestamp};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
-    /// Clients.
     Client,
-    /// The broker.
     Broker,
 }
 
-/// What a sender may count on.
+/// What happens if the handler fails, unless a [`KindPolicy`] says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
-    /// A failing handler answers with an error.
+    /// The sender gets an error.
     Durable,
-    /// A failing handler drops the event.
+    /// The event is dropped.
     Ephemeral,
 }
 
-/// A message type that a plugin handles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KindSpec {
     /// The `type` of its frames.
     pub kind: Kind,
-    /// Who may cause its events.
     pub origin: Origin,
-    /// What the sender may count on.
     pub durability: Durability,
 }
 
@@ -45,23 +40,22 @@ pub struct KindSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Import {
-    /// The messages of the channel.
+    /// Messages of the channel.
     History,
-    /// Who belongs to the channel.
+    /// Members of the channel.
     Members,
-    /// Who is connected to it.
+    /// Members connected to the channel.
     Presence,
     /// The plugin's own keys and values.
     Kv,
-    /// The plugin's log.
+    /// The guest log.
     Log,
 }
 
 impl Import {
-    /// All of them.
     pub const ALL: [Import; 5] = [Import::History, Import::Members, Import::Presence, Import::Kv, Import::Log];
 
-    /// Its name in the contract.
+    /// The name in the contract.
     pub fn as_str(self) -> &'static str {
         match self {
             Import::History => "history",
@@ -72,7 +66,6 @@ impl Import {
         }
     }
 
-    /// The import of a name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|import| import.as_str() == name)
     }
@@ -84,19 +77,16 @@ impl fmt::Display for Import {
     }
 }
 
-/// For whom something is decided. What is decided for a tenant goes before what is decided for all.
+/// Where a decision applies. A decision for one tenant takes precedence over one for all.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(from = "Option<TenantSlug>", into = "Option<TenantSlug>")]
 pub enum Scope {
-    /// Every tenant.
     #[default]
     All,
-    /// One tenant.
     Tenant(TenantSlug),
 }
 
 impl Scope {
-    /// The tenant, if it is one.
     pub fn tenant(&self) -> Option<&TenantSlug> {
         match self {
             Scope::All => None,
@@ -126,77 +116,65 @@ impl fmt::Display for Scope {
     }
 }
 
-/// The number of a generation, unique in the catalogue and never reused.
+/// Unique in the catalogue and never reused.
 pub type GenerationId = u64;
 
-/// A version of a plugin, as it was deployed. Its bytes are kept under the digest.
+/// A deployed version of a plugin. The component is stored under its digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
-    /// Which plugin.
     pub plugin: PluginName,
-    /// What it says itself; a version of a plugin has the same bytes for ever.
+    /// As the component reports it. A version never changes its bytes.
     pub version: String,
     /// The SHA-256 of the component.
     pub digest: Digest,
-    /// Bytes of the component.
+    /// Size of the component, in bytes.
     pub size: u64,
-    /// What it handles.
     pub kinds: Vec<KindSpec>,
-    /// After the commit of which kinds of messages its `stored` is called.
+    /// The kinds of messages after whose commit its `stored` is called.
     pub watches: Vec<Kind>,
-    /// The interfaces it imports or says that it wants.
+    /// The interfaces it imports or declares that it wants.
     pub wants: Vec<Import>,
-    /// When it was deployed.
     pub deployed_at: Timestamp,
-    /// By whom, as the operator's tool said.
+    /// The actor, as the operator's tool reported it.
     pub deployed_by: String,
 }
 
-/// A version with the configuration it is started with. What is activated, tried out and rolled back is a generation.
+/// A version together with the configuration it is started with. Activation, trials and rollbacks act on generations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GenerationRow {
-    /// Its number.
     pub id: GenerationId,
-    /// Of which plugin.
     pub plugin: PluginName,
-    /// Which version.
     pub version: String,
-    /// The digest of that version.
     pub digest: Digest,
-    /// The operator's text for `init`; empty when there is none. At most 64 KiB.
+    /// The operator's configuration for `init`; may be empty. At most 64 KiB.
     pub config: String,
-    /// When it was made.
     pub created_at: Timestamp,
 }
 
-/// What is routed.
+/// What a route is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Subject {
-    /// The events of a kind go to one handler.
+    /// Events of a kind, which go to one handler.
     Handles(Kind),
-    /// A plugin hears of stored messages.
+    /// Stored messages, which a watching plugin is called with.
     Watches(PluginName),
 }
 
-/// Where a subject goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
-    /// To nobody: the type is unknown.
+    /// Nobody: the type is unknown.
     Off,
-    /// To the plugin that is compiled into the broker or named at its start, if there is one.
+    /// The plugin compiled into the broker or named at start-up, if there is one.
     BuiltIn,
-    /// To a generation of the catalogue.
     Generation(GenerationId),
 }
 
-/// A generation that is tried out beside the one that counts.
+/// A generation on trial beside the stable one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
-    /// Which.
     pub generation: GenerationId,
-    /// How.
     pub trial: Trial,
 }
 
@@ -204,122 +182,111 @@ pub struct Candidate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trial {
-    /// It handles so many per cent of the channels, 1 to 99. A channel stays on one generation.
+    /// Handles this percentage of the channels, 1 to 99. A channel always gets the same generation.
     Canary(u8),
-    /// It is given every event beside the stable one; its effects are compared and thrown away.
+    /// Receives every event after the stable generation; its effects are compared and dropped.
     Shadow,
 }
 
-/// Where a subject goes for a tenant or for all.
+/// The target of a subject in a scope.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// For whom.
     pub scope: Scope,
-    /// What.
     pub subject: Subject,
-    /// Where to.
     pub stable: Target,
-    /// Where it went before, the latest first: at most [`Route::KEPT`].
+    /// Former targets, newest first, at most [`Route::KEPT`].
     pub previous: Vec<Target>,
-    /// What is tried out, if something is.
     pub candidate: Option<Candidate>,
 }
 
 impl Route {
-    /// How many former targets a route can be rolled back to.
+    /// Former targets that a route can be rolled back to.
     pub const KEPT: usize = 3;
 }
 
-/// What a plugin may do and use in a scope. What stands for a tenant replaces what stands for all, each part by itself.
+/// What a plugin may do and use in a scope. A tenant's policy overrides the one for all tenants, each part by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginPolicy {
-    /// For whom.
     pub scope: Scope,
-    /// Which plugin.
     pub plugin: PluginName,
-    /// The interfaces it may use; `None`: not decided here.
+    /// The interfaces it may use; `None` if not decided here.
     pub grants: Option<BTreeSet<Import>>,
-    /// Limits by name, in the unit of the name, such as `memory_mib`; one that is not here is not decided here.
+    /// Limits by name, in the unit that the name ends with, such as `memory_mib`. A missing limit is not decided here.
     pub limits: BTreeMap<String, u64>,
 }
 
-/// What follows from a failing handler.
+/// What happens when a handler fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FailurePolicy {
     /// The sender gets an error.
     Closed,
-    /// The event is dropped; the sender hears of it only when it asked for an answer.
+    /// The event is dropped. The sender is told only if it asked for an answer.
     Open,
 }
 
-/// What follows from a failing handler of a kind, where the operator decided it.
+/// An operator's decision on failing handlers of a kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KindPolicy {
-    /// For whom.
     pub scope: Scope,
-    /// Of which kind.
     pub kind: Kind,
-    /// `None` takes a former decision back.
+    /// `None` removes a decision.
     pub policy: Option<FailurePolicy>,
 }
 
-/// All that is decided, but for the bytes of the components and the audit.
+/// Everything decided, except components and the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Catalogue {
     /// Grows by one with each change.
     pub revision: u64,
-    /// All versions that were deployed, by plugin and time.
+    /// Sorted by plugin and time.
     pub versions: Vec<Version>,
-    /// All generations, by number.
+    /// Sorted by number.
     pub generations: Vec<GenerationRow>,
-    /// All routes, by scope and subject.
+    /// Sorted by scope and subject.
     pub routes: Vec<Route>,
-    /// By scope and plugin.
-    pub terms: Vec<PluginPolicy>,
-    /// By scope and kind; those that were taken back are not here.
-    pub policies: Vec<KindPolicy>,
+    /// Sorted by scope and plugin.
+    pub plugin_policies: Vec<PluginPolicy>,
+    /// Sorted by scope and kind. Removed decisions are absent.
+    pub kind_policies: Vec<KindPolicy>,
     /// Tenants whose events may be recorded.
     pub consents: BTreeSet<TenantSlug>,
 }
 
-/// A change of the catalogue: all of it is done, or nothing.
+/// A change of the catalogue, applied completely or not at all.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
-    /// A component to keep under its digest.
+    /// A component to store under its digest.
     pub artefact: Option<(Digest, Vec<u8>)>,
-    /// Versions to add.
+    /// Added; must not exist yet.
     pub versions: Vec<Version>,
-    /// Generations to add.
+    /// Added; must not exist yet.
     pub generations: Vec<GenerationRow>,
-    /// Routes to add, or to put in the place of those of the same scope and subject.
+    /// Inserted, or replacing the route of the same scope and subject.
     pub routes: Vec<Route>,
-    /// Routes to take out.
     pub dropped: Vec<(Scope, Subject)>,
-    /// PluginPolicy to add or to replace.
-    pub terms: Vec<PluginPolicy>,
-    /// Policies to add, to replace or to take out.
-    pub policies: Vec<KindPolicy>,
+    /// Inserted or replaced.
+    pub plugin_policies: Vec<PluginPolicy>,
+    /// Inserted, replaced, or removed where `policy` is `None`.
+    pub kind_policies: Vec<KindPolicy>,
     /// Whether a tenant's events may be recorded.
     pub consents: Vec<(TenantSlug, bool)>,
-    /// What to write down of it.
+    /// The audit lines of the change.
     pub audit: Vec<Audit>,
 }
 
-/// A line of the audit. Lines are added and never changed.
+/// A line of the audit log. Lines are appended and never changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
-    /// Its number; the store gives it, whatever stands here when it is added.
+    /// Assigned by the store, whatever it is when the line is added.
     pub id: u64,
-    /// When.
     pub at: Timestamp,
-    /// Who: what the operator's tool said, or `broker` for what the broker did by itself.
+    /// What the operator's tool reported, or `broker` for automatic commands.
     pub actor: String,
-    /// What was asked for, such as `activate`.
+    /// The command, such as `activate`.
     pub action: String,
-    /// For whom.
     pub scope: Scope,
-    /// About what: a plugin or a kind.
+    /// The plugin or kind it concerns.
     pub subject: String,
     /// What was in force before.
     pub from: String,
@@ -329,15 +296,14 @@ pub struct Audit {
     pub result: String,
 }
 
-/// How far a node has come.
+/// A node's report on how far it has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeReport {
-    /// The node's name, unique among those that live.
+    /// Unique among the nodes that are alive.
     pub node: String,
-    /// The revision that it runs.
+    /// The revision it runs.
     pub revision: u64,
-    /// What it could not do of it; it then goes on with what it ran before.
+    /// What it could not do of that revision. It continues with what it ran before.
     pub error: Option<String>,
-    /// When it said so.
     pub at: Timestamp,
 }

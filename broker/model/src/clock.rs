@@ -1,6 +1,6 @@
-//! The only place that asks the system for the time or for randomness.
+//! The only place that asks the system for time or randomness.
 //!
-//! Everything else is handed a [`Clock`], so that a test can move it and a reader can see who depends on it.
+//! Everything else is given a [`Clock`], so that tests can control it and readers can see who depends on it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -15,22 +15,22 @@ use uuid::{Builder, Uuid};
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// This moment later by a duration; the far end of time when it would not fit.
+    /// Adds a duration; saturates.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// This moment earlier by a duration; the far end of time when it would not fit.
+    /// Subtracts a duration; saturates.
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// How long until a later moment; zero when it is past.
+    /// Time until a later moment; zero if that has passed.
     pub fn until(self, later: Timestamp) -> Duration {
         Duration::from_millis(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
     }
 
-    /// Whole seconds since the epoch, as JSON Web Tokens count.
+    /// Whole seconds since the epoch, as in JSON Web Tokens.
     pub fn seconds(self) -> i64 {
         self.0.div_euclid(1000)
     }
@@ -60,7 +60,6 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Time and randomness.
 #[derive(Debug, Clone)]
 pub struct Clock(Source);
 
@@ -71,7 +70,6 @@ enum Source {
 }
 
 impl Clock {
-    /// The machine's clock.
     pub fn system() -> Self {
         Self(Source::System)
     }
@@ -81,14 +79,13 @@ impl Clock {
         Self(Source::Manual(Arc::new(AtomicI64::new(start.0))))
     }
 
-    /// Moves a manual clock forward, for everyone who holds a clone of it; the machine's clock is left alone.
+    /// Moves a manual clock forward for all its clones. Does nothing to the system's clock.
     pub fn advance(&self, duration: Duration) {
         if let Source::Manual(now) = &self.0 {
             now.fetch_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
         }
     }
 
-    /// This moment.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that asks the system for the time")]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
@@ -100,13 +97,13 @@ impl Clock {
         }
     }
 
-    /// A new id that sorts after the ids of earlier milliseconds (UUID version 7).
+    /// A new UUID of version 7, which sorts after those of earlier milliseconds.
     pub fn uuid(&self) -> Uuid {
         let millis = u64::try_from(self.now().0).unwrap_or(0);
         Builder::from_unix_timestamp_millis(millis, &self.random()).into_uuid()
     }
 
-    /// A new name for an unbroken numbering.
+    /// A fresh epoch.
     pub fn epoch(&self) -> super::Epoch {
         self.uuid().simple().to_string().parse().expect("32 hexadecimal digits are within the bounds of an epoch")
     }

@@ -1,8 +1,8 @@
-//! How the model's types travel to a database and back, for the store.
+//! Conversions between the model's types and database columns, for the store.
 //!
-//! It is here because Rust lets nobody else implement a foreign trait for them, and each database is a feature, so that
-//! what knows no database builds without one. A value is checked as it is read: one that the model would refuse is an
-//! error, never a silent default. No statement is here.
+//! They are here because only this crate may implement foreign traits for its types. Each database is a feature, so
+//! that crates without one build without its driver. Values are checked as they are read: what the model would refuse
+//! is an error, never a silent default. There is no SQL here.
 
 #[cfg(feature = "postgres")]
 mod postgres;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-/// Why a text is no valid name or id. The text says what is allowed, not what was given.
+/// Why a text is not a valid name or id. States what is allowed and does not repeat the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidId(&'static str);
@@ -100,8 +100,8 @@ fn is_printable(text: &str, max_chars: usize) -> bool {
 }
 
 text_id! {
-    /// A tenant's short name: 1 to 48 of `a-z 0-9 _ -`, the first a letter or a digit. With its prefix it fits in the
-    /// 63 bytes of a Postgres identifier, and it is safe in a file name.
+    /// A tenant's short name: 1 to 48 of `a-z 0-9 _ -`, starting with a letter or digit. With its prefix it fits the 63
+    /// bytes of a Postgres identifier, and it is safe as a file name.
     TenantSlug,
     |text| {
         let bytes = text.as_bytes();
@@ -113,40 +113,39 @@ text_id! {
 }
 
 text_id! {
-    /// A member's id, unique within the tenant: 1 to 64 characters, none of them a control character. A number in a
-    /// token becomes its decimal digits.
+    /// A member's id, unique within the tenant: 1 to 64 characters without control characters. A number in a token
+    /// becomes its decimal digits.
     UserId,
     |text| is_printable(text, 64),
     "must be 1 to 64 characters without control characters"
 }
 
 text_id! {
-    /// A member's name, unique within the tenant: 1 to 150 characters (Django's bound), none of them a control
-    /// character.
+    /// A member's name, unique within the tenant: 1 to 150 characters (Django's bound) without control characters.
     Username,
     |text| is_printable(text, 150),
     "must be 1 to 150 characters without control characters"
 }
 
 text_id! {
-    /// A client's own id of a frame, its idempotency key: 1 to 64 characters, none of them a control character.
+    /// The id that a client gives its frame, its idempotency key: 1 to 64 characters without control characters.
     ClientId,
     |text| is_printable(text, 64),
     "must be 1 to 64 characters without control characters"
 }
 
-/// What a commit is known by, so that it is done once however often it is asked for. Unique for (tenant, sender).
+/// The key under which a commit is remembered, so that it is applied once however often it is requested. Unique for
+/// (tenant, sender).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestKey(Arc<str>);
 
 impl RequestKey {
-    /// For what a plugin asks for after a message was stored: the same however often the plugin is asked. It begins with
-    /// a control character, which no client's id can have.
+    /// The key for effects that a plugin asks for after a message was stored: the same however often it is called. It
+    /// starts with a control character, which no client's id can contain.
     pub fn stored(message: MessageId, plugin: &PluginName) -> Self {
         Self(format!("\u{1}stored:{message}:{plugin}").into())
     }
 
-    /// As it stands in the store.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -168,7 +167,7 @@ impl FromStr for RequestKey {
 }
 
 text_id! {
-    /// The type of a frame or a message, such as `chat.message`: 1 to 64 of `a-z 0-9 . _ -`.
+    /// The type of a frame or message, such as `chat.message`: 1 to 64 of `a-z 0-9 . _ -`.
     Kind,
     |text| {
         (1..=64).contains(&text.len())
@@ -188,14 +187,14 @@ text_id! {
 }
 
 text_id! {
-    /// The SHA-256 of a component: 64 hexadecimal digits, in lower case.
+    /// The SHA-256 of a component: 64 lower-case hexadecimal digits.
     Digest,
     |text| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')),
     "must be 64 hexadecimal digits in lower case"
 }
 
 text_id! {
-    /// Names one unbroken numbering of a channel's messages.
+    /// Names one gapless numbering of a channel's messages.
     Epoch,
     |text| is_printable(text, 64),
     "must be 1 to 64 characters without control characters"
@@ -212,7 +211,7 @@ uuid_id! {
 }
 
 uuid_id! {
-    /// One live socket.
+    /// Identifies one live socket.
     SessionId
 }
 

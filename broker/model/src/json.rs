@@ -1,61 +1,57 @@
-//! What JSON of others may be: the part of it that every client can read.
+//! The subset of JSON that every client can read.
 //!
-//! serde_json passes on what it does not look into, and so would this broker: values nested deeper than other readers go,
-//! numbers that they cannot hold, halves of characters, names given twice. Once such a value was stored, nobody could read
-//! the channel's history. So whatever comes from a client or a plugin is looked at here, once, before anything is done with
-//! it; what is fit stays as it was written.
+//! serde_json passes on what it does not look into, and the broker would too: values nested deeper than other readers
+//! go, numbers they cannot represent, half surrogate pairs, duplicate names. Once stored, such a value would make the
+//! channel's history unreadable. So everything from a client or plugin is checked here once before it is used. What
+//! passes stays exactly as it was written.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// How deep values may be nested. Readers of other languages give up between 64 and 1,000.
+/// Maximum nesting depth. Readers in other languages give up between 64 and 1,000.
 pub const MAX_DEPTH: usize = 64;
 
-/// Digits of an integer that is longer than a double holds exactly.
+/// Maximum digits of an integer, which may be longer than a double holds exactly.
 pub const MAX_DIGITS: usize = 20;
 
-/// Why a text is not fit, to go on after `a frame` or the like.
+/// Why a text is not acceptable. Displayed after `a frame` or the like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// [`MAX_DEPTH`].
+    /// Deeper than [`MAX_DEPTH`].
     #[error("must not be nested deeper than 64")]
     Deep,
-    /// [`MAX_DIGITS`].
+    /// Not a finite double, or an integer longer than [`MAX_DIGITS`].
     #[error("must hold numbers that a double holds, and integers of at most 20 digits")]
     Number,
-    /// Escapes that say half a character, which is none.
+    /// An escape of half a surrogate pair.
     #[error("must not hold half of a surrogate pair")]
     Surrogate,
-    /// An object says two things under one name.
+    /// An object with a duplicate name.
     #[error("must give each name of an object once")]
     Twice,
-    /// It is no JSON.
     #[error("must be JSON")]
     Syntax,
 }
 
-/// Looks at a text that is JSON.
+/// Checks a JSON text.
 pub fn check(text: &str) -> Result<(), Unfit> {
     Tree::read(text).map(drop)
 }
 
-/// A value as it was written, but for the spaces, the order of names and the escapes.
+/// A value as written, except for whitespace, the order of names, and escapes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Tree<'a> {
-    /// Members by name.
     Object(BTreeMap<Cow<'a, str>, Tree<'a>>),
-    /// Elements.
     Array(Vec<Tree<'a>>),
-    /// A string.
     Text(Cow<'a, str>),
-    /// A number, as it was written: none is rounded, and none becomes another one.
+    /// As written: never rounded, and never turned into another number.
     Number(&'a str),
     /// `true`, `false` or `null`.
     Word(&'a str),
 }
 
 impl<'a> Tree<'a> {
-    /// Reads a text that is JSON.
+    /// Parses a JSON text.
     pub fn read(text: &'a str) -> Result<Self, Unfit> {
         let mut reader = Reader { text, at: 0 };
         let tree = reader.value(MAX_DEPTH)?;
@@ -63,7 +59,7 @@ impl<'a> Tree<'a> {
         if reader.at == text.len() { Ok(tree) } else { Err(Unfit::Syntax) }
     }
 
-    /// Writes the value in the one form that all ways to write it have.
+    /// Writes a canonical form, equal for all spellings of the same value.
     pub fn write(&self, to: &mut impl FnMut(&[u8])) {
         match self {
             Self::Object(members) => {
@@ -88,7 +84,7 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// With its length, so that no text can pose as two.
+/// Prefixed with its length, so that no text can be mistaken for two.
 fn text(said: &str, to: &mut impl FnMut(&[u8])) {
     to(b"\"");
     to(&(said.len() as u64).to_le_bytes());
@@ -136,7 +132,7 @@ impl<'a> Reader<'a> {
         Ok(Tree::Array(elements))
     }
 
-    /// Whether nothing more comes in an object or array; a comma before the next is passed over.
+    /// Whether an object or array ends here. Skips a comma before the next element.
     fn ends(&mut self, close: u8) -> Result<bool, Unfit> {
         self.blanks();
         match self.peek() {
@@ -193,7 +189,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The code unit that is escaped here, with `\u` and four digits.
+    /// The code unit escaped here as `\u` and four digits.
     fn unit(&self) -> Option<u16> {
         let digits = self.text.as_bytes().get(self.at..self.at + 6)?.strip_prefix(b"\\u")?;
         u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
@@ -280,7 +276,7 @@ mod tests {
         }
     }
 
-    /// Callers have it read by serde_json first; what is no JSON must do no harm all the same.
+    /// Callers parse with serde_json first, but other input must be harmless as well.
     #[test]
     fn what_is_no_json_is_refused_or_read_and_never_worse() {
         let whole = r#"{"a":[1,"\ud83d\ude00",null],"b":{"c":"\n"}}"#;

@@ -1,7 +1,7 @@
-//! The words of the system as types: ids, members, channels, messages, events and effects.
+//! The types of the system: ids, members, channels, messages, events and effects.
 //!
-//! Nothing here does I/O, asks for the time or knows a wire format of a dependency. A value that exists is valid:
-//! the constructors are the only way in, so no later layer has to check a slug or an id again.
+//! Nothing here does I/O, asks for the time, or knows a dependency's wire format. A name or id that exists is valid:
+//! parsing is the only way to make one, so no later layer checks it again.
 
 mod address;
 pub mod catalogue;
@@ -23,17 +23,16 @@ use serde_json::value::RawValue;
 /// A unit of isolation. Its slug names its schema, its bus channels and its plugins' state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenant {
-    /// The short name that operators type and tokens carry as `schema_name`.
+    /// The short name that operators type and that tokens carry as `schema_name`.
     pub slug: TenantSlug,
-    /// What tokens carry as `tenant_id`. When the operator gave one, a token that carries another is refused.
+    /// What tokens carry as `tenant_id`. If the operator set it, a token with a different one is refused.
     pub external_id: Option<String>,
     /// A disabled tenant refuses every token.
     pub enabled: bool,
-    /// When the tenant was created.
     pub created_at: Timestamp,
 }
 
-/// A member of a tenant as other members see it.
+/// A member of a tenant, as other members see it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct User {
     /// What tokens carry as `user_id`.
@@ -42,18 +41,18 @@ pub struct User {
     pub username: Username,
 }
 
-/// Who a token says its bearer is.
+/// The bearer of a token.
 #[derive(Debug, Clone)]
 pub struct Principal {
-    /// The only tenant this principal can reach.
+    /// The only tenant that this principal can reach.
     pub tenant: TenantSlug,
     /// The member, known to the store.
     pub user: User,
-    /// When the token ends.
+    /// When the token expires.
     pub expires_at: Timestamp,
 }
 
-/// What a member may do in a channel beyond taking part.
+/// A member's rights in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -64,7 +63,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The word that stands in the store.
+    /// The word used in the store.
     pub fn as_str(self) -> &'static str {
         match self {
             Role::Owner => "owner",
@@ -72,109 +71,122 @@ impl Role {
         }
     }
 
-    /// Reads the word back; anything but `owner` has the lesser rights.
+    /// Parses the stored word. Anything but `owner` gets the lesser rights.
     pub fn from_stored(word: &str) -> Self {
         if word == "owner" { Role::Owner } else { Role::Member }
     }
 }
 
-/// A conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Channel {
-    /// Never reused, also not by another tenant.
+    /// Never reused, not even by another tenant.
     pub id: ChannelId,
-    /// What people call it: 1 to 150 characters, not necessarily unique.
+    /// The display name: 1 to 150 characters, not necessarily unique.
     pub name: String,
-    /// Names one unbroken numbering of `seq`. A client that knows another epoch knows nothing of this one.
+    /// Names one gapless numbering of `seq`. A position of another epoch means nothing here.
     pub epoch: Epoch,
-    /// The number of the last durable message; 0 when there is none.
+    /// The number of the last durable message; 0 if there is none.
     pub seq: u64,
-    /// When the channel was created.
     pub created_at: Timestamp,
 }
 
-/// A member of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelMember {
-    /// Who.
     pub user: User,
-    /// With which rights.
     pub role: Role,
-    /// Since when.
     pub joined_at: Timestamp,
 }
 
-/// A durable message as it stands in the store, and as it reads in frames and over HTTP.
+/// A durable message, as stored, in frames and over HTTP.
 #[derive(Debug, Clone, Serialize)]
 pub struct Message {
-    /// Unique in the tenant.
+    /// Unique within the tenant.
     pub id: MessageId,
-    /// Where it was said.
     pub channel: ChannelId,
     /// Its place in the channel: 1, 2, 3 … without a gap.
     pub seq: u64,
     /// The kind its handler gave it, such as `chat.message`.
     pub kind: Kind,
-    /// Who said it.
     pub sender: User,
-    /// Any JSON value; its handler decides its form.
+    /// Any JSON value; its handler decides the form.
     pub content: Box<RawValue>,
-    /// The message it answers, in the same channel.
+    /// The message it replies to, in the same channel.
     pub reply_to: Option<MessageId>,
     /// A JSON array of objects.
     pub attachments: Box<RawValue>,
-    /// When it was committed.
     pub created_at: Timestamp,
-    /// When it was last edited.
     pub edited_at: Option<Timestamp>,
-    /// When it was deleted; the content is then `null`.
+    /// When it was deleted. Its content is then `null`.
     pub deleted_at: Option<Timestamp>,
-    /// Who has read it, the sender left out: at most [`Message::MAX_READERS`].
+    /// Members who have read it, without the sender: at most [`Message::MAX_READERS`].
     pub read_by: Vec<UserId>,
 }
 
 impl Message {
-    /// How many readers a message names. A channel of thousands would otherwise make a page of history megabytes.
+    /// Readers listed with a message. Without a limit, a page of history in a channel of thousands would take
+    /// megabytes.
     pub const MAX_READERS: usize = 100;
 }
 
-/// Something a client or the broker says has happened; a handler decides what follows from it.
+/// Something that a client or the broker reports; a handler decides what follows.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Which handler is meant.
+    /// Selects the handler.
     pub kind: Kind,
-    /// A JSON object: the client's frame as it was sent, or the broker's own notice.
+    /// A JSON object: the client's frame as sent, or the broker's notice.
     pub payload: String,
-    /// The channel it happened in. The sender has been found to be in it.
+    /// The sender was verified to be in this channel.
     pub channel: ChannelId,
-    /// Who caused it.
     pub user: User,
-    /// On which socket; none for an event that came over HTTP.
+    /// `None` for an event that came over HTTP.
     pub session: Option<SessionId>,
     /// The client's idempotency key.
     pub client_id: Option<ClientId>,
-    /// Unique for each event.
+    /// Unique to each event.
     pub id: MessageId,
-    /// When the broker took it in.
+    /// When the broker received it.
     pub at: Timestamp,
 }
 
-/// What a handler asks for. All effects of one event are applied, or none.
+impl Event {
+    /// An event that happens now and belongs to no session.
+    pub fn now(kind: Kind, payload: String, channel: ChannelId, user: User, clock: &Clock) -> Self {
+        let (id, at) = (MessageId(clock.uuid()), clock.now());
+        Self { kind, payload, channel, user, session: None, client_id: None, id, at }
+    }
+
+    /// The context in which a post-commit hook is told of a stored message: its effects are those of the message's sender,
+    /// at the time of the message.
+    pub fn of_stored(message: &Message) -> Self {
+        Self {
+            kind: message.kind.clone(),
+            payload: "{}".to_owned(),
+            channel: message.channel,
+            user: message.sender.clone(),
+            session: None,
+            client_id: None,
+            id: message.id,
+            at: message.created_at,
+        }
+    }
+}
+
+/// What a handler asks for. All effects of an event are applied, or none.
 #[derive(Debug, Clone)]
 pub enum Effect {
-    /// Keep a message and give it the next `seq`.
+    /// Stores a message under the next `seq`.
     Store(Draft),
-    /// Change a message that is in the channel already.
+    /// Changes a message that is already in the channel.
     Amend(Amendment),
-    /// Note that the sender has read everything up to a message.
+    /// Records that the sender has read everything up to a message.
     MarkRead(ReadUpTo),
-    /// Change one of the plugin's own keys.
+    /// Changes one of the plugin's own keys.
     KvPut(KvWrite),
-    /// Send a frame to sessions that are here now, and keep nothing.
+    /// Sends a frame to sessions connected now, and stores nothing.
     Broadcast(Signal),
 }
 
-/// A message before the store has given it an id and a `seq`.
+/// A message without an id and a `seq` yet.
 #[derive(Debug, Clone)]
 pub struct Draft {
     /// The `type` of the frame that carries it.
@@ -187,27 +199,27 @@ pub struct Draft {
     pub attachments: Box<RawValue>,
 }
 
-/// A change of a message that was stored before. It has no frame of its own: who is to hear of it, also after a
-/// reconnect, hears of it by a message that is stored beside it.
+/// A change to a stored message. It has no frame of its own: clients learn of it, even after a reconnect, from a
+/// message stored along with it.
 #[derive(Debug, Clone)]
 pub struct Amendment {
     /// Must be a message of the same channel.
     pub message: MessageId,
-    /// The new content, any JSON value; `None` deletes the message, which keeps its place and loses its content and
+    /// The new content, any JSON value. `None` deletes the message: it keeps its place and loses its content and
     /// attachments for good.
     pub content: Option<Box<RawValue>>,
 }
 
-/// A change of one of a plugin's keys in a tenant.
+/// A change to one of a plugin's keys in a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KvWrite {
     /// 1 to [`KvWrite::MAX_KEY`] bytes, without U+0000.
     pub key: String,
     /// At most [`KvWrite::MAX_VALUE`] bytes; `None` removes the key.
     pub value: Option<Vec<u8>>,
-    /// When it ends by itself.
+    /// When it expires by itself.
     pub expires_at: Option<Timestamp>,
-    /// The version that the key must have for any of the event's effects to be applied; 0: it must not be there.
+    /// The version that the key must have, or none of the event's effects is applied; 0 means that it must not exist.
     pub expected: Option<u64>,
 }
 
@@ -221,20 +233,17 @@ impl KvWrite {
     /// Bytes of all keys and values of a plugin in a tenant.
     pub const MAX_BYTES: u64 = 64 << 20;
 
-    /// Whether a text can be a key. U+0000 is what Postgres keeps in no text.
+    /// Whether a text can be a key. Postgres cannot store U+0000 in a text.
     pub fn is_key(text: &str) -> bool {
         (1..=Self::MAX_KEY).contains(&text.len()) && !text.contains('\0')
     }
 }
 
-/// A key's value, as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KvEntry {
-    /// The key.
     pub key: String,
-    /// Its value.
     pub value: Vec<u8>,
-    /// At least 1. It grows with each write of the key and is never given twice, also when the key was gone in between.
+    /// At least 1. Grows with each write of the key and is never reused, even if the key was gone in between.
     pub version: u64,
 }
 
@@ -250,7 +259,6 @@ pub struct ReadUpTo {
 /// An ephemeral frame.
 #[derive(Debug, Clone)]
 pub struct Signal {
-    /// Who gets it.
     pub audience: Audience,
     /// The `type` of the frame.
     pub kind: Kind,
@@ -258,20 +266,18 @@ pub struct Signal {
     pub payload: Box<RawValue>,
 }
 
-/// Which of a channel's sessions a frame is for.
+/// Which of a channel's sessions get a frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Audience {
-    /// Everyone in the channel.
     Channel,
-    /// Everyone but one member, on any of that member's sessions.
+    /// Everyone except one member, on all of that member's sessions.
     Except(UserId),
-    /// These members only, as far as they are in the channel.
+    /// Only these members, as far as they are in the channel.
     Users(Vec<UserId>),
 }
 
 impl Audience {
-    /// Whether a session of this member gets the frame.
     pub fn includes(&self, user: &UserId) -> bool {
         match self {
             Audience::Channel => true,
@@ -281,12 +287,10 @@ impl Audience {
     }
 }
 
-/// A channel of a tenant: what the bus, presence and the hub know a conversation by.
+/// A channel with its tenant, as the bus, presence and the hub identify it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ChannelKey {
-    /// Whose.
     pub tenant: TenantSlug,
-    /// Which.
     pub channel: ChannelId,
 }
 
@@ -299,10 +303,7 @@ impl std::fmt::Display for ChannelKey {
 /// The place of a channel's last durable message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
-    /// Which channel.
     pub channel: ChannelId,
-    /// Which numbering.
     pub epoch: Epoch,
-    /// The last number given.
     pub seq: u64,
 }

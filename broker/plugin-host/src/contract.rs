@@ -1,9 +1,15 @@
-//! What a component and the broker say to each other.
+//! The contract between the broker and a component: what each side may say, and how it is read.
 //!
-//! `v0_1` has the forms of one version of the contract, and all else here is the same for every version: what a component
-//! says of itself ([`descriptor`]), the state behind its imports ([`host`]) and what is linked to them ([`linker`]). Nothing
-//! here runs a component, and nothing outside sees a generated type: an event goes in as [`Input`], and effects come out of
-//! an [`Answer`] as the broker's own.
+//! `v0_1` holds the generated types of one version of the contract and everything that touches them. The rest serves
+//! every version: [`descriptor`] checks what a component says about itself, [`host`] is the state behind its imports,
+//! [`host_data`] is what it may read, and [`linker`] decides which imports exist at all.
+//!
+//! Nothing here schedules or times a component, and no generated type leaves `v0_1`: an event goes in as [`Input`], and
+//! its effects come out as the broker's own types.
+//!
+//! Invariant: channel, tenant and plugin always come from the broker. No import takes any of them as an argument.
+//!
+//! Start with `host.rs`, then `v0_1/guest.rs` for the way in and `v0_1/effects.rs` for the way out.
 
 pub(crate) mod descriptor;
 pub(crate) mod earlier;

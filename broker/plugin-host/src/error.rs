@@ -1,41 +1,42 @@
-//! What a call of a handler can come to beside effects.
+//! How a handler call can end without effects.
 
-/// Why an event has no effects.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// The handler found the event malformed; its text is for the sender.
-    #[error("failed to take the event: {0}")]
+    /// The handler found the event malformed. The text goes to the sender.
+    #[error("failed to handle the event: {0}")]
     Invalid(String),
-    /// The handler does not want the event; its text is for the sender.
-    #[error("failed to take the event, the handler refused: {0}")]
+    /// The handler refused the event. The text goes to the sender.
+    #[error("failed to handle the event: the handler refused it: {0}")]
     Denied(String),
-    /// The handler asks to be tried again after so many milliseconds.
-    #[error("failed to take the event now, the handler asks for {0} ms")]
+    /// The handler asks for another attempt after this many milliseconds.
+    #[error("failed to handle the event: the handler asks to retry after {0} ms")]
     Retry(u32),
-    /// The handler named a message that cannot be one.
-    #[error("failed to take the event: it names a message that is no message")]
+    /// The handler named a message by something that is not a message id.
+    #[error("failed to handle the event: it names a message that does not exist")]
     UnknownMessage,
-    /// The handler says it is at fault, or returned what cannot be applied. The text is for the operator.
+    /// The handler reported a fault of its own, or returned effects that cannot be applied. The text is for the
+    /// operator.
     #[error("failed to run the handler: {0}")]
     Failed(String),
-    /// The handler broke off. The text is for the operator; where it was is in the plugin's log.
+    /// The handler trapped. The text is for the operator; the backtrace is in the guest log.
     #[error("failed to run the handler: {0}")]
     Trapped(String),
-    /// The handler used up its time.
+    /// The handler exceeded its processor time or its deadline.
     #[error("failed to run the handler within its time")]
     TimedOut,
-    /// Too many calls of this tenant are waiting.
+    /// The call was refused for lack of capacity: the tenant's queue is full, the wait was too long, or there is no
+    /// instance to spare. The handler was not called.
     #[error("failed to run the handler: too many calls are waiting")]
     Busy,
 }
 
 impl CallError {
-    /// Whether the handler is at fault, so that whoever runs it should know.
+    /// Whether the operator has to look at the handler. A handler that refuses an event is not at fault.
     pub fn is_fault(&self) -> bool {
         matches!(self, CallError::Failed(_) | CallError::Trapped(_) | CallError::TimedOut)
     }
 
-    /// A word for metrics.
+    /// The value of the `result` label in metrics.
     pub fn word(&self) -> &'static str {
         match self {
             CallError::Invalid(_) | CallError::UnknownMessage => "invalid",

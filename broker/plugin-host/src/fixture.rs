@@ -1,4 +1,4 @@
-//! What unit tests of this module share.
+//! Helpers shared by this crate's unit tests.
 
 use std::sync::{Arc, Once};
 
@@ -8,14 +8,14 @@ use crate::runtime::compile::Compiler;
 use crate::runtime::engine::{Engine, Options};
 use switchboard_model::Clock;
 
-/// Has somebody listen to what is logged, on every thread. Otherwise a thread where nobody does may decide for all of them,
-/// at the moment when another one begins to listen, that a line is of no interest.
+/// Installs a global subscriber. Without one, a thread that has none may cache a log call site as disabled for every
+/// thread, just as another test begins to listen.
 pub(crate) fn listened_to() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| tracing::subscriber::set_global_default(tracing_subscriber::registry()).unwrap());
 }
 
-/// An engine that compiles in this process, for plugins that are answered nothing.
+/// An engine that compiles in this process and answers every host read with [`NoHostData`].
 pub(crate) async fn engine() -> Arc<Engine> {
     listened_to();
     let options = Options {
@@ -27,7 +27,6 @@ pub(crate) async fn engine() -> Arc<Engine> {
     Engine::new(options, Arc::new(NoHostData)).unwrap().0
 }
 
-/// The component of the built-in `chat-message`.
 pub(crate) fn component() -> &'static [u8] {
     switchboard_builtin::BUILTIN.iter().find(|(name, _)| *name == "chat-message").unwrap().1
 }

@@ -1,8 +1,8 @@
-//! The logs of plugins on this node: what they wrote and printed, and why they trapped.
+//! The guest log: what plugins on this node wrote and printed, and why they trapped.
 //!
-//! Each plugin has the last lines in memory, and whoever follows hears of new ones. Lines are for operators and authors;
-//! none of them reaches a client. Nothing is kept on disk; the broker's own log has the lines, too, but for those of a
-//! plugin that writes too many in a second.
+//! The last lines of each plugin stay in memory; followers receive new lines as they are written. Lines are for
+//! operators and authors and never reach a client. Nothing is kept on disk. The broker's own log repeats each line, up
+//! to a rate limit for each plugin.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,56 +16,48 @@ use crate::limits::Limits;
 use switchboard_model::catalogue::GenerationId;
 use switchboard_model::{Clock, PluginName, TenantSlug, Timestamp};
 
-/// Lines that are kept of one plugin.
+/// Lines kept for each plugin.
 const LINES: usize = 1_000;
 
-/// Bytes of text that are kept of one plugin.
+/// Bytes of text kept for each plugin.
 const BYTES: usize = 512 << 10;
 
-/// Plugins whose lines are kept; the one that wrote nothing for the longest time makes room.
+/// Plugins whose lines are kept. Beyond that, the plugin that has been silent longest is dropped.
 const PLUGINS: usize = 256;
 
-/// Lines of one plugin in a second that go to the broker's log, too. Four sockets can make thousands of traps a second.
+/// Lines of one plugin that are repeated in the broker's log in any one second. Four sockets can cause thousands of
+/// traps a second.
 const LINES_A_SECOND: u32 = 100;
 
-/// Lines that a follower may be behind; then it is told how many it missed.
+/// Lines a follower may lag behind before it misses some and is told how many.
 const BEHIND: usize = 1_024;
 
-/// How much a line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// For its author.
     Debug,
-    /// What it printed, or found worth a line.
     Info,
-    /// Something is odd.
     Warn,
-    /// Something failed; a trap is one of these.
     Error,
 }
 
-/// A line of a plugin's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LogLine {
-    /// When.
     pub at: Timestamp,
-    /// How much it matters.
     pub level: Level,
-    /// Which plugin.
     pub plugin: PluginName,
-    /// Which version of it.
     pub version: String,
-    /// Which generation; none for a built-in plugin.
+    /// `None` for a built-in plugin.
     pub generation: Option<GenerationId>,
-    /// Whose event it was at; none outside of an event.
+    /// `None` while a component is described or test-started.
     pub tenant: Option<TenantSlug>,
-    /// What it says: at most 1 KiB, or 8 KiB for a trap with its backtrace, whose lines are apart by line feeds.
+    /// At most 1 KiB for a line that the plugin wrote, and 8 KiB for a trap with its backtrace, whose lines are
+    /// separated by line feeds.
     pub text: String,
 }
 
 impl LogLine {
-    /// Writes it to the broker's own log, which has one line for each: of a backtrace, the first.
+    /// Repeats the line in the broker's own log, which allows one line each: a backtrace is cut to its first line.
     fn trace(&self) {
         let (plugin, version, tenant) =
             (self.plugin.as_str(), &*self.version, self.tenant.as_ref().map(TenantSlug::as_str));
@@ -79,7 +71,6 @@ impl LogLine {
     }
 }
 
-/// All logs of this node.
 #[derive(Debug)]
 pub struct Logs {
     clock: Clock,
@@ -91,7 +82,7 @@ pub struct Logs {
 struct Kept {
     lines: VecDeque<Arc<LogLine>>,
     bytes: usize,
-    /// The second of the last line, and the lines of it.
+    /// Lines written in `second`, the second of the newest line.
     second: i64,
     said: u32,
 }
@@ -101,19 +92,19 @@ impl Logs {
         Self { clock, kept: Mutex::default(), news: broadcast::Sender::new(BEHIND) }
     }
 
-    /// The last lines of a plugin, the oldest first.
+    /// The newest lines of a plugin, oldest first.
     pub fn recent(&self, plugin: &PluginName, most: usize) -> Vec<Arc<LogLine>> {
         let kept = self.kept.lock();
         let Some(kept) = kept.get(plugin) else { return Vec::new() };
         kept.lines.iter().skip(kept.lines.len().saturating_sub(most)).cloned().collect()
     }
 
-    /// The lines of all plugins from now on. Who does not keep up is told how many lines are gone.
+    /// New lines of all plugins. A receiver that lags is told how many it missed.
     pub fn follow(&self) -> broadcast::Receiver<Arc<LogLine>> {
         self.news.subscribe()
     }
 
-    /// Adds a line to a plugin's log and, unless there were too many in this second, to the broker's.
+    /// Adds a line to the plugin's log and, within [`LINES_A_SECOND`], to the broker's.
     pub(crate) fn write(&self, by: &Author, tenant: Option<&TenantSlug>, level: Level, text: String) {
         let line = Arc::new(LogLine {
             at: self.clock.now(),
@@ -128,17 +119,21 @@ impl Logs {
         if said <= LINES_A_SECOND {
             line.trace();
         } else {
-            metrics::counter!("switchboard_plugin_log_dropped_total", "reason" => "too_fast").increment(1);
+            switchboard_metrics::PLUGIN_LOG_DROPPED.add(["too_fast"], 1);
         }
         if said == LINES_A_SECOND + 1 {
             let plugin = line.plugin.as_str();
-            tracing::warn!(target: "plugin", plugin, "more than {LINES_A_SECOND} lines in a second; the rest are in its own log only");
+            tracing::warn!(
+                target: "plugin",
+                plugin,
+                "more than {LINES_A_SECOND} lines in a second; the rest are only in the plugin's own log"
+            );
         }
-        // Nobody may follow.
+        // An error only means that nobody follows.
         let _ = self.news.send(line);
     }
 
-    /// Keeps a line, and says how many there are of this second.
+    /// Keeps a line and returns how many the plugin has written in the same second.
     fn keep(&self, line: Arc<LogLine>) -> u32 {
         let mut kept = self.kept.lock();
         if kept.len() >= PLUGINS && !kept.contains_key(&line.plugin) {
@@ -148,7 +143,7 @@ impl Logs {
             }
         }
         let own = kept.entry(line.plugin.clone()).or_default();
-        // Rounded, so that a clock that was set back begins another second, too.
+        // `div_euclid` rounds down, and any change of second resets the count, even when the clock was set back.
         let second = line.at.0.div_euclid(1_000);
         if own.second != second {
             (own.second, own.said) = (second, 0);
@@ -165,7 +160,7 @@ impl Logs {
     }
 }
 
-/// Who writes, and where to.
+/// Identifies the plugin that a line comes from.
 #[derive(Debug)]
 pub(crate) struct Author {
     pub(crate) plugin: PluginName,
@@ -180,7 +175,7 @@ impl Author {
     }
 }
 
-/// What one instance writes and prints: whose lines they are, and how many more it may write at the event at hand.
+/// The log of one instance, with the number of lines left for the current event.
 #[derive(Debug)]
 pub(crate) struct GuestLog {
     author: Arc<Author>,
@@ -193,29 +188,29 @@ impl GuestLog {
         Self { author, tenant, left: AtomicU32::new(0) }
     }
 
-    /// Begins an event, at which so many lines may be written.
+    /// Starts an event with its allowance of lines.
     pub(crate) fn begin(&self, lines: u32) {
         self.left.store(lines, Ordering::Relaxed);
     }
 
-    /// Which plugin writes.
     pub(crate) fn plugin(&self) -> &PluginName {
         &self.author.plugin
     }
 
-    /// Takes one line from what is left; what is beyond is counted.
+    /// Writes one line, or drops and counts it when the event has used up its lines.
     pub(crate) fn write(&self, level: Level, line: &str) {
         let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         match taken {
             Ok(_) => self.author.write(self.tenant.as_ref(), level, cut(line)),
             Err(_) => {
-                metrics::counter!("switchboard_plugin_log_dropped_total", "reason" => "too_many_lines").increment(1);
+                switchboard_metrics::PLUGIN_LOG_DROPPED.add(["too_many_lines"], 1);
             }
         }
     }
 }
 
-/// At most [`Limits::LOG_LINE`] bytes, without control characters that would forge a line of the broker's own log.
+/// Cuts a line to [`Limits::LOG_LINE`] bytes and replaces control characters, which could forge lines of the broker's
+/// log.
 fn cut(line: &str) -> String {
     let end = line.floor_char_boundary(Limits::LOG_LINE);
     line[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -279,7 +274,7 @@ mod tests {
         });
     }
 
-    /// What the broker's own log was given.
+    /// Captures the broker's own log.
     #[derive(Debug, Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
 

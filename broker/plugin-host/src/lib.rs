@@ -1,8 +1,15 @@
-//! Handlers: WebAssembly components behind the contract in `wit/`.
+//! Runs message handlers: WebAssembly components behind the contract in `wit/`.
 //!
-//! A handler reads through imports and returns effects; it is given no way to write, to open a file or a socket, or to
-//! name another tenant. Everything it may use is bounded by [`Limits`]. This module knows neither the store nor the hub:
-//! what handlers may read comes through [`HostData`], and what they ask for is returned, not done.
+//! A handler reads through imports and returns effects. It cannot write, open a file or a socket, or name another
+//! tenant, and everything it uses is bounded by [`Limits`]. This crate knows neither the store nor the hub: reads go
+//! through [`HostData`], and effects are returned to the caller, never applied here.
+//!
+//! An instance serves one tenant for its whole life and runs one call at a time. An event takes its [`Handler`] once
+//! and keeps it to the end, whatever is deployed meanwhile.
+//!
+//! Begin with [`Engine::prepare`], which turns a component into a [`Generation`]; then [`Registry`], which picks the
+//! handler of a message type; then [`Handler::handle`], which calls it. `runtime` runs instances, `contract` is what
+//! they see, and `recording` and `replay` capture events and run them again offline.
 
 mod contract;
 mod error;

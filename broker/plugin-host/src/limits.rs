@@ -1,67 +1,58 @@
-//! What a plugin may do and use in a tenant: the names that operators set, their bounds, and what they come to.
+//! Grants and limits of a plugin in a tenant: names, bounds, defaults, and how policies combine.
 //!
-//! Limits of a call are decided by operators within the bounds here. What all plugins share is in [`Bounds`] and is
-//! nobody's to set. Nothing here measures or enforces.
+//! Operators set the limits of a call within the bounds given here. [`Bounds`] holds what all plugins on a node share;
+//! no operator of a tenant can change it. Nothing here measures or enforces.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use switchboard_model::catalogue::{Import, PluginPolicy};
 
-/// Core modules that one instance is made of.
+/// Core module instances in one component instance.
 pub(crate) const CORE_INSTANCES: u32 = 128;
 
-/// Memories of an instance.
+/// Memories in one component instance.
 pub(crate) const MEMORIES: u32 = 4;
 
-/// Tables of an instance.
+/// Tables in one component instance.
 pub(crate) const TABLES: u32 = 64;
 
-/// A limit that operators can set, as they name it.
+/// A limit that operators can set by name.
 #[derive(Debug, Clone, Copy)]
 pub struct LimitSpec {
-    /// Its name, which ends with its unit where it has one.
+    /// Ends with its unit, if it has one.
     pub name: &'static str,
-    /// What holds when nothing is decided.
     pub default: u64,
-    /// The least that can be set.
     pub least: u64,
-    /// The most that can be set.
     pub most: u64,
-    /// What it limits.
     pub about: &'static str,
     apply: fn(&mut Limits, u64),
 }
 
-/// Why a limit cannot be set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
-    /// There is none of this name.
-    #[error("there is no limit `{name}`; there are {}", names())]
+    #[error("there is no limit `{name}`; the limits are {}", names())]
     Unknown {
-        /// What was asked for.
+        /// As the operator wrote it.
         name: String,
     },
-    /// The value is out of bounds.
-    #[error("the limit {name} is {least} to {most}")]
+    #[error("the limit {name} must be {least} to {most}")]
     OutOfBounds {
-        /// Which.
         name: &'static str,
-        /// The least.
+        /// Both bounds are inclusive.
         least: u64,
-        /// The most.
         most: u64,
     },
 }
 
-/// What one call of a plugin may use, and how its instances are kept.
+/// What one call may use, and how long an instance is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Time on a processor for one call. Default 50 ms.
+    /// Processor time of one call. Default 50 ms.
     pub cpu: Duration,
     /// Time from the call to its answer, host reads included. Default 250 ms.
     pub wall: Duration,
-    /// Linear memory of one instance in bytes. Default 16 MiB.
+    /// Memories and tables of one instance together, in bytes. Default 16 MiB.
     pub memory: usize,
     /// Effects of one event. Default 64.
     pub effects: usize,
@@ -69,23 +60,23 @@ pub struct Limits {
     pub effect_bytes: usize,
     /// Host reads of one event. Default 32.
     pub reads: u32,
-    /// Log lines of one event, each cut at [`Limits::LOG_LINE`]. Default 20.
+    /// Log lines of one event, each cut to [`Limits::LOG_LINE`]. Default 20.
     pub log_lines: u32,
-    /// Calls that one tenant may have under way in one generation. Default 8.
+    /// Concurrent calls of one tenant in one generation. Default 8.
     pub running: usize,
-    /// Calls that may wait for one of those. Default 256; a further one is refused as overloaded.
+    /// Calls that may queue for one of those. Default 256; the next one is refused as
+    /// [`CallError::Busy`](crate::CallError::Busy).
     pub waiting: usize,
-    /// Calls after which an instance is replaced, so that what leaks in it stays small. Default 10,000.
+    /// Calls after which an instance is replaced, so that a leak in it stays small. Default 10,000.
     pub calls: u32,
-    /// Whether each call gets an instance of its own.
+    /// Whether each call gets a new instance.
     pub fresh: bool,
 }
 
 impl Limits {
-    /// The longest line of a plugin's log, in bytes.
+    /// Longest line of the guest log, in bytes.
     pub const LOG_LINE: usize = 1_024;
 
-    /// All limits that can be set.
     pub const NAMED: &[LimitSpec] = &[
         LimitSpec {
             name: "cpu_ms",
@@ -100,7 +91,7 @@ impl Limits {
             default: 250,
             least: 5,
             most: 5_000,
-            about: "time from a call to its answer, host reads included",
+            about: "time from a call to its answer, including host reads",
             apply: |limits, value| limits.wall = Duration::from_millis(value),
         },
         LimitSpec {
@@ -148,7 +139,7 @@ impl Limits {
             default: 8,
             least: 1,
             most: 64,
-            about: "calls of a tenant at once, on each node",
+            about: "concurrent calls of a tenant, on each node",
             apply: |limits, value| limits.running = size(value),
         },
         LimitSpec {
@@ -156,7 +147,7 @@ impl Limits {
             default: 256,
             least: 0,
             most: 4_096,
-            about: "calls of a tenant that wait, on each node",
+            about: "waiting calls of a tenant, on each node",
             apply: |limits, value| limits.waiting = size(value),
         },
         LimitSpec {
@@ -177,7 +168,7 @@ impl Limits {
         },
     ];
 
-    /// Whether a limit of this name can be set to this value.
+    /// Checks that the limit exists and accepts this value.
     pub fn check(name: &str, value: u64) -> Result<(), LimitError> {
         let spec = Self::spec(name).ok_or_else(|| LimitError::Unknown { name: name.to_owned() })?;
         if (spec.least..=spec.most).contains(&value) {
@@ -187,8 +178,8 @@ impl Limits {
         }
     }
 
-    /// Sets a limit. A catalogue may come from a broker that knows other names or bounds: an unknown name changes nothing
-    /// and a value is brought within the bounds.
+    /// Sets a limit. The catalogue may have been written by another version of the broker: an unknown name is ignored
+    /// and a value is clamped to the bounds.
     fn set(&mut self, name: &str, value: u64) {
         if let Some(spec) = Self::spec(name) {
             (spec.apply)(self, value.clamp(spec.least, spec.most));
@@ -222,28 +213,26 @@ impl Default for Limits {
     }
 }
 
-/// What a plugin may do and use in one tenant, all decisions taken together.
+/// The policy in force for one plugin in one tenant, with all levels combined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allowance {
-    /// The interfaces of the broker that it may use.
     pub grants: BTreeSet<Import>,
-    /// How much a call may use.
     pub limits: Limits,
 }
 
 impl Allowance {
-    /// For a plugin about which nothing is decided: its log, and the default limits.
+    /// The default for a deployed plugin: the log and nothing else, under the default limits.
     pub fn deployed() -> Self {
         Self { grants: BTreeSet::from([Import::Log]), limits: Limits::default() }
     }
 
-    /// For a plugin that came with the broker or was named at its start, unless something else is decided: all
-    /// interfaces, and the default limits.
+    /// The default for a plugin that is built in or named at start-up: every interface, under the default limits.
     pub fn trusted() -> Self {
         Self { grants: Import::ALL.into_iter().collect(), limits: Limits::default() }
     }
 
-    /// What holds in a tenant: each part as decided for the tenant, or else for all, or else as in `self`.
+    /// Combines `self` with the policies for all tenants and for this tenant. The tenant's grants replace the grants
+    /// for all; limits combine name by name.
     pub fn under(mut self, all: Option<&PluginPolicy>, tenant: Option<&PluginPolicy>) -> Self {
         let both = [all, tenant].into_iter().flatten();
         if let Some(grants) = both.clone().filter_map(|terms| terms.grants.as_ref()).next_back() {
@@ -258,31 +247,32 @@ impl Allowance {
     }
 }
 
-/// What all plugins on a node share. Not to be set by operators of a tenant.
+/// What all plugins on a node share. Operators of a tenant cannot set it.
 #[derive(Debug, Clone)]
 pub struct Bounds {
-    /// The size of a component in bytes. Default 32 MiB, since those of interpreted languages carry their interpreter.
+    /// Size of a component in bytes. Default 32 MiB, because a component in an interpreted language contains its
+    /// interpreter.
     pub component: usize,
-    /// Instances in all, running and warm. Default 1,024; beyond it the one unused longest makes room.
+    /// Instances on the node, running and warm. Default 1,024; beyond that the one unused longest is evicted.
     pub instances: usize,
     /// Instances of one tenant. Default 256.
     pub tenant_instances: usize,
-    /// How long an unused instance is kept warm. Default 60 s.
+    /// How long an unused instance stays warm. Default 60 s.
     pub idle: Duration,
-    /// Calls under way in all. Default 16 a processor, at least 32.
+    /// Concurrent calls on the node. Default 16 for each processor, at least 32.
     pub running: usize,
-    /// How long a call waits for its turn. Default 5 s.
+    /// How long a call may wait for a permit. Default 5 s.
     pub wait: Duration,
-    /// How long a component may take to compile, on a processor. Default 60 s.
+    /// Processor time of one compilation. Default 60 s.
     pub compile: Duration,
-    /// The address space that compiling may use, in bytes. Default 2 GiB.
+    /// Address space of the compiler, in bytes. Default 2 GiB.
     pub compile_memory: u64,
-    /// Bytes of compiled components that are kept on disk. Default 1 GiB.
+    /// Bytes of compiled components kept on disk. Default 1 GiB.
     pub cache: u64,
 }
 
 impl Bounds {
-    /// How often running guests are interrupted to count their time and let others run.
+    /// How often running guests are interrupted, to account for their time and let others run.
     pub const TICK: Duration = Duration::from_millis(1);
 }
 

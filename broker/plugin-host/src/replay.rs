@@ -1,7 +1,16 @@
-//! Runs a plugin on events of a file: on the broker's own engine, under its own limits, with nobody there.
+//! Runs a plugin on recorded events: the broker's own engine, the same limits, no clients and no store.
 //!
-//! What a handler asks for is shown and not applied, but for its own keys and values, which later events may need. The
-//! instructions that a call executes are counted here and nowhere else, since counting slows a guest down.
+//! Effects are shown and not applied. The one exception is the plugin's own keys and values, which later events may
+//! read; they live in memory in [`script`]. A host read is answered from the recording if it has an answer, and
+//! otherwise from what earlier events wrote.
+//!
+//! A replay's engine meters fuel, roughly one unit for each instruction. The broker's engine does not, because metering
+//! slows a guest down.
+//!
+//! Each event is retried when a key has changed underneath it, as the broker does. An instance stays warm between
+//! events of one tenant as long as the broker would have kept it.
+//!
+//! Start with [`Replay::play`].
 
 mod script;
 mod shown;
@@ -31,10 +40,10 @@ use crate::runtime::start::start;
 use switchboard_model::catalogue::Scope;
 use switchboard_model::{ChannelKey, Clock, Effect, Event, KvWrite, Message, TenantSlug};
 
-/// How often a handler is called again when a key has changed meanwhile, as the broker does it.
+/// Attempts when a key has changed meanwhile, as many as the broker makes.
 const TRIES: usize = 4;
 
-/// A plugin that is ready to be tried out.
+/// A plugin under replay.
 pub struct Replay {
     _engine: Arc<Engine>,
     generation: Arc<Generation>,
@@ -52,7 +61,7 @@ impl std::fmt::Debug for Replay {
 }
 
 impl Replay {
-    /// Compiles a component, or takes it from the folder of compiled ones, and starts it with the operator's text.
+    /// Compiles a component, or takes it from the cache in `folder`, and starts it with the operator's configuration.
     pub async fn open(
         folder: PathBuf,
         name: &str,
@@ -71,12 +80,11 @@ impl Replay {
         Ok(Self { _engine: engine, generation, allowance, script, log, warm: None, played: 0 })
     }
 
-    /// What the component says of itself.
     pub fn descriptor(&self) -> &Descriptor {
         self.generation.descriptor()
     }
 
-    /// Gives the plugin the next event of a file.
+    /// Handles the next event of a file.
     pub async fn play(&mut self, recorded: &Recorded) -> Played {
         let (channel, event, message) = recorded.event(self.played);
         self.played += 1;
@@ -130,7 +138,7 @@ impl Replay {
         played
     }
 
-    /// A new instance, as an event of the broker's would get it.
+    /// Starts an instance exactly as a live event would.
     async fn start(&self, tenant: &TenantSlug) -> Result<Box<Instance>, CallError> {
         let shared = self.generation.shared();
         let permit = shared.pool.permit(Some(tenant))?;
@@ -138,7 +146,7 @@ impl Replay {
         start(shared, blueprint, Some(tenant), &self.allowance, permit, None, &usage).await.instance
     }
 
-    /// Calls the guest, and keeps the instance for the next event if it is as good as a new one.
+    /// Calls the guest and keeps the instance for the next event, unless it has to be replaced.
     async fn call(
         &mut self,
         mut instance: Box<Instance>,

@@ -1,7 +1,7 @@
-//! How often log-ins may be tried, for each name and from each address.
+//! Limits log-in attempts, for each name and each address.
 //!
-//! The name is that of a log-in, whether anybody has it or not, so that the answer tells nothing. Whoever has found the
-//! right password begins anew with the name; with the address they do not, since an attacker may have an account as well.
+//! A name is limited whether or not it exists, so the answer reveals nothing. The right password resets the limit of
+//! the name, but not of the address: an attacker may have an account as well.
 
 use std::hash::Hash;
 use std::num::NonZeroU32;
@@ -18,25 +18,25 @@ use tokio::time::Instant;
 
 use crate::model::ClientAddress;
 
-/// Tries of a name at once, and how long it takes until there is one more.
+/// Attempts for a name in a burst, and how long until another one is allowed.
 const NAME: (u32, Duration) = (10, Duration::from_secs(6));
 
-/// Tries from an address at once, and how long it takes until there is one more. Many people may have one address.
+/// Attempts from an address in a burst, and how long until another one is allowed. Many people may share an address.
 const ADDRESS: (u32, Duration) = (300, Duration::from_millis(200));
 
-/// Names and addresses that are remembered, each; what is seen but once makes room for what is seen again and again.
+/// Names, and addresses, that are remembered. What is seen once gives way to what is seen repeatedly.
 const REMEMBERED: u64 = 100_000;
 
-/// Whose limit is reached.
+/// Which limit was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany {
-    /// When the next try counts.
+    /// When the next attempt is allowed.
     pub after: Duration,
-    /// A word for metrics.
+    /// The value of a metric's label.
     pub of: &'static str,
 }
 
-/// The tries of a node.
+/// The attempts of a node.
 pub struct Attempts<C: Waits = Since> {
     names: Limited<[u8; 32], C>,
     addresses: Limited<ClientAddress, C>,
@@ -59,26 +59,26 @@ impl<C: Waits + Clone + Send + Sync + 'static> Attempts<C> {
         Self { names: Limited::new(NAME, clock.clone()), addresses: Limited::new(ADDRESS, clock) }
     }
 
-    /// Takes one try of a name from an address.
+    /// Takes one attempt for a name from an address.
     pub fn take(&self, tenant: &str, username: &str, address: ClientAddress) -> Result<(), TooMany> {
         self.addresses.take(address).map_err(|after| TooMany { after, of: "address" })?;
         self.names.take(name(tenant, username)).map_err(|after| TooMany { after, of: "name" })
     }
 
-    /// The right password was given for a name.
+    /// Resets a name after the right password.
     pub fn forget(&self, tenant: &str, username: &str) {
         self.names.limits.invalidate(&name(tenant, username));
     }
 }
 
-/// A name of any length in little space.
+/// A fixed-size digest of a name of any length.
 fn name(tenant: &str, username: &str) -> [u8; 32] {
     Sha256::new().chain_update(tenant).chain_update([0]).chain_update(username).finalize().into()
 }
 
 type Limit<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Waits>::Instant>>;
 
-/// A limit for each key.
+/// A rate limit for each key.
 struct Limited<K, C: Waits> {
     limits: Cache<K, Arc<Limit<C>>>,
     quota: Quota,
@@ -93,20 +93,20 @@ where
     fn new((at_once, one_more): (u32, Duration), clock: C) -> Self {
         let quota = Quota::with_period(one_more).expect("it is more than nothing");
         let at_once = NonZeroU32::new(at_once).expect("it is more than nothing");
-        // After that time all tries are there again, and nothing needs to be remembered.
+        // By then the full burst is available again, and there is nothing to remember.
         let forgotten_after = one_more * at_once.get();
         let limits = Cache::builder().max_capacity(REMEMBERED).time_to_idle(forgotten_after).build();
         Self { limits, quota: quota.allow_burst(at_once), clock }
     }
 
-    /// Takes one; the error says how long there is none.
+    /// Takes one attempt. The error says how long to wait.
     fn take(&self, key: K) -> Result<(), Duration> {
         let limit = self.limits.get_with(key, || Arc::new(Limit::direct_with_clock(self.quota, self.clock.clone())));
         limit.check().map_err(|not_yet| not_yet.wait_time_from(self.clock.now()))
     }
 }
 
-/// The time since a moment, which no change of the machine's clock touches.
+/// Time since a fixed moment, unaffected by changes of the machine's clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Since(Instant);
 

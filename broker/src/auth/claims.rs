@@ -1,83 +1,74 @@
-//! The claims of a token, as SimpleJWT writes them.
+//! The claims of a token, in SimpleJWT's format.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::model::{Timestamp, UserId, Username};
 
-/// The `iss` of the broker's own tokens. A token with another one, or none, is an external issuer's.
+/// The `iss` of the broker's own tokens. Any other, or none, means an external issuer.
 pub const ISSUER: &str = "switchboard";
 
-/// What a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenType {
-    /// Opens sockets and makes requests.
+    /// For sockets and requests.
     Access,
-    /// Gets a new pair of tokens, once.
+    /// For one new pair of tokens.
     Refresh,
 }
 
-/// What a token with a good signature says.
+/// The claims of a token with a valid signature.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Claims {
-    /// What it is for.
     pub token_type: TokenType,
-    /// When it ends, in seconds since the epoch. Some issuers write fractions; they are cut off.
+    /// Seconds since the epoch. Some issuers write fractions, which are cut off.
     #[serde(deserialize_with = "seconds")]
     pub exp: i64,
-    /// When it was made.
     #[serde(default, deserialize_with = "optional_seconds", skip_serializing_if = "Option::is_none")]
     pub iat: Option<i64>,
-    /// From when it counts.
+    /// Not valid before this.
     #[serde(default, deserialize_with = "optional_seconds", skip_serializing_if = "Option::is_none")]
     pub nbf: Option<i64>,
-    /// The token's own id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jti: Option<String>,
-    /// Who: a string, or a number that becomes its digits.
+    /// A string, or a number that becomes its digits.
     #[serde(deserialize_with = "text_or_number")]
     pub user_id: UserId,
-    /// The tenant by its own id: a string, or a number that becomes its digits.
+    /// The issuer's id of the tenant: a string, or a number that becomes its digits.
     #[serde(default, deserialize_with = "optional_text_or_number", skip_serializing_if = "Option::is_none")]
     pub tenant_id: Option<String>,
-    /// The tenant by its slug. Not yet checked to be one.
+    /// The tenant's slug, not validated yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_name: Option<String>,
-    /// The member's name, for a member who is not yet known.
+    /// The name for a member who is not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<Username>,
-    /// Who made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iss: Option<String>,
-    /// For whom: one text or a list.
+    /// One audience or a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aud: Option<Audience>,
-    /// The `jti` of the refresh token that a rotation started from; none for an external issuer's token, which starts one.
+    /// The `jti` of the refresh token that started the family. `None` for an external issuer's token, which starts one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<String>,
-    /// Whether it was signed with the shared secret, and not with a key of an external issuer.
+    /// Whether it was signed with the shared secret, not with an external issuer's key.
     #[serde(skip)]
     pub(super) shared: bool,
 }
 
-/// One audience or several.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Audience {
-    /// One.
     One(String),
-    /// Several.
     Many(Vec<String>),
 }
 
 impl Claims {
-    /// When the token ends.
     pub fn expires_at(&self) -> Timestamp {
         Timestamp(self.exp.saturating_mul(1000))
     }
 
-    /// Whether someone other than the broker made it. The broker signs with the shared secret alone: no other key makes
-    /// a token its own, whatever issuer it names.
+    /// Whether somebody other than the broker issued it. The broker signs with the shared secret only; no other key
+    /// makes a token its own, whatever issuer it names.
     pub fn is_external(&self) -> bool {
         !self.shared || self.iss.as_deref() != Some(ISSUER)
     }

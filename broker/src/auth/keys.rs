@@ -1,4 +1,4 @@
-//! The keys that tokens may be signed with, each bound to its one algorithm.
+//! The keys that may sign tokens, each bound to one algorithm.
 
 use std::path::{Path, PathBuf};
 
@@ -8,36 +8,31 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Validation};
 use super::{AuthError, Claims};
 use crate::config::Secret;
 
-/// More keys than any issuer publishes; a token without a key id is tried against all of them.
+/// More keys than any issuer publishes. A token without a key id is tried against all of them.
 const MAX_KEYS: usize = 16;
 
-/// Longer than any token; a longer text is refused unread.
+/// Longer than any token. A longer text is refused unread.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// Why the keys could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The file cannot be read.
     #[error("failed to read the key set {path}: {source}")]
     File {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// The file is no key set, or holds a key that cannot be used.
+    /// The file is not a key set, or contains a key that cannot be used.
     #[error("failed to use the key set {path}: {reason}")]
     Content {
-        /// Which.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it, in one line.
         reason: String,
     },
 }
 
-/// The shared secret and the public keys of external issuers. An algorithm belongs to a key; what a token's header asks
-/// for is compared with it and chooses nothing.
+/// The shared secret and external issuers' public keys. Each key fixes its algorithm; the algorithm in a token's header
+/// must match and selects nothing.
 pub struct Keys {
     secret: Secret,
     public: Vec<PublicKey>,
@@ -56,13 +51,12 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// A shared secret, and the key set in a file if there is one.
     pub fn new(secret: Secret, jwks_file: Option<&Path>) -> Result<Self, KeyError> {
         let public = jwks_file.map_or(Ok(Vec::new()), read_jwks)?;
         Ok(Self { secret, public })
     }
 
-    /// The claims of a token whose signature is good. Nothing else of it has been checked.
+    /// The claims of a token with a valid signature. Nothing else has been checked.
     pub fn verify(&self, token: &str) -> Result<Claims, AuthError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(AuthError::Invalid);
@@ -76,7 +70,6 @@ impl Keys {
         named.find_map(|key| signed(token, key.algorithm, &key.key)).ok_or(AuthError::Invalid)
     }
 
-    /// Signs claims with the shared secret.
     pub(super) fn sign(&self, claims: &Claims) -> Result<String, AuthError> {
         let key = EncodingKey::from_secret(self.secret.reveal().as_bytes());
         jsonwebtoken::encode(&jsonwebtoken::Header::new(Algorithm::HS256), claims, &key).map_err(|_| AuthError::Invalid)
@@ -85,8 +78,8 @@ impl Keys {
 
 fn signed(token: &str, algorithm: Algorithm, key: &DecodingKey) -> Option<Claims> {
     let mut validation = Validation::new(algorithm);
-    // Time, audience and issuer are checked by the caller, on its own clock and by its own settings. An `exp` is needed
-    // for the claims to read.
+    // The caller checks time, audience and issuer, with its own clock and settings. A missing `exp` makes the claims
+    // unreadable.
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
     validation.validate_aud = false;
@@ -98,7 +91,7 @@ fn read_jwks(path: &Path) -> Result<Vec<PublicKey>, KeyError> {
     let text = std::fs::read_to_string(path).map_err(|source| KeyError::File { path: path.to_owned(), source })?;
     let set: JwkSet = serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
     if set.keys.is_empty() || set.keys.len() > MAX_KEYS {
-        return Err(refused(format!("it holds {} keys; 1 to {MAX_KEYS} are expected", set.keys.len())));
+        return Err(refused(format!("it has {} keys; it must have 1 to {MAX_KEYS}", set.keys.len())));
     }
     set.keys.iter().map(|jwk| public_key(jwk).map_err(&refused)).collect()
 }
@@ -110,17 +103,17 @@ fn public_key(jwk: &Jwk) -> Result<PublicKey, String> {
         AlgorithmParameters::RSA(_) => Algorithm::RS256,
         AlgorithmParameters::EllipticCurve(curve) if curve.curve == EllipticCurve::P256 => Algorithm::ES256,
         AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
-        _ => return Err(format!("key {name} is none of RSA, P-256 and Ed25519; a shared secret is no public key")),
+        _ => return Err(format!("key {name} is not RSA, P-256 or Ed25519; a shared secret is not a public key")),
     };
     let named = match jwk.common.key_algorithm {
         None => by_form,
         Some(KeyAlgorithm::RS256) => Algorithm::RS256,
         Some(KeyAlgorithm::ES256) => Algorithm::ES256,
         Some(KeyAlgorithm::EdDSA) => Algorithm::EdDSA,
-        Some(other) => return Err(format!("key {name} is for {other:?}; RS256, ES256 and EdDSA are taken")),
+        Some(other) => return Err(format!("key {name} is for {other:?}; it must be for RS256, ES256 or EdDSA")),
     };
     if named != by_form {
-        return Err(format!("key {name} says it is for {named:?} but has the form of {by_form:?}"));
+        return Err(format!("key {name} declares {named:?} but has the form of {by_form:?}"));
     }
     let key = DecodingKey::from_jwk(jwk).map_err(|error| format!("key {name}: {error}"))?;
     Ok(PublicKey { id, algorithm: named, key })

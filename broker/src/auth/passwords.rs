@@ -1,7 +1,7 @@
 //! Password hashes: argon2id with the library's defaults (19 MiB, 2 passes), which are OWASP's.
 //!
-//! The memory of a hash is kept for the next one. Given back after each, it would stay with the allocator, in as many
-//! pieces as there are threads that hash.
+//! The memory for hashing is reused. Freed after each hash it would stay with the allocator, in as many pieces as there
+//! are hashing threads.
 
 use std::sync::Arc;
 
@@ -13,34 +13,34 @@ use tokio::sync::Semaphore;
 use super::AuthError;
 use crate::model::Clock;
 
-/// How many passwords are hashed at once: a storm of log-ins takes no more than 19 MiB each of so many, and leaves
-/// processors to those who are in.
+/// Passwords hashed at once. A storm of log-ins takes at most 19 MiB for each, and leaves processors to connected
+/// clients.
 const AT_ONCE: usize = 2;
 
-/// How many wait for their turn; beyond it a log-in is refused as busy.
+/// Log-ins that may wait for a hashing permit. More are refused as busy.
 const WAITING: usize = 64;
 
-/// The largest memory that a stored hash may ask for, in blocks of 1 KiB. Hashes are made here, with the defaults; those of
-/// a broker with other ones stay good up to this.
+/// The most memory a stored hash may ask for, in blocks of 1 KiB. New hashes use the defaults; hashes made with other
+/// parameters stay valid up to this.
 const MOST_BLOCKS: usize = 64 << 10;
 
 /// Checks passwords off the event loop, a bounded number at a time.
 #[derive(Debug)]
 pub struct Passwords {
-    turns: Arc<Semaphore>,
-    places: Semaphore,
+    hashers: Arc<Semaphore>,
+    waiting: Semaphore,
     memory: Arc<Memory>,
-    /// What the password of nobody is compared with, so that an unknown name takes as long as a wrong password.
+    /// The hash to compare with for an unknown name, so that it takes as long as a wrong password.
     nobody: String,
     clock: Clock,
 }
 
 impl Passwords {
-    /// Makes the hash that unknown names are compared with.
+    /// Computes the hash that unknown names are compared with.
     pub async fn new(clock: Clock) -> Result<Self, AuthError> {
         let mut passwords = Self {
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
-            places: Semaphore::new(AT_ONCE + WAITING),
+            hashers: Arc::new(Semaphore::new(AT_ONCE)),
+            waiting: Semaphore::new(AT_ONCE + WAITING),
             memory: Arc::default(),
             nobody: String::new(),
             clock,
@@ -49,30 +49,32 @@ impl Passwords {
         Ok(passwords)
     }
 
-    /// A new hash in PHC form.
+    /// A new hash in PHC format.
     pub async fn hash(&self, password: &str) -> Result<String, AuthError> {
         let (password, salt) = (password.to_owned(), self.clock.random::<16>());
-        self.in_turn(move |memory| hashed(&password, &salt, memory).ok_or(AuthError::Hash)).await?
+        self.hashing(move |memory| hashed(&password, &salt, memory).ok_or(AuthError::Hash)).await?
     }
 
-    /// Whether this is the password of that hash. No hash is nobody's, and takes as long.
+    /// Whether the password matches the hash. Without a hash it never does, but takes as long.
     pub async fn check(&self, password: &str, hash: Option<&str>) -> Result<bool, AuthError> {
         let known = hash.is_some();
         let (password, hash) = (password.to_owned(), hash.unwrap_or(&self.nobody).to_owned());
-        let same = self.in_turn(move |memory| is_of(&password, &hash, memory).unwrap_or(false)).await?;
+        let same = self.hashing(move |memory| is_of(&password, &hash, memory).unwrap_or(false)).await?;
         Ok(known && same)
     }
 
-    async fn in_turn<T: Send + 'static>(
+    async fn hashing<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Vec<Block>) -> T + Send + 'static,
     ) -> Result<T, AuthError> {
-        let _place = self.places.try_acquire().map_err(|_| AuthError::Busy)?;
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| AuthError::Busy)?;
+        // `_waiting` bounds the queue and `hasher` the hashing. `hasher` moves into the blocking task, so a caller
+        // that goes away does not free it early.
+        let _waiting = self.waiting.try_acquire().map_err(|_| AuthError::Busy)?;
+        let hasher = Arc::clone(&self.hashers).acquire_owned().await.map_err(|_| AuthError::Busy)?;
         let memory = Arc::clone(&self.memory);
         tokio::task::spawn_blocking(move || {
             let done = memory.lend(work);
-            drop(turn);
+            drop(hasher);
             done
         })
         .await
@@ -80,7 +82,7 @@ impl Passwords {
     }
 }
 
-/// What is hashed in: as many pieces as were ever in use at once.
+/// Buffers for hashing, as many as were ever in use at once.
 #[derive(Default)]
 struct Memory(Mutex<Vec<Vec<Block>>>);
 
@@ -100,7 +102,7 @@ impl std::fmt::Debug for Memory {
     }
 }
 
-/// The hash of a password with the defaults, in PHC form.
+/// Hashes a password with the defaults, in PHC format.
 fn hashed(password: &str, salt: &[u8], memory: &mut Vec<Block>) -> Option<String> {
     let argon2 = Argon2::default();
     let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
@@ -115,7 +117,7 @@ fn hashed(password: &str, salt: &[u8], memory: &mut Vec<Block>) -> Option<String
     Some(hash.to_string())
 }
 
-/// Whether a hash in PHC form is one of this password. None: it is no such hash.
+/// Whether a PHC hash belongs to this password. `None`: it is malformed or asks for too much memory.
 fn is_of(password: &str, hash: &str, memory: &mut Vec<Block>) -> Option<bool> {
     let hash = PasswordHash::new(hash).ok()?;
     let (salt, expected) = (hash.salt?, hash.hash?);
@@ -125,7 +127,7 @@ fn is_of(password: &str, hash: &str, memory: &mut Vec<Block>) -> Option<bool> {
     let mut output = [0; Output::MAX_LENGTH];
     let output = output.get_mut(..expected.len())?;
     fill(&argon2, password, &salt, output, memory)?;
-    // Compared in the same time wherever they differ.
+    // Compared in constant time.
     Some(Output::new(output).ok()? == expected)
 }
 
@@ -171,7 +173,7 @@ mod tests {
         assert!((1..=AT_ONCE).contains(&kept.len()) && kept.iter().all(|blocks| *blocks == 19_456), "{kept:?}");
     }
 
-    /// Hashes made by the library alone, and with less memory, are checked in what is kept.
+    /// Hashes made by the library itself, with less memory, are checked in the kept buffer.
     #[tokio::test]
     async fn a_hash_with_other_parameters_is_known() {
         use argon2::password_hash::PasswordHasher;

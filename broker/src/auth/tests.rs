@@ -110,7 +110,7 @@ fn a_key_set_is_checked_when_it_is_read() {
     let ed25519 = r#"{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
     assert_eq!(read("good", &format!(r#"{{"keys":[{ed25519}]}}"#)), Ok(()));
     let secret = r#"{"keys":[{"kty":"oct","kid":"s","k":"c2VjcmV0"}]}"#;
-    assert!(read("secret", secret).unwrap_err().contains("no public key"));
+    assert!(read("secret", secret).unwrap_err().contains("not a public key"));
     let mislabelled = ed25519.replace("\"kid\"", "\"alg\":\"RS256\",\"kid\"");
     assert!(read("mislabelled", &format!(r#"{{"keys":[{mislabelled}]}}"#)).unwrap_err().contains("form of"));
     assert!(read("empty", r#"{"keys":[]}"#).is_err());
@@ -130,27 +130,23 @@ async fn a_password_is_checked_against_its_hash_and_nobodys_never_matches() {
     assert!(!passwords.check("x", Some("rubbish")).await.unwrap());
 }
 
-/// A private key of an external issuer, made for the test.
+/// An external issuer's private key, generated for the test.
 fn private_key(algorithm: jsonwebtoken::Algorithm) -> jsonwebtoken::EncodingKey {
-    use aws_lc_rs::encoding::AsDer;
-    use aws_lc_rs::{rand, rsa, signature};
+    use ed25519_dalek::pkcs8::EncodePrivateKey as _;
+    use rsa::pkcs1::EncodeRsaPrivateKey as _;
 
-    let random = rand::SystemRandom::new();
     match algorithm {
         jsonwebtoken::Algorithm::RS256 => {
-            let key = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap();
-            let wrapped = key.as_der().unwrap();
-            // PKCS #8 wraps the key in 26 bytes for this size; the library wants it bare.
-            jsonwebtoken::EncodingKey::from_rsa_der(&wrapped.as_ref()[26..])
+            let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2_048).unwrap();
+            jsonwebtoken::EncodingKey::from_rsa_der(key.to_pkcs1_der().unwrap().as_bytes())
         }
         jsonwebtoken::Algorithm::ES256 => {
-            let form = &signature::ECDSA_P256_SHA256_FIXED_SIGNING;
-            let key = signature::EcdsaKeyPair::generate_pkcs8(form, &random).unwrap();
-            jsonwebtoken::EncodingKey::from_ec_der(key.as_ref())
+            let key = p256::SecretKey::random(&mut rsa::rand_core::OsRng);
+            jsonwebtoken::EncodingKey::from_ec_der(key.to_pkcs8_der().unwrap().as_bytes())
         }
         _ => {
-            let key = signature::Ed25519KeyPair::generate_pkcs8v1(&random).unwrap();
-            jsonwebtoken::EncodingKey::from_ed_der(key.as_ref())
+            let key = ed25519_dalek::pkcs8::KeypairBytes { secret_key: Clock::system().random(), public_key: None };
+            jsonwebtoken::EncodingKey::from_ed_der(key.to_pkcs8_der().unwrap().as_bytes())
         }
     }
 }
@@ -188,7 +184,7 @@ fn keys_of_a_set_are_told_apart_by_their_id_and_bound_to_their_algorithm() {
         assert_eq!(by(*algorithm, Some(&kid), &private_key(*algorithm)), Err(AuthError::Invalid), "a stranger's {kid}");
         assert_eq!(by(*algorithm, Some("other"), key), Err(AuthError::Invalid), "{kid} under another key id");
     }
-    // A public key is public: it must not serve as a shared secret.
+    // Public keys are public, so they must not work as a shared secret.
     for jwk in &published {
         let text = serde_json::to_string(jwk).unwrap();
         let forged = jsonwebtoken::EncodingKey::from_secret(text.as_bytes());

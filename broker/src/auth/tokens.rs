@@ -1,4 +1,4 @@
-//! Checks tokens against time, type and issuer, and makes the broker's own.
+//! Validates tokens (time, type, issuer, audience) and issues the broker's own.
 
 use std::time::Duration;
 
@@ -7,16 +7,13 @@ use serde::Serialize;
 use super::{AuthError, Claims, ISSUER, Keys, TokenType};
 use crate::model::{Clock, Tenant, Timestamp, User};
 
-/// What a log-in or a refresh answers.
+/// The answer to a log-in or a refresh.
 #[derive(Debug, Serialize)]
 pub struct Pair {
-    /// For sockets and requests.
     pub access: String,
-    /// For the next pair.
     pub refresh: String,
 }
 
-/// Makes and checks tokens.
 #[derive(Debug)]
 pub struct Tokens {
     keys: Keys,
@@ -28,7 +25,6 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Tokens under these keys and settings.
     pub fn new(keys: Keys, config: &crate::config::Auth, clock: Clock) -> Self {
         Self {
             keys,
@@ -40,13 +36,13 @@ impl Tokens {
         }
     }
 
-    /// The claims of a token that counts right now and is of this type.
+    /// The claims of a token of this type that is valid right now.
     pub fn check(&self, token: &str, wanted: TokenType) -> Result<Claims, AuthError> {
         let claims = self.check_any(token)?;
         if claims.token_type == wanted { Ok(claims) } else { Err(AuthError::WrongType) }
     }
 
-    /// The claims of a token that counts right now, of either type.
+    /// The claims of a token of either type that is valid right now.
     pub fn check_any(&self, token: &str) -> Result<Claims, AuthError> {
         let claims = self.keys.verify(token)?;
         let now = self.clock.now();
@@ -60,19 +56,19 @@ impl Tokens {
         if early || foreign { Err(AuthError::Invalid) } else { Ok(claims) }
     }
 
-    /// A new access token, valid for `ttl`, or for the configured time.
+    /// A new access token, valid for `ttl` or else for the configured time.
     pub fn access(&self, tenant: &Tenant, user: &User, ttl: Option<Duration>) -> Result<String, AuthError> {
         self.keys.sign(&self.claims(tenant, user, TokenType::Access, ttl.unwrap_or(self.access_ttl)))
     }
 
-    /// A new pair. `family` is the one of the refresh token it replaces; none starts a family.
+    /// A new pair. `family` is that of the refresh token being replaced; `None` starts a family.
     pub fn pair(&self, tenant: &Tenant, user: &User, family: Option<String>) -> Result<Pair, AuthError> {
         let mut refresh = self.claims(tenant, user, TokenType::Refresh, self.refresh_ttl);
         refresh.family = family.or_else(|| refresh.jti.clone());
         Ok(Pair { access: self.access(tenant, user, None)?, refresh: self.keys.sign(&refresh)? })
     }
 
-    /// How long a spent refresh token must be remembered: as long as the last of its family could live.
+    /// Until when a spent refresh token must be remembered: as long as any token of its family could live.
     pub fn remember_until(&self, claims: &Claims) -> Timestamp {
         claims.expires_at().max(self.clock.now().plus(self.refresh_ttl))
     }
@@ -84,7 +80,7 @@ impl Tokens {
             exp: now.plus(ttl).seconds(),
             iat: Some(now.seconds()),
             nbf: None,
-            jti: Some(self.clock.random::<16>().iter().map(|byte| format!("{byte:02x}")).collect()),
+            jti: Some(hex::encode(self.clock.random::<16>())),
             user_id: user.id.clone(),
             tenant_id: Some(tenant.external_id.clone().unwrap_or_else(|| tenant.slug.to_string())),
             schema_name: Some(tenant.slug.to_string()),

@@ -1,20 +1,18 @@
-//! The sending end of an [`Inbox`]: what both adapters put in what came from other nodes through.
+//! The sending end of an [`Inbox`], used by both bus adapters.
 //!
-//! It never waits. What a full inbox cannot take is dropped and counted, and made up for by a notice once there is
-//! room. It does not know where messages come from.
+//! It never waits. Messages that do not fit are dropped and counted, and a notice follows once there is room.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use metrics::counter;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
 use super::{Inbox, Incoming, QUEUE};
 use crate::model::ChannelKey;
 
-/// Feeds one node's inbox. When it is dropped, the inbox ends.
+/// Feeds one node's inbox. Dropping it ends the inbox.
 pub(super) struct InboxSender {
     inbox: mpsc::Sender<Incoming>,
     missed: Arc<Notify>,
@@ -22,7 +20,7 @@ pub(super) struct InboxSender {
 }
 
 impl InboxSender {
-    /// Makes an inbox of [`QUEUE`] messages and what feeds it. Needs a running Tokio runtime.
+    /// Creates an inbox of [`QUEUE`] messages and its sender. Needs a running Tokio runtime.
     pub(super) fn new() -> (Self, Inbox) {
         let (inbox, outlet) = mpsc::channel(QUEUE);
         let missed = Arc::new(Notify::new());
@@ -30,16 +28,17 @@ impl InboxSender {
         (Self { inbox, missed, notices }, outlet)
     }
 
-    /// Hands a message in, or drops and counts it when the inbox is full.
+    /// Passes a message on, or drops and counts it if the inbox is full.
     pub(super) fn message(&self, channel: ChannelKey, message: Bytes) {
-        // A closed inbox is a node that reads no more; nobody misses what it does not get.
+        // If the inbox is closed, the node has stopped reading and misses nothing.
         if let Err(mpsc::error::TrySendError::Full(_)) = self.inbox.try_send(Incoming::Message(channel, message)) {
             dropped("inbox_full", 1);
             self.missed();
         }
     }
 
-    /// Says that the catalogue of plugins was changed; a full inbox gets [`Incoming::Reconnected`] instead, later.
+    /// Passes on that the plugin catalogue has changed. If the inbox is full, [`Incoming::Reconnected`] follows later
+    /// instead.
     pub(super) fn announced(&self) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.inbox.try_send(Incoming::Announced) {
             self.missed();
@@ -60,15 +59,15 @@ impl Drop for InboxSender {
 
 /// Counts messages that will not arrive.
 pub(super) fn dropped(reason: &'static str, messages: usize) {
-    counter!("switchboard_bus_dropped_total", "reason" => reason).increment(messages as u64);
+    crate::metrics::BUS_DROPPED.add([reason], messages as u64);
 }
 
-/// However much was missed before there was room, one notice says it. What is missed after that gets its own.
+/// Sends one notice for everything missed before there was room. What is missed later gets its own.
 async fn give_notice(inbox: mpsc::Sender<Incoming>, missed: Arc<Notify>) {
     loop {
         missed.notified().await;
         let Ok(room) = inbox.reserve().await else { return };
-        // What was missed during the wait for room has left a permit that would say the same again.
+        // Whatever was missed while waiting for room left a permit; this notice covers it.
         let _ = missed.notified().now_or_never();
         room.send(Incoming::Reconnected);
     }

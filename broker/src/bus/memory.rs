@@ -1,6 +1,6 @@
-//! The bus between nodes of one process: what an embedded broker runs on, and what tests join nodes with.
+//! The bus between nodes of one process, for an embedded broker and for tests.
 //!
-//! Nothing leaves the process, so it is always connected. It keeps no message: who is not subscribed gets none.
+//! It is always connected and keeps no messages: a node that is not subscribed gets none.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use super::inbox::InboxSender;
 use super::{Bus, BusError, Inbox};
 use crate::model::ChannelKey;
 
-/// Where the nodes of a process meet. Clones are the same exchange.
+/// Connects the nodes of a process. Clones share one exchange.
 #[derive(Clone, Default)]
 pub struct Exchange(Arc<Switchboard>);
 
 #[derive(Default)]
 struct Switchboard {
-    /// As many as there are senders, to be asked without the lock.
+    /// The number of senders, readable without the lock.
     nodes: AtomicUsize,
     senders: RwLock<Senders>,
 }
@@ -32,12 +32,11 @@ struct Senders {
 }
 
 impl Exchange {
-    /// An exchange that nobody has joined.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Joins as one more node, until the bus is dropped.
+    /// Joins as another node, until the bus is dropped.
     ///
     /// # Panics
     ///
@@ -51,7 +50,7 @@ impl Exchange {
     }
 }
 
-/// One node's place in an [`Exchange`].
+/// One node's end of an [`Exchange`].
 pub struct MemoryBus {
     exchange: Arc<Switchboard>,
     sender: Arc<InboxSender>,

@@ -1,7 +1,7 @@
-//! The bus between nodes that share a Redis (6 or newer, since it speaks RESP3): its pub/sub.
+//! The bus between nodes that share a Redis: its pub/sub. Needs Redis 6 or newer, for RESP3.
 //!
-//! One task, the link, owns the one connection; see `link`. Nothing here waits for Redis but [`RedisBus::connect`]
-//! and a change of subscriptions. Redis keeps nothing of what goes through.
+//! One task, the link, owns the only connection; see `link`. Only [`RedisBus::connect`] and changes of subscriptions
+//! wait for Redis. Redis stores none of the messages.
 
 use std::io;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::model::{ChannelKey, Clock};
 mod link;
 mod receiver;
 
-/// How many callers may wait for the link to change subscriptions; beyond that, they wait for room.
+/// Callers that may queue for the link to change subscriptions; further ones wait for room.
 const CHANGES: usize = 1_024;
 
 /// How long a caller waits for Redis to confirm a change of subscriptions.
@@ -38,21 +38,21 @@ pub struct RedisBus {
     connected: Arc<AtomicBool>,
     changes: mpsc::Sender<Change>,
     outgoing: mpsc::Sender<(ChannelKey, Bytes)>,
-    /// Holds one announcement until the link has a connection for it; further ones would say the same.
+    /// Holds one announcement until the link has a connection for it. Several merge into one.
     announcement: Arc<Notify>,
     link: AbortHandle,
 }
 
 impl RedisBus {
-    /// Connects within 5 s, or says why not; from then on a lost connection is made again by itself.
+    /// Connects within 5 s or fails. Later, a lost connection is re-established automatically.
     ///
-    /// `url` is `redis://[user][:password@]host[:port]`. The clock gives the random id by which this node knows its own
-    /// messages.
+    /// `url` is `redis://[user][:password@]host[:port]`. The clock supplies the random id by which this node recognizes
+    /// its own messages.
     ///
     /// # Errors
     ///
-    /// [`BusError::Address`] when the URL does not read as one, [`BusError::Unreachable`] when nothing answers there,
-    /// or refuses. Neither text holds a credential.
+    /// [`BusError::Address`] if the URL is malformed, [`BusError::Unreachable`] if nothing answers there or it refuses.
+    /// Neither text contains credentials.
     pub async fn connect(url: &str, clock: &Clock) -> Result<(Self, Inbox), BusError> {
         let (client, address) = open(url).map_err(|error| BusError::Address(error.into()))?;
         let (sender, inbox) = InboxSender::new();
@@ -79,7 +79,7 @@ impl RedisBus {
     }
 
     async fn change(&self, channel: &ChannelKey, wanted: bool) -> Result<(), BusError> {
-        // Noted before anything is waited for: the link brings it to Redis whether or not somebody still waits.
+        // Recorded before any waiting: the link passes it to Redis even if this caller goes away.
         self.receiver.want(channel, wanted);
         let telling = async {
             let (done, settled) = oneshot::channel();
@@ -88,7 +88,7 @@ impl RedisBus {
         };
         let source: Box<dyn std::error::Error + Send + Sync> = match timeout(CHANGE, telling).await {
             Ok(Some(())) => return Ok(()),
-            Ok(None) => "the link has ended".into(),
+            Ok(None) => "the connection has ended".into(),
             Err(_) => io::Error::from(io::ErrorKind::TimedOut).into(),
         };
         Err(BusError::Unreachable { address: self.address.clone(), source })
@@ -121,7 +121,7 @@ impl Bus for RedisBus {
     }
 
     fn is_alone(&self) -> bool {
-        // Who else is connected is not known here.
+        // Other connections are not visible from here.
         false
     }
 
@@ -136,7 +136,7 @@ impl Drop for RedisBus {
     }
 }
 
-/// Reads the URL. The second part is host and port alone, for people to read.
+/// Parses the URL. The string is host and port only, safe to show.
 fn open(url: &str) -> redis::RedisResult<(Client, String)> {
     let info = url.into_connection_info()?;
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);

@@ -11,13 +11,13 @@ use crate::store::NewChannel;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Make a channel and print its id as the last word
+    /// Create a channel; its id is the last word of the output
     Create {
         /// The tenant's slug
         tenant: TenantSlug,
-        /// What people call it
+        /// The channel's name
         name: String,
-        /// A member's name; may be repeated, and the first one owns the channel
+        /// A member's username; may be repeated; the first one owns the channel
         #[arg(long = "member", value_name = "USERNAME")]
         members: Vec<Username>,
     },
@@ -26,7 +26,7 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
     let Command::Create { tenant, name, members } = command;
     if name.trim().parse::<Username>().is_err() {
-        bail!("a channel's name has 1 to 150 characters, none a control character");
+        bail!("a channel's name must have 1 to 150 characters and no control characters");
     }
     let (store, tenant) = tenant_in_store(config, &tenant).await?;
     let mut first = Vec::new();
@@ -41,7 +41,7 @@ pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
     let name = name.trim().to_owned();
     let new = NewChannel { id, name: name.clone(), epoch: clock.epoch(), members: first, at: clock.now() };
     if !store.create_channel(&tenant.slug, &new).await? {
-        bail!("one of the members is not in tenant `{}` any more", tenant.slug);
+        bail!("one of the members is no longer in tenant `{}`", tenant.slug);
     }
     print_line!("created channel {name} of tenant {}: {id}", tenant.slug);
     Ok(())

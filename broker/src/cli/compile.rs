@@ -1,4 +1,4 @@
-//! `switchboard compile-plugin`: what a broker starts to compile a component. Not for people.
+//! `switchboard compile-plugin`: the child process in which a broker compiles a component. Not for people.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -10,15 +10,15 @@ use crate::plugin;
 
 #[derive(Debug, Args)]
 pub(super) struct Command {
-    /// Bytes of address space
+    /// Address space, in bytes
     #[arg(long)]
     memory: u64,
-    /// Seconds of processor time
+    /// Processor time, in seconds
     #[arg(long)]
     seconds: u64,
 }
 
-/// Compiles from standard input to standard output; an error is one line on standard error.
+/// Compiles from standard input to standard output. An error is one line on standard error.
 pub(super) fn run(command: &Command) -> ExitCode {
     match plugin::compile_child(command.memory, Duration::from_secs(command.seconds)) {
         Ok(()) => ExitCode::SUCCESS,

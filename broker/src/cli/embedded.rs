@@ -1,4 +1,4 @@
-//! What the embedded mode does for a newcomer: secrets, a demo tenant, and a start that says what to do next.
+//! What embedded mode does for a newcomer: it generates secrets and a demo tenant, and its banner says what to do next.
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,41 +17,42 @@ const TENANT: &str = "demo";
 const MEMBERS: [&str; 2] = ["alice", "bob"];
 const CHANNEL: &str = "lobby";
 
-/// What the banner says of the demo tenant.
+/// What the banner shows of the demo tenant.
 pub(super) struct Demo {
     password: String,
     lobby: Option<ChannelId>,
 }
 
-/// The secret of the tokens: the one that is set, else the one in the data folder, made when there is none.
+/// The secret that signs tokens: the one that is set, or else the one in the data folder, generated if there is none.
 pub(super) fn secret(config: &Config) -> Result<Secret> {
     config.require_secret()?;
     match &config.auth.jwt_secret {
         Some(secret) => Ok(secret.clone()),
-        None => kept(&config.data.folder.join("jwt-secret"), || hex(&Clock::system().random::<32>())).map(Secret::new),
+        None => kept(&config.data.folder.join("jwt-secret"), || hex::encode(Clock::system().random::<32>()))
+            .map(Secret::new),
     }
 }
 
-/// Where the token of operators is kept when none is set.
+/// Name of the file with the operators' token, if none is set.
 pub(super) const ADMIN_TOKEN: &str = "admin-token";
 
-/// The token of operators: the one that is set, else the one in the data folder, made when there is none. Outside of
-/// embedded mode, where others may reach the listener, one has to be set.
+/// The operators' token: the one that is set, or else the one in the data folder, generated if there is none. Outside
+/// embedded mode, where others may reach the listener, the operator must set one.
 pub(super) fn admin_token(config: &Config) -> Result<Option<Secret>> {
     if config.listen.admin_token.is_some() || !config.data.is_embedded() {
         return Ok(config.listen.admin_token.clone());
     }
-    let token = kept(&config.data.folder.join(ADMIN_TOKEN), || hex(&Clock::system().random::<32>()))?;
+    let token = kept(&config.data.folder.join(ADMIN_TOKEN), || hex::encode(Clock::system().random::<32>()))?;
     Ok(Some(Secret::new(token)))
 }
 
-/// Makes the demo tenant in an empty store. `None`: the operator has tenants of their own, and no demo.
+/// Creates the demo tenant in an empty store. `None` if the operator has other tenants and no demo.
 pub(super) async fn demo(config: &Config, store: &dyn Store) -> Result<Option<Demo>> {
     let clock = Clock::system();
     let tenant: TenantSlug = TENANT.parse()?;
     let password_file = config.data.folder.join("demo-password");
     if store.tenants().await?.is_empty() {
-        let password = kept(&password_file, || hex(&clock.random::<6>()))?;
+        let password = kept(&password_file, || hex::encode(clock.random::<6>()))?;
         let hash = Passwords::new(clock.clone()).await?.hash(&password).await?;
         store.create_tenant(&tenant, None, clock.now()).await?;
         let mut members = Vec::new();
@@ -72,14 +73,14 @@ pub(super) async fn demo(config: &Config, store: &dyn Store) -> Result<Option<De
         let lobby = channels.first().map(|summary| summary.channel.id);
         Ok(Some(Demo { password: password.trim().to_owned(), lobby }))
     };
-    // What is wrong with one tenant is no reason not to serve the others.
+    // A problem with one tenant is no reason not to serve the others.
     found.await.or_else(|error: StoreError| {
         tracing::error!(%error, "the demo tenant cannot be used");
         Ok(None)
     })
 }
 
-/// Tells a person at a terminal where everything is. It goes to standard output; the log is on standard error.
+/// Shows a person at a terminal where everything is. It goes to standard output; the log is on standard error.
 pub(super) fn banner(config: &Config, public: SocketAddr, admin: SocketAddr, demo: Option<&Demo>) {
     let mut out = io::stdout().lock();
     // A closed standard output is no reason to stop serving.
@@ -103,14 +104,14 @@ fn write_banner(
     writeln!(out, "  chat page   http://{public}/")?;
     writeln!(out, "  metrics     http://{admin}/metrics")?;
     let token = match (&config.listen.admin_token, config.data.is_embedded()) {
-        (Some(_), _) => "the token that is set".to_owned(),
+        (Some(_), _) => "the token that you set".to_owned(),
         (None, true) => format!("token in {}", config.data.folder.join(ADMIN_TOKEN).display()),
         (None, false) => "set SWITCHBOARD_ADMIN_TOKEN to use it".to_owned(),
     };
     writeln!(out, "  plugins     http://{admin}/api/plugins/ ({token})")?;
     if let Some(demo) = demo {
         writeln!(out)?;
-        writeln!(out, "Be two people in two windows. The password of both is {}", demo.password)?;
+        writeln!(out, "Open both links to chat as two people. Both have the password {}", demo.password)?;
         writeln!(out)?;
         for user in MEMBERS {
             writeln!(out, "  http://{public}/#tenant={TENANT}&user={user}")?;
@@ -119,7 +120,7 @@ fn write_banner(
             let program = std::env::args().next().unwrap_or_else(|| "switchboard".to_owned());
             let folder = config.data.folder.display();
             writeln!(out)?;
-            writeln!(out, "Or paste this into a shell, and then {{\"type\":\"chat.message\",\"message\":\"hi\"}}:")?;
+            writeln!(out, "Or run this in a shell, then type {{\"type\":\"chat.message\",\"message\":\"hi\"}}:")?;
             writeln!(out)?;
             writeln!(
                 out,
@@ -130,13 +131,13 @@ fn write_banner(
         }
     }
     writeln!(out)?;
-    writeln!(out, "Ctrl-C stops it. `--help` lists commands and settings.")?;
+    writeln!(out, "Press Ctrl-C to stop. `--help` lists the commands and settings.")?;
     out.flush()
 }
 
-/// A text in a private file, made at the first call.
+/// The text in a private file, generated at the first call.
 fn kept(path: &Path, make: impl FnOnce() -> String) -> Result<String> {
-    let failed = || format!("failed to keep a secret in {}", path.display());
+    let failed = || format!("failed to read or create the secret in {}", path.display());
     match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(mut file) => {
             let text = make();
@@ -148,8 +149,4 @@ fn kept(path: &Path, make: impl FnOnce() -> String) -> Result<String> {
         }
         Err(error) => Err(error).with_context(failed),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! What commands name, looked up in the store; what is not there is an error that says how to make it.
+//! Looks up what commands name in the store. If it does not exist, the error says how to create it.
 
 use std::sync::Arc;
 
@@ -9,19 +9,21 @@ use crate::config::Config;
 use crate::model::{Tenant, TenantSlug, User, Username};
 use crate::store::Store;
 
-/// The store and a tenant in it that the command names.
+/// Opens the store and finds a tenant in it.
 pub(super) async fn tenant_in_store(config: &Config, slug: &TenantSlug) -> Result<(Arc<dyn Store>, Tenant)> {
     let store = open_store(&config.data).await?;
     match store.tenant(slug).await? {
         Some(tenant) => Ok((store, tenant)),
-        None => bail!("there is no tenant `{slug}`; `switchboard tenant create {slug}` makes it"),
+        None => bail!("there is no tenant `{slug}`; `switchboard tenant create {slug}` creates it"),
     }
 }
 
-/// A member that the command names.
+/// Finds a member of a tenant.
 pub(super) async fn member(store: &dyn Store, tenant: &TenantSlug, username: &Username) -> Result<User> {
     let found = store.credentials(tenant, username).await?;
     found.map(|credentials| credentials.user).with_context(|| {
-        format!("tenant `{tenant}` has no member `{username}`; `switchboard user create {tenant} {username}` makes one")
+        format!(
+            "tenant `{tenant}` has no member `{username}`; `switchboard user create {tenant} {username}` creates it"
+        )
     })
 }

@@ -1,13 +1,13 @@
 //! Lines on standard output.
 //!
-//! Whoever reads them may have enough before the end, as `head` and a pager that is left do. That is no failure of the
-//! command, so the program ends without a word.
+//! A reader such as `head`, or a pager that the user quits, may close the pipe before the end. That is not an error of the
+//! command, so the program then ends silently.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 use std::process;
 
-/// Prints a line on standard output, as `println!` does, but ends the program quietly when nobody reads it.
+/// Prints a line on standard output like `println!`, but ends the program silently if nobody reads it.
 macro_rules! print_line {
     ($($part:tt)*) => {
         $crate::cli::output::line(format_args!($($part)*))

@@ -1,6 +1,6 @@
-//! `switchboard plugin …`: a verb or a few of a kind in each file.
+//! `switchboard plugin …`: one file per command, or per group of similar commands.
 //!
-//! What changes plugins of a running broker goes through its API for operators, with the token of operators. Nothing here
+//! Commands that change the plugins of a running broker use its operators' API, with the operators' token. Nothing here
 //! opens the store.
 
 mod api;
@@ -25,7 +25,7 @@ use api::Api;
 
 #[derive(Debug, Args)]
 pub(super) struct Command {
-    /// The operators' API of any node, as http://host:port [default: the address of --admin-listen]
+    /// URL of any node's operators' API, such as http://127.0.0.1:8081 [default: the address of --admin-listen]
     #[arg(long, global = true, env = "SWITCHBOARD_ADMIN_URL", value_name = "URL")]
     admin_url: Option<String>,
     #[command(subcommand)]
@@ -34,13 +34,13 @@ pub(super) struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Make a folder with a plugin that builds and passes its tests
+    /// Create a folder with a plugin that builds and passes its tests
     New(new::New),
-    /// Say what a component is, and whether this broker takes it
+    /// Describe a component, and say whether this broker accepts it
     Check(check::Check),
-    /// Run a plugin on events of a file, and show what it asks for
+    /// Run a plugin on events from a file, and show the effects that it requests
     Test(test::Test),
-    /// Write down live events of a type, with what the host answered, of a tenant that consents
+    /// Record live events of a type, with the host's answers, from a tenant that consents
     Record(record::Record),
     /// Run two versions of a plugin on recorded events, and show where they differ
     Replay(replay::Replay),
@@ -48,35 +48,35 @@ enum Verb {
     Deploy(deploy::Deploy),
     /// List the plugins and what handles each type
     List,
-    /// Show a plugin: its versions, where it is in force, its grants and limits
+    /// Show a plugin: its versions, where it is in force, and its grants and limits
     Show(list::Show),
-    /// Let a version handle all its types, on all nodes at once
+    /// Let a version handle all its types, on all nodes
     Activate(routes::Activate),
-    /// Let a version handle a part of the channels
+    /// Run a version as a canary, which handles a share of the channels
     Canary(routes::Canary),
-    /// Give a version every event beside the one in force, and compare what it would do
+    /// Run a version as a shadow: it receives every event, and its effects are compared and discarded
     Shadow(routes::Activate),
-    /// Put what is tried out in force
+    /// Put the version on trial (canary or shadow) in force
     Promote(routes::InScope),
-    /// Stop what is tried out; when nothing is, go back to what was in force before
+    /// End the trial, or if there is none, restore what was in force before
     Rollback(routes::InScope),
-    /// Let nobody handle the types of a plugin: they are unknown then
+    /// Remove the handler of the plugin's types, which are then unknown
     Disable(routes::InScope),
-    /// Give up what a tenant decided about a plugin: it follows what is decided for all
+    /// Discard a tenant's own decisions about a plugin, so that those for all tenants apply
     Follow(routes::Follow),
-    /// Print what a plugin logs
+    /// Print the log of a plugin
     Logs(logs::Logs),
-    /// Show or change which interfaces a plugin may use
+    /// Show or change the interfaces that a plugin may use
     Grants(policy::Grants),
-    /// Show or change how much a call of a plugin may use
+    /// Show or change the resources that a call of a plugin may use
     Limits(policy::LimitArgs),
-    /// Show the policies, or decide what follows when the handler of a type fails
+    /// Show or change what happens when the handler of a type fails
     Policy(policy::Policy),
-    /// Show, give or withdraw a tenant's consent to recording its events
+    /// Show, give or withdraw a tenant's consent to the recording of its events
     Consent(policy::Consent),
-    /// Show who changed what, latest first
+    /// Show who requested what and the result, latest first
     Audit(audit::AuditArgs),
-    /// Show which revision of the catalogue each node runs
+    /// Show the live nodes, and the revision of the catalogue that each runs
     Nodes,
 }
 

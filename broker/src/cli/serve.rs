@@ -11,7 +11,7 @@ use crate::telemetry;
 pub(super) async fn run(config: Config) -> Result<()> {
     let logging = telemetry::log(&config.log)?;
     let metrics = telemetry::metrics(&logging)?;
-    // The handlers stand before the broker does, so that a signal during a long start is not lost.
+    // Install the signal handlers before the start, so that a signal during a long start is not lost.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let asked_to_stop = async {
@@ -28,7 +28,7 @@ pub(super) async fn run(config: Config) -> Result<()> {
     } else {
         (embedded::secret(&config)?, None)
     };
-    // The banner says where the token is; the broker gets the token itself.
+    // The banner only says where the token is; the broker gets the token itself.
     let mut settings = config.clone();
     settings.listen.admin_token = embedded::admin_token(&config)?;
     let broker = tokio::select! {

@@ -10,24 +10,24 @@ use crate::model::{Clock, TenantSlug};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Make a tenant with its own schema
+    /// Create a tenant with its own schema
     Create {
-        /// 1 to 48 of a-z, 0-9, _ and -; what tokens carry as schema_name
+        /// 1 to 48 characters from a-z, 0-9, _ and -; tokens carry it as schema_name
         slug: TenantSlug,
-        /// The id that your tokens carry as tenant_id; tokens with another one are then refused
+        /// The id that your tokens carry as tenant_id; the broker then refuses tokens with a different one
         #[arg(long)]
         id: Option<String>,
     },
     /// List the tenants
     List,
-    /// Refuse every token of a tenant from now on
+    /// Refuse every token of a tenant
     Disable {
-        /// Which
+        /// The tenant's slug
         slug: TenantSlug,
     },
-    /// Undo a disable
+    /// Accept the tokens of a disabled tenant again
     Enable {
-        /// Which
+        /// The tenant's slug
         slug: TenantSlug,
     },
 }
@@ -40,7 +40,7 @@ pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
         }
         Command::Create { slug, id } => match store.create_tenant(&slug, id.as_deref(), Clock::system().now()).await? {
             Some(tenant) => print_line!("created tenant {}", tenant.slug),
-            None => bail!("there is a tenant `{slug}` already"),
+            None => bail!("tenant `{slug}` already exists"),
         },
         Command::List => {
             for tenant in store.tenants().await? {
@@ -53,7 +53,7 @@ pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
             if !store.set_tenant_enabled(&slug, false).await? {
                 bail!("there is no tenant `{slug}`");
             }
-            print_line!("disabled tenant {slug}: its tokens are refused from now on; sockets that are open stay open");
+            print_line!("disabled tenant {slug}; brokers now refuse its tokens, and open sockets stay open");
         }
         Command::Enable { slug } => {
             if !store.set_tenant_enabled(&slug, true).await? {

@@ -14,9 +14,9 @@ use crate::model::{Clock, TenantSlug, Username};
 pub(super) struct Command {
     /// The tenant's slug
     tenant: TenantSlug,
-    /// The member's name
+    /// The member's username
     username: Username,
-    /// How long it lives, as 90s, 5m, 1h or 1d [default: the setting --access-ttl]
+    /// Lifetime of the token, such as 90s, 5m, 1h or 1d [default: the setting --access-ttl]
     #[arg(long)]
     ttl: Option<String>,
 }

@@ -11,18 +11,18 @@ use crate::cli::output::print_line;
 use crate::config::Config;
 use crate::model::{Clock, TenantSlug, User, UserId, Username};
 
-/// The shortest password that is taken, in characters: NIST SP 800-63B asks for 8.
+/// Minimum length of a password in characters: NIST SP 800-63B requires 8.
 const MIN_PASSWORD: usize = 8;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Make a member; without a password it can only use tokens
+    /// Create a member; without a password, it can only use tokens
     Create {
         /// The tenant's slug
         tenant: TenantSlug,
-        /// Unique in the tenant
+        /// The member's name, unique in the tenant
         username: Username,
-        /// The id that tokens carry as user_id [default: the username]
+        /// The member's id, which tokens carry as user_id [default: the username]
         #[arg(long)]
         id: Option<UserId>,
         /// Read the password from the first line of standard input
@@ -36,32 +36,32 @@ pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
     let (store, tenant) = tenant_in_store(config, &tenant).await?;
     let id = match id {
         Some(id) => id,
-        None => username.as_str().parse().context("this username is too long for an id; give one with --id")?,
+        None => username.as_str().parse().context("the username is too long to be the id; set one with --id")?,
     };
     let clock = Clock::system();
     let hash = match password(password_stdin)? {
         None => None,
         Some(password) if password.chars().count() < MIN_PASSWORD => {
-            bail!("a password has at least {MIN_PASSWORD} characters");
+            bail!("a password must have at least {MIN_PASSWORD} characters");
         }
         Some(password) => Some(Passwords::new(clock.clone()).await?.hash(&password).await?),
     };
     let user = User { id, username };
     if !store.create_member(&tenant.slug, &user, hash.as_deref(), clock.now()).await? {
-        bail!("tenant `{}` has a member `{}` or one with the id `{}` already", tenant.slug, user.username, user.id);
+        bail!("tenant `{}` already has a member `{}` or one with the id `{}`", tenant.slug, user.username, user.id);
     }
     print_line!("created member {} of tenant {}", user.username, tenant.slug);
     Ok(())
 }
 
-/// The password from standard input or from a terminal; none otherwise, or when nothing was typed.
+/// The password from standard input or from a terminal; none otherwise, or if nothing was typed.
 fn password(from_stdin: bool) -> Result<Option<String>> {
     if from_stdin {
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line).context("failed to read the password")?;
         let password = line.trim_end_matches(['\r', '\n']).to_owned();
         if password.is_empty() {
-            bail!("standard input holds no password");
+            bail!("there is no password on standard input");
         }
         return Ok(Some(password));
     }

@@ -1,57 +1,56 @@
-//! How many files and connections the process may have open, and who gets them.
+//! The file descriptors that the process may open, and how they are divided.
 //!
-//! The system refuses the next one to whoever asks for it: a store that cannot open its file fails a message, and a
-//! listener without one accepts nobody, operators neither. So clients get what the others leave.
+//! When none is left, the system refuses the next one, whoever needs it: a store that cannot open its file fails a
+//! message, and a listener accepts nobody, not even operators. So clients only get what the others leave.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::resolved::ConfigError;
 
-/// More than any machine's clients need, and what some systems name as no limit at all.
+/// Upper bound: more than any machine's clients need, since some systems report no limit at all.
 const MOST: u64 = 1 << 20;
 
-/// For what a broker has in any case: standard streams, the poller, two listeners, the log, locks, up to 17 connections to
-/// Postgres and 2 to Redis, and one connection that is accepted to be closed.
+/// For what every broker opens: standard streams, the poller, two listeners, the log, locks, up to 17 connections to
+/// Postgres and 2 to Redis, and one connection that is accepted only to be closed.
 const BASE: usize = 64;
 
-/// Connections of operators at once, where there are few descriptors, and where there are enough.
+/// Concurrent connections of operators, if there are few descriptors, and if there are enough.
 const OPERATORS: (usize, usize) = (8, 64);
 
-/// For the pipes of compilers, and files of compiled plugins.
+/// For the pipes of compilers, and for files of compiled plugins.
 const CHILDREN: usize = 16;
 
 /// A tenant's SQLite files: one writer and two readers, with the log and its index.
 const A_TENANT: usize = 7;
 
-/// Tenants whose files are open at once, where there are few descriptors, and where there are enough.
+/// Tenants whose files are open at once, if there are few descriptors, and if there are enough.
 const TENANTS: (usize, usize) = (4, 128);
 
-/// With fewer connections of clients a broker is of no use.
+/// Minimum number of client connections: with fewer, a broker is useless.
 const FEWEST: usize = 16;
 
-/// The shares of the descriptors.
+/// How the descriptors are divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptors {
-    /// All that the process may have open.
+    /// All descriptors of the process.
     pub all: usize,
-    /// Connections of clients, sockets among them.
+    /// Connections of clients, including sockets.
     pub connections: usize,
-    /// Connections of operators.
     pub operators: usize,
     /// Tenants whose SQLite files may be open at once.
     pub tenants: usize,
 }
 
 impl Descriptors {
-    /// Raises the limit as far as this process may, and shares what there is.
+    /// Raises the limit as far as possible, and divides the descriptors.
     ///
     /// # Errors
-    /// When there are too few.
+    /// If there are too few.
     pub fn claim() -> Result<Self, ConfigError> {
         let given = getrlimit(Resource::Nofile);
         let most = given.maximum.unwrap_or(MOST).min(MOST);
         if given.current.is_some_and(|current| current < most) {
-            // Where that is refused, the limit stays what it was.
+            // If the system refuses this, the limit stays unchanged.
             let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: given.maximum });
         }
         let now = getrlimit(Resource::Nofile).current.unwrap_or(MOST).min(MOST);
@@ -68,7 +67,7 @@ impl Descriptors {
         }
     }
 
-    /// Of the connections, those that may be sockets at once: others are left to be answered, and to wait for it.
+    /// How many of the connections can be sockets. The others are reserved for HTTP requests.
     pub fn sockets(&self, wanted: usize) -> usize {
         wanted.min(self.connections - (self.connections / 4).clamp(4, 8_192))
     }

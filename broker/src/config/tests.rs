@@ -17,7 +17,7 @@ fn without_a_database_nothing_has_to_be_set() {
     assert_eq!(config.listen.public.to_string(), "127.0.0.1:8080");
     assert_eq!(config.auth.access_ttl, Duration::from_secs(300));
     assert_eq!(config.auth.refresh_ttl, Duration::from_secs(86_400));
-    // What docs/protocol.md tells clients.
+    // The values that docs/protocol.md tells clients.
     let Limits { ping_interval, pong_timeout, token_grace, .. } = config.limits;
     assert_eq!([ping_interval, pong_timeout, token_grace], [25, 10, 25].map(Duration::from_secs));
 }
@@ -43,7 +43,7 @@ fn a_flag_goes_before_the_file() {
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join("switchboard.toml");
     std::fs::write(&path, "listen = '127.0.0.1:1'\nadmin-listen = '127.0.0.1:2'\naccess-ttl = '90s'\n").unwrap();
-    let flags = Settings { config: Some(path), listen: Some("127.0.0.1:9".to_owned()), ..Settings::default() };
+    let flags = Settings::default().with_file(path).with("listen", "127.0.0.1:9");
     let config = flags.resolve(None).unwrap();
     std::fs::remove_dir_all(folder).unwrap();
     assert_eq!((config.listen.public.port(), config.listen.admin.port()), (9, 2));
@@ -66,7 +66,15 @@ fn what_does_not_read_is_named() {
         let error = settings(text).resolve(None).expect_err(text);
         assert!(error.to_string().contains(name), "{error}");
     }
-    assert!(toml::from_str::<Settings>("lisen = 'x'").is_err(), "a misspelt key is no setting");
+    for (text, part) in [
+        ("lisen = 'x'", "lisen"),
+        ("max-connections = 'many'", "a number"),
+        ("auto-provision = 1", "true or false"),
+        ("plugin = 'one.wasm'", "a list"),
+    ] {
+        let error = toml::from_str::<Settings>(text).expect_err(text);
+        assert!(error.to_string().contains(part), "{error}");
+    }
 }
 
 #[test]
@@ -85,4 +93,16 @@ fn the_operators_token_is_long_enough_or_refused_without_being_shown() {
     }
     let good = config().with_admin_token(Some(Secret::new("0123456789abcdef"))).unwrap();
     assert!(good.listen.admin_token.is_some());
+}
+
+#[test]
+fn the_flag_of_a_setting_is_its_variable_and_its_key() {
+    for setting in SETTINGS {
+        assert!(setting.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{}", setting.name);
+        assert_eq!(SETTINGS.iter().filter(|other| other.name == setting.name).count(), 1, "{}", setting.name);
+    }
+    assert_eq!(
+        SETTINGS.iter().find(|setting| setting.name == "ping-interval").unwrap().variable(),
+        "SWITCHBOARD_PING_INTERVAL"
+    );
 }

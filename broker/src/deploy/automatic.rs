@@ -1,4 +1,4 @@
-//! What the broker does by itself: it goes back, and never forward.
+//! Automatic commands: the broker goes back to earlier versions by itself, and never forward.
 
 use super::command::{Refused, Step};
 use super::planner::Planner;
@@ -7,7 +7,8 @@ use super::view::listed;
 use crate::model::catalogue::{GenerationId, Scope, Subject, Target};
 use crate::model::{PluginName, TenantSlug};
 
-/// Gives a tenant what was in force before a generation that fails it, if the generation still is in force for it.
+/// Returns a tenant to what was in force before a generation that fails for it, if that generation is still in force
+/// there.
 pub(super) fn break_circuit(
     planner: &Planner<'_>,
     plugin: &PluginName,
@@ -24,7 +25,7 @@ pub(super) fn break_circuit(
     subjects.retain(|subject| view.target(&scope, subject) == failing);
     let words = view.generation_words(generation);
     if subjects.is_empty() {
-        return Err(Refused::new(format!("{words} is not in force for tenant {tenant} any more; {reason}")));
+        return Err(Refused::new(format!("{words} is no longer in force for tenant {tenant}; {reason}")));
     }
     let mut routing = Routing::new(view, &scope);
     let mut any_handler = false;
@@ -37,7 +38,7 @@ pub(super) fn break_circuit(
         };
         history.retain(|target| *target != failing);
         let before = match history.is_empty() {
-            // A tenant that left what goes for all for this generation goes back to it.
+            // A tenant that chose this generation over the one for all tenants returns to the latter.
             true if own.is_some() => view.target(&Scope::All, subject),
             true => Target::BuiltIn,
             false => history.remove(0),
@@ -53,7 +54,7 @@ pub(super) fn break_circuit(
     }
     if !any_handler {
         return Err(Refused::new(format!(
-            "nothing was in force before {words} for tenant {tenant}, so {plugin} stays; {reason}"
+            "nothing was in force before {words} for tenant {tenant}, so {plugin} stays in force; {reason}"
         )));
     }
     let to = listed(subjects.iter().map(|subject| view.words(routing.target(subject), subject)));
@@ -61,7 +62,7 @@ pub(super) fn break_circuit(
     Ok(Step { from: format!("{words}: {reason}"), ..step })
 }
 
-/// Ends the trial of a generation in every scope it runs in.
+/// Ends the trial of a generation in every scope.
 pub(super) fn abandon(
     planner: &Planner<'_>,
     plugin: &PluginName,
@@ -79,7 +80,7 @@ pub(super) fn abandon(
         any |= routing.drop_trials(|row| row.id == generation);
     }
     if !any {
-        return Err(Refused::new(format!("generation {generation} of {plugin} is not being tried out; {reason}")));
+        return Err(Refused::new(format!("generation {generation} of {plugin} is not on trial; {reason}")));
     }
     let step = routing.step("no trial");
     Ok(Step { from: format!("{}: {reason}", step.from), ..step })

@@ -1,4 +1,4 @@
-//! What an operator, or the broker by itself, may ask for, and what a plan comes to.
+//! Commands to the control plane, and the result of planning one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,94 +6,85 @@ use crate::model::catalogue::{Change, FailurePolicy, GenerationId, Import, Scope
 use crate::model::{Kind, PluginName, TenantSlug};
 use crate::plugin::Descriptor;
 
-/// Which generation of a plugin is meant.
+/// Selects a generation of a plugin.
 #[derive(Debug, Clone)]
 pub struct Choice {
-    /// The plugin.
     pub plugin: PluginName,
-    /// `None`: the one deployed last, or the built-in one when none is deployed. [`Choice::BUILT_IN`]: the built-in one.
+    /// `None`: the version deployed last, or the built-in one if none is deployed. [`Choice::BUILT_IN`]: the built-in
+    /// one.
     pub version: Option<String>,
-    /// The text for `init`; `None`: that of the plugin's generation in force, else none.
+    /// The configuration for `init`. `None`: that of the plugin's generation in force, or else empty.
     pub config: Option<String>,
-    /// For whom.
     pub scope: Scope,
 }
 
 impl Choice {
-    /// The version that names the plugin compiled into the broker, whatever is deployed under its name.
+    /// Selects the plugin compiled into the broker, whatever is deployed under its name.
     pub const BUILT_IN: &str = "built-in";
 
-    /// Bytes that a configuration may have.
+    /// Maximum size of a configuration, in bytes.
     pub const MAX_CONFIG: usize = 64 << 10;
 }
 
-/// A change of a set of grants.
+/// A change to a set of grants.
 #[derive(Debug, Clone)]
 pub enum Edit {
-    /// These as well.
     Add(BTreeSet<Import>),
-    /// These no more.
     Remove(BTreeSet<Import>),
-    /// These and no others.
+    /// Replaces the set.
     Set(BTreeSet<Import>),
-    /// What goes for all tenants, or the default.
+    /// Removes the decision: the policy for all tenants applies, or the default.
     Clear,
 }
 
-/// What is asked for.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// Keep a version.
+    /// Keep a version in the catalogue.
     Deploy(Descriptor),
-    /// Let it handle all its kinds, and watch.
+    /// Route all its kinds, and its watches, to it.
     Activate(Choice),
-    /// Try it out beside the one in force.
+    /// Run it as a canary or shadow beside the generation in force.
     Try(Choice, Trial),
-    /// Put what is tried out in force.
+    /// Put the candidate in force.
     Promote(PluginName, Scope),
-    /// Stop what is tried out; when nothing is, go back to what was in force before.
+    /// End a trial; without one, return to what was in force before.
     Rollback(PluginName, Scope),
-    /// Let nobody handle its kinds.
+    /// Turn off every kind that it handles.
     Disable(PluginName, Scope),
-    /// Give a tenant's own decisions up: it follows what is decided for all.
+    /// Drop a tenant's own routes, so that it follows those for all tenants.
     Follow(PluginName, TenantSlug),
-    /// What the plugin may use.
+    /// Set what the plugin may use.
     Grants(PluginName, Scope, Edit),
-    /// How much it may use, by name; `None` takes a former decision back.
+    /// Set limits by name; `None` removes a decision.
     Limits(PluginName, Scope, BTreeMap<String, Option<u64>>),
-    /// What follows from a failing handler; `None` takes a former decision back.
+    /// Set what follows from a failing handler; `None` removes the decision.
     Policy(Kind, Scope, Option<FailurePolicy>),
-    /// Whether a tenant's events may be recorded.
+    /// Set whether a tenant's events may be recorded.
     Consent(TenantSlug, bool),
-    /// A generation failed a tenant again and again: give the tenant what was in force before.
+    /// A generation keeps failing for a tenant: return the tenant to what was in force before.
     Break {
-        /// The plugin.
         plugin: PluginName,
-        /// The tenant.
         tenant: TenantSlug,
-        /// The generation that failed.
         generation: GenerationId,
-        /// What was seen.
+        /// What was observed, for the audit log.
         reason: String,
     },
-    /// A generation that was tried out did worse than the one in force: end the trial wherever it runs.
+    /// A canary does worse than the generation in force: end its trial in every scope.
     Abandon {
-        /// The plugin.
         plugin: PluginName,
-        /// The generation that is tried out.
         generation: GenerationId,
-        /// What was seen.
+        /// What was observed, for the audit log.
         reason: String,
     },
 }
 
 impl Command {
-    /// Whether the broker asks for it by itself.
+    /// Whether the broker issues it by itself.
     pub(super) fn is_automatic(&self) -> bool {
         matches!(self, Command::Break { .. } | Command::Abandon { .. })
     }
 
-    /// The word for the audit.
+    /// The action in the audit log.
     pub fn action(&self) -> &'static str {
         match self {
             Command::Deploy(_) => "deploy",
@@ -113,7 +104,6 @@ impl Command {
         }
     }
 
-    /// For whom.
     pub fn scope(&self) -> Scope {
         match self {
             Command::Deploy(_) | Command::Abandon { .. } => Scope::All,
@@ -130,7 +120,7 @@ impl Command {
         }
     }
 
-    /// About what: a plugin or a kind.
+    /// The plugin or kind that the command concerns.
     pub fn subject(&self) -> &str {
         match self {
             Command::Deploy(deployed) => deployed.plugin.as_str(),
@@ -149,7 +139,7 @@ impl Command {
     }
 }
 
-/// Why a command is not done: one line that says what to do instead.
+/// Why a command was refused: one line that says what to do instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);
@@ -160,15 +150,15 @@ impl Refused {
     }
 }
 
-/// What a command comes to.
+/// The result of planning a command.
 #[derive(Debug, Clone, Default)]
 pub struct Step {
-    /// What is to be changed; `None`: it is as asked already.
+    /// `None`: nothing to change.
     pub change: Option<Change>,
-    /// What is in force.
+    /// What is in force before.
     pub from: String,
-    /// What will be.
+    /// What is in force afterwards.
     pub to: String,
-    /// What the operator should know beside it, a line each.
+    /// What else the operator should know, one line each.
     pub notes: Vec<String>,
 }

@@ -1,7 +1,7 @@
-//! Where commands are taken in: planned, tried, written down with their audit, and waited for until the nodes follow.
+//! The control plane: plans commands, tests them, records them with their audit line, and waits for the nodes.
 //!
-//! Two control planes may work at once, on one node or two: who is second plans anew. Nothing is written of what is refused but
-//! its line in the audit.
+//! Several control planes may work at once, on one node or many: a change is based on a revision, and whoever loses the
+//! race plans again. A refused command leaves nothing but its audit line.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,38 +18,36 @@ use crate::model::{Digest, PluginName, TenantSlug, Timestamp};
 use crate::plugin::{Descriptor, Limits, LoadError, Logs, Recording, Wanted};
 use crate::store::StoreError;
 
-/// How often a command is planned anew because the catalogue changed meanwhile.
+/// Plans made for one command, if the catalogue keeps changing underneath.
 const ATTEMPTS: usize = 8;
 
 /// How long a command waits for the nodes to follow.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// How often it looks: soon at first, since nodes take some milliseconds, and then less and less often.
+/// How often it looks: quickly at first, because nodes take a few milliseconds, and then less and less often.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LAST_LOOK: Duration = Duration::from_millis(100);
 
-/// The longest reason that the audit keeps, in characters.
+/// Longest reason in the audit log, in characters.
 const REASON: usize = 500;
 
-/// Why a command was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// It cannot be done as it was asked; the line says what to do instead.
+    /// Cannot be done as asked; the line says what to do instead.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// The component is not fit, or this node cannot run it.
+    /// The component is not acceptable, or this node cannot run it.
     #[error("{0}")]
     Unfit(String),
-    /// Others changed the catalogue again and again.
-    #[error("others are changing the catalogue at this moment; try again")]
+    /// Others kept changing the catalogue.
+    #[error("other changes to the catalogue are in progress; try again")]
     Busy,
-    /// The store cannot do it now.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl ControlError {
-    /// Whether the same command may be done later.
+    /// Whether the same command may succeed later.
     pub(super) fn is_passing(&self) -> bool {
         match self {
             ControlError::Refused(_) | ControlError::Unfit(_) => false,
@@ -59,37 +57,32 @@ impl ControlError {
     }
 }
 
-/// What came of a command.
+/// The outcome of a command.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// What was asked for.
     pub action: &'static str,
-    /// About what.
     pub subject: String,
-    /// For whom.
     pub scope: Scope,
-    /// What was in force.
+    /// What was in force before.
     pub from: String,
-    /// What is now.
+    /// What is in force now.
     pub to: String,
-    /// Whether anything was changed.
     pub changed: bool,
-    /// What to mind beside it.
+    /// What else the operator should know.
     pub notes: Vec<String>,
-    /// The revision that the catalogue stands at.
+    /// The revision of the catalogue afterwards.
     pub revision: u64,
-    /// How far the nodes have come.
     pub reach: Reach,
 }
 
 /// How far the nodes have come with a revision.
 #[derive(Debug, Clone, Default)]
 pub struct Reach {
-    /// Nodes that live.
+    /// Nodes that are alive.
     pub nodes: usize,
-    /// Those that run it, whole.
+    /// Nodes that run the revision completely.
     pub running: usize,
-    /// The others, each with what holds it up.
+    /// The other nodes, each with what holds it up.
     pub behind: Vec<(String, String)>,
 }
 
@@ -103,19 +96,17 @@ impl std::fmt::Display for Reach {
     }
 }
 
-/// Takes commands in.
 #[derive(Debug)]
 pub struct ControlPlane {
     reconciler: Arc<Reconciler>,
 }
 
 impl ControlPlane {
-    /// A control on the node of a reconciler.
     pub fn new(reconciler: Arc<Reconciler>) -> Self {
         Self { reconciler }
     }
 
-    /// Checks a component and keeps it in the catalogue.
+    /// Checks a component and stores it in the catalogue.
     pub async fn deploy(&self, actor: &str, component: Vec<u8>) -> Result<(Descriptor, Outcome), ControlError> {
         let described = match self.reconciler.parts.engine.describe("", &component).await {
             Ok(described) => described,
@@ -132,27 +123,26 @@ impl ControlPlane {
         Ok((described, outcome))
     }
 
-    /// Does what is asked for, and waits until the nodes follow, within bounds.
+    /// Carries out a command and waits for the nodes to follow, within bounds.
     pub async fn run(&self, actor: &str, command: &Command) -> Result<Outcome, ControlError> {
         self.carry_out(actor, command, None).await
     }
 
-    /// What is decided.
     pub async fn catalogue(&self) -> Result<Catalogue, StoreError> {
         self.reconciler.store.catalogue().await
     }
 
-    /// What there is without a decision.
+    /// The plugins that need no decision.
     pub fn built_in(&self) -> &[BuiltIn] {
         &self.reconciler.built_in
     }
 
-    /// The audit, latest line first, those before a number first.
+    /// The audit log, newest line first, starting before a given number.
     pub async fn audit(&self, before: Option<u64>, limit: u32) -> Result<Vec<Audit>, StoreError> {
         self.reconciler.store.audit(before, limit).await
     }
 
-    /// The nodes that live, and how far each has come.
+    /// The nodes that are alive, and how far each has come.
     pub async fn nodes(&self) -> Result<Vec<NodeReport>, StoreError> {
         let reconciler = &self.reconciler;
         let now = reconciler.parts.clock.now();
@@ -173,7 +163,7 @@ impl ControlPlane {
         Ok(nodes)
     }
 
-    /// Begins to record events on this node, for a tenant that consents.
+    /// Starts to record events on this node, for a tenant that consents.
     pub async fn record(&self, actor: &str, wanted: Wanted) -> Result<Recording, ControlError> {
         let (tenant, kind) = (wanted.tenant.clone(), wanted.kind.to_string());
         let line = Audit {
@@ -183,31 +173,30 @@ impl ControlPlane {
             ..self.line(actor)
         };
         let begun = match self.consents(&tenant).await? {
-            false => {
-                Err(format!("tenant `{tenant}` does not consent; `switchboard plugin consent {tenant} on` says so"))
-            }
+            false => Err(format!(
+                "tenant `{tenant}` does not consent to recording; `switchboard plugin consent {tenant} on` gives consent"
+            )),
             true => self.reconciler.parts.engine.recorder().record(wanted).map_err(|error| error.to_string()),
         };
         self.write_down(line, begun.as_ref().map_or_else(|reason| reason.as_str(), |_| "ok")).await;
         begun.map_err(|reason| Refused::new(reason).into())
     }
 
-    /// Whether a tenant's events may be recorded.
     pub async fn consents(&self, tenant: &TenantSlug) -> Result<bool, StoreError> {
         Ok(self.catalogue().await?.consents.contains(tenant))
     }
 
-    /// The bytes that a component may have.
+    /// Maximum size of a component, in bytes.
     pub fn largest(&self) -> usize {
         self.reconciler.parts.engine.bounds().component
     }
 
-    /// What plugins log on this node.
+    /// The guest logs of this node.
     pub fn logs(&self) -> &Arc<Logs> {
         self.reconciler.parts.engine.logs()
     }
 
-    /// Whether anything is known under this name.
+    /// Whether any plugin of this name is known.
     pub async fn knows(&self, plugin: &PluginName) -> Result<bool, StoreError> {
         let catalogue = self.catalogue().await?;
         Ok(View { catalogue: &catalogue, built_in: self.built_in() }.knows(plugin))
@@ -229,7 +218,7 @@ impl ControlPlane {
             Ok(decided) => decided,
             Err(error @ (ControlError::Refused(_) | ControlError::Unfit(_))) => {
                 count(command, "refused");
-                // Several nodes may notice the same thing; the first one acts, and only that is worth a line.
+                // Several nodes may notice the same incident. The first one acts, and only that deserves a line.
                 if !command.is_automatic() {
                     self.write_down(line, &error.to_string()).await;
                 }
@@ -262,7 +251,7 @@ impl ControlPlane {
                 from = outcome.from,
                 to = outcome.to,
                 revision,
-                "plugins were changed"
+                "changed plugins"
             );
             self.reconciler.relay.announce();
         }
@@ -270,7 +259,7 @@ impl ControlPlane {
         Ok(outcome)
     }
 
-    /// Plans and writes down, anew when somebody else was faster.
+    /// Plans and records the change, again if somebody else was faster.
     async fn decide(
         &self,
         actor: &str,
@@ -282,7 +271,7 @@ impl ControlPlane {
         if let Some(tenant) = command.scope().tenant()
             && store.tenant(tenant).await?.is_none()
         {
-            let reason = format!("there is no tenant `{tenant}`; `switchboard tenant list` says which there are");
+            let reason = format!("there is no tenant `{tenant}`; `switchboard tenant list` lists the tenants");
             return Err(Refused::new(reason).into());
         }
         for _ in 0..ATTEMPTS {
@@ -293,12 +282,13 @@ impl ControlPlane {
             let mut step = plan(&planner, command)?;
             let audit = Audit { from: step.from.clone(), to: step.to.clone(), ..line.clone() };
             let Some(change) = &mut step.change else {
-                self.write_down(audit, "ok, as it was").await;
+                self.write_down(audit, "ok, unchanged").await;
                 return Ok((step, catalogue.revision));
             };
             self.try_out(&catalogue, change).await?;
             change.audit = vec![Audit { result: "ok".to_owned(), ..audit }];
             change.artefact = artefact.take();
+            // Compare-and-set on the revision: `None` means that the catalogue changed since it was read.
             if let Some(revision) = store.change_catalogue(catalogue.revision, change).await? {
                 return Ok((step, revision));
             }
@@ -307,9 +297,9 @@ impl ControlPlane {
         Err(ControlError::Busy)
     }
 
-    /// What is to be put in force or tried out must run here at least.
+    /// Checks that whatever is put in force or on trial runs on this node at least.
     async fn try_out(&self, catalogue: &Catalogue, change: &Change) -> Result<(), ControlError> {
-        // As it will be, so that a generation is prepared with what its scope grants.
+        // Use the catalogue as it will be, so that a generation is prepared with the grants of its scope.
         let mut next = catalogue.clone();
         next.generations.extend(change.generations.iter().cloned());
         next.routes.retain(|known| {
@@ -336,7 +326,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Until every node that lives runs a revision, or for [`WAIT`].
+    /// Waits until every live node runs a revision, or has failed to, or for [`WAIT`].
     async fn wait_for_nodes(&self, revision: u64) -> Result<Reach, StoreError> {
         let deadline = Instant::now() + WAIT;
         let mut pause = FIRST_LOOK;
@@ -372,22 +362,21 @@ impl ControlPlane {
         }
     }
 
-    /// A line that comes with no change. It is not worth failing for.
+    /// Records an audit line without a change. Failing to do so fails nothing else.
     async fn write_down(&self, line: Audit, result: &str) {
         let line = Audit { result: result.chars().take(REASON).collect(), ..line };
         let change = Change { audit: vec![line], ..Change::default() };
         if let Err(error) = self.reconciler.store.change_catalogue(0, &change).await {
-            tracing::warn!(%error, "failed to write down what was refused");
+            tracing::warn!(%error, "failed to write a line to the audit");
         }
     }
 }
 
 fn count(command: &Command, result: &'static str) {
-    metrics::counter!("switchboard_plugin_changes_total", "action" => command.action(), "result" => result)
-        .increment(1);
+    crate::metrics::CATALOGUE_CHANGES.add([command.action(), result], 1);
 }
 
-/// What is wrong with a component, without the file that the operator just named.
+/// What is wrong with a component, without repeating the file that the operator just named.
 fn reason(error: LoadError) -> String {
     match error {
         LoadError::Refused { reason, .. } => reason,

@@ -1,4 +1,4 @@
-//! Makes commands of what nodes notice about plugins: back to what worked, by the same control and with the same audit.
+//! Turns incidents into commands: back to what worked, through the same control plane and with the same audit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,17 +7,16 @@ use super::command::Command;
 use super::control::{ControlError, ControlPlane};
 use crate::plugin::{Incident, Incidents};
 
-/// Who the audit says it was.
+/// The actor in the audit log.
 const ACTOR: &str = "broker";
 
-/// How long to wait before it is tried again, when the store could not do it; then twice as long each time.
+/// The pause before another attempt if the store was unavailable; doubled each time.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// The longest wait.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// Acts on incidents, one at a time, until there can be no more. While the store is away the first one is tried again, and the
-/// others wait for it: none could be done.
+/// Acts on incidents one at a time until the channel closes. While the store is away the first incident is retried and
+/// the others wait, because none of them could be handled.
 pub async fn act_on(mut incidents: Incidents, control: Arc<ControlPlane>) {
     while let Some(incident) = incidents.recv().await {
         let Some(command) = command(incident) else { continue };
@@ -25,7 +24,7 @@ pub async fn act_on(mut incidents: Incidents, control: Arc<ControlPlane>) {
         let result = loop {
             match control.run(ACTOR, &command).await {
                 Err(error) if error.is_passing() => {
-                    tracing::warn!(%error, ?wait, "a plugin is not taken back yet; trying again");
+                    tracing::warn!(%error, ?wait, "failed to revert a plugin; trying again");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(LONGEST);
                 }
@@ -40,16 +39,16 @@ pub async fn act_on(mut incidents: Incidents, control: Arc<ControlPlane>) {
                 from = outcome.from,
                 to = outcome.to,
                 reach = %outcome.reach,
-                "the broker took a plugin back"
+                "reverted a plugin"
             ),
-            // Another node was first, or there is nothing to go back to.
-            Err(ControlError::Refused(line)) => tracing::info!(%line, "a plugin is not taken back"),
-            Err(error) => tracing::error!(%error, "failed to take a plugin back"),
+            // Another node was faster, or there is nothing to go back to.
+            Err(ControlError::Refused(line)) => tracing::info!(%line, "did not revert a plugin"),
+            Err(error) => tracing::error!(%error, "failed to revert a plugin"),
         }
     }
 }
 
-/// A built-in plugin has nothing before it to go back to.
+/// `None` for a built-in plugin, which has no earlier version to go back to.
 fn command(incident: Incident) -> Option<Command> {
     Some(match incident {
         Incident::Circuit { tenant, plugin, generation, reason, .. } => {

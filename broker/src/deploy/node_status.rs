@@ -1,18 +1,17 @@
-//! How far a node has come with the catalogue, and what it routes when it cannot come all the way.
+//! Node status: how far a node has come with the catalogue, and what it routes if it cannot follow completely.
 
 use crate::model::catalogue::{GenerationId, Route, Target};
 
-/// How far a node has come.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeStatus {
-    /// The revision that it follows.
+    /// The revision it follows.
     pub revision: u64,
-    /// What it could not do of it.
+    /// What it could not do of that revision.
     pub error: Option<String>,
 }
 
-/// The decided routes, as far as they lead to what is prepared. One that does not stays as it was on this node; at a start,
-/// when nothing was, it leads nowhere, for an event must not go to the wrong generation.
+/// The decided routes, limited to what is prepared. A route to anything else stays as it was on this node. At start-up,
+/// when there was nothing before, it leads nowhere: an event must not reach the wrong generation.
 pub(super) fn within_reach(
     decided: &[Route],
     running: Option<&[Route]>,
@@ -28,7 +27,7 @@ pub(super) fn within_reach(
         if !reaches(route.stable) {
             route.stable = match running {
                 None => Target::Off,
-                // Nothing was decided here: what is decided for all, or built in, goes on.
+                // Nothing was routed here before: the route for all tenants, or the built-in plugin, stays in force.
                 Some(running) => {
                     let before =
                         running.iter().find(|known| known.scope == route.scope && known.subject == route.subject)?;

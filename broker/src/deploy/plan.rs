@@ -1,4 +1,4 @@
-//! From a command and the catalogue to a change, or to the line that says why not. No I/O.
+//! Plans a command: from the catalogue to a change, or to the reason why not. No I/O.
 
 use super::command::{Choice, Command, Refused, Step};
 use super::planner::Planner;
@@ -6,7 +6,6 @@ use super::{automatic, policy, routes};
 use crate::model::catalogue::{Change, Version};
 use crate::plugin::Descriptor;
 
-/// What a command comes to.
 pub fn plan(planner: &Planner<'_>, command: &Command) -> Result<Step, Refused> {
     match command {
         Command::Deploy(deployed) => deploy(planner, deployed),
@@ -27,15 +26,15 @@ pub fn plan(planner: &Planner<'_>, command: &Command) -> Result<Step, Refused> {
     }
 }
 
-/// A version has the same bytes for ever: what was rolled back to is what ran before.
+/// A version never changes its bytes, so a rollback runs exactly what ran before.
 fn deploy(planner: &Planner<'_>, deployed: &Descriptor) -> Result<Step, Refused> {
     let Descriptor { plugin, version, digest, .. } = deployed;
     let to = format!("{plugin} {version}");
     let other_bytes = |where_it_is: &str| {
-        Refused::new(format!("{plugin} {version} is {where_it_is} already with other bytes; raise the version"))
+        Refused::new(format!("{plugin} {version} is already {where_it_is} with different bytes; raise the version"))
     };
     if version == Choice::BUILT_IN {
-        return Err(Refused::new(format!("no version can be named `{version}`; name it such as 1.0.0")));
+        return Err(Refused::new(format!("`{version}` is not a valid version; use one such as 1.0.0")));
     }
     if let Some(known) = planner.view.version(plugin, version) {
         return match known.digest == *digest {

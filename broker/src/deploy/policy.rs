@@ -1,4 +1,4 @@
-//! Commands that change what a plugin may do and use, what follows from its failing, and whom may be recorded.
+//! Commands that change policies: grants, limits, failure policies and consent to recording.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::model::{Kind, PluginName, TenantSlug};
 
 pub(super) fn grants(planner: &Planner<'_>, plugin: &PluginName, scope: &Scope, edit: &Edit) -> Result<Step, Refused> {
     let view = planner.view;
-    let mut terms = own_policy(planner, plugin, scope);
+    let mut policy = own_policy(planner, plugin, scope);
     let before = view.grants(scope, plugin);
     let decided = match edit {
         Edit::Add(imports) => Some(before.union(imports).copied().collect()),
@@ -18,7 +18,7 @@ pub(super) fn grants(planner: &Planner<'_>, plugin: &PluginName, scope: &Scope, 
         Edit::Set(imports) => Some(imports.clone()),
         Edit::Clear => None,
     };
-    terms.grants = decided.clone();
+    policy.grants = decided.clone();
     let after: BTreeSet<Import> = match (&decided, scope) {
         (Some(grants), _) => grants.clone(),
         (None, Scope::Tenant(_)) => view.grants(&Scope::All, plugin),
@@ -29,7 +29,7 @@ pub(super) fn grants(planner: &Planner<'_>, plugin: &PluginName, scope: &Scope, 
         .find_map(|version| version.wants.iter().find(|want| !after.contains(want)).map(|want| (version, want)))
     {
         return Err(Refused::new(format!(
-            "{plugin} {} is in force for {scope} and wants {want}; roll it back or disable it first",
+            "{plugin} {} is in force for {scope} and needs {want}; roll it back or disable it first",
             version.version
         )));
     }
@@ -37,8 +37,8 @@ pub(super) fn grants(planner: &Planner<'_>, plugin: &PluginName, scope: &Scope, 
         true => "none".to_owned(),
         false => listed(grants.iter().map(ToString::to_string)),
     };
-    let unchanged = own_policy(planner, plugin, scope) == terms;
-    let change = (!unchanged).then(|| Change { terms: vec![terms], ..Change::default() });
+    let unchanged = own_policy(planner, plugin, scope) == policy;
+    let change = (!unchanged).then(|| Change { plugin_policies: vec![policy], ..Change::default() });
     Ok(Step { change, from: words(&before), to: words(&after), notes: Vec::new() })
 }
 
@@ -49,24 +49,24 @@ pub(super) fn limits(
     values: &BTreeMap<String, Option<u64>>,
 ) -> Result<Step, Refused> {
     let before = own_policy(planner, plugin, scope);
-    let mut terms = before.clone();
+    let mut policy = before.clone();
     for (name, value) in values {
         match value {
             Some(value) => {
                 (planner.limit)(name, *value).map_err(Refused::new)?;
-                terms.limits.insert(name.clone(), *value);
+                policy.limits.insert(name.clone(), *value);
             }
             None => {
-                terms.limits.remove(name);
+                policy.limits.remove(name);
             }
         }
     }
-    let words = |terms: &PluginPolicy| match terms.limits.is_empty() {
+    let words = |policy: &PluginPolicy| match policy.limits.is_empty() {
         true => "the defaults".to_owned(),
-        false => listed(terms.limits.iter().map(|(name, value)| format!("{name}={value}"))),
+        false => listed(policy.limits.iter().map(|(name, value)| format!("{name}={value}"))),
     };
-    let (from, to) = (words(&before), words(&terms));
-    let change = (before != terms).then(|| Change { terms: vec![terms], ..Change::default() });
+    let (from, to) = (words(&before), words(&policy));
+    let change = (before != policy).then(|| Change { plugin_policies: vec![policy], ..Change::default() });
     Ok(Step { change, from, to, notes: Vec::new() })
 }
 
@@ -76,11 +76,11 @@ pub(super) fn failure(planner: &Planner<'_>, kind: &Kind, scope: &Scope, policy:
         Some(FailurePolicy::Closed) => "closed",
         None => "default",
     };
-    let policies = &planner.view.catalogue.policies;
+    let policies = &planner.view.catalogue.kind_policies;
     let before = policies.iter().find(|known| known.scope == *scope && known.kind == *kind);
     let before = before.and_then(|known| known.policy);
     let decided = KindPolicy { scope: scope.clone(), kind: kind.clone(), policy };
-    let change = (before != policy).then(|| Change { policies: vec![decided], ..Change::default() });
+    let change = (before != policy).then(|| Change { kind_policies: vec![decided], ..Change::default() });
     Step { change, from: words(before).to_owned(), to: words(policy).to_owned(), notes: Vec::new() }
 }
 
@@ -92,7 +92,8 @@ pub(super) fn consent(planner: &Planner<'_>, tenant: &TenantSlug, given: bool) -
 }
 
 fn own_policy(planner: &Planner<'_>, plugin: &PluginName, scope: &Scope) -> PluginPolicy {
-    let found = planner.view.catalogue.terms.iter().find(|terms| terms.scope == *scope && terms.plugin == *plugin);
+    let found =
+        planner.view.catalogue.plugin_policies.iter().find(|policy| policy.scope == *scope && policy.plugin == *plugin);
     found.cloned().unwrap_or_else(|| PluginPolicy {
         scope: scope.clone(),
         plugin: plugin.clone(),
@@ -101,13 +102,14 @@ fn own_policy(planner: &Planner<'_>, plugin: &PluginName, scope: &Scope) -> Plug
     })
 }
 
-/// The versions of a plugin that live by what a scope grants: they are in force or tried out in it, or in a tenant that
-/// has decided nothing itself.
+/// The versions of a plugin that depend on a scope's grants: in force or on trial in it, or in a tenant without a
+/// decision of its own.
 fn running<'a>(planner: &Planner<'a>, plugin: &PluginName, scope: &Scope) -> Vec<&'a Version> {
     let catalogue = planner.view.catalogue;
     let decides = |tenant: &Scope| {
-        let mut terms = catalogue.terms.iter().filter(|terms| terms.scope == *tenant && terms.plugin == *plugin);
-        terms.any(|terms| terms.grants.is_some())
+        let mut policy =
+            catalogue.plugin_policies.iter().filter(|policy| policy.scope == *tenant && policy.plugin == *plugin);
+        policy.any(|policy| policy.grants.is_some())
     };
     let concerned = catalogue.routes.iter().filter(|route| match (scope, &route.scope) {
         (Scope::All, Scope::All) => true,

@@ -1,7 +1,8 @@
-//! Brings this node to what the catalogue says: prepares the generations that it names, then routes to all of them at once.
+//! The reconciler: brings this node to the state of the catalogue.
 //!
-//! What cannot be prepared leaves its routes as they were, is told to whoever asks, and is tried again. While the store
-//! is away the node goes on with what it has. Nothing here changes the catalogue.
+//! It prepares every generation that a route names and then swaps in one routing table for all of them. A generation
+//! that cannot be prepared leaves its routes as they were, shows in the node status, and is retried. While the store is
+//! away, the node keeps what it has. The catalogue is never changed here.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -18,41 +19,36 @@ use crate::plugin::{Allowance, Engine, Generation, LoadError, Order, Plan, Regis
 use crate::relay::Relay;
 use crate::store::{Store, StoreError};
 
-/// How often a node looks whether the catalogue has changed, should an announcement have been lost.
+/// How often to look for changes, in case an announcement was lost.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How often a node of several says that it lives.
+/// How often a node reports that it is alive, if there can be others.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
-/// How old the last word of a living node is at most; nodes' clocks agree to a second or so.
+/// Maximum age of a live node's last report. Node clocks are assumed to agree to a second or so.
 pub(super) const LIVES_FOR: Duration = Duration::from_secs(7);
 
-/// How long it waits before a generation that cannot be prepared is tried again: twice as long each time.
+/// The pause before a failed generation is prepared again; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 
-/// What a reconciler works with.
 #[derive(Debug)]
 pub struct Parts {
-    /// The name of this node, unique among those that live.
+    /// Unique among the nodes that are alive.
     pub node: String,
-    /// The generations that need no deploying.
+    /// The generations that need no deployment.
     pub built_in: Vec<Arc<Generation>>,
-    /// Prepares the others.
     pub engine: Arc<Engine>,
-    /// Where they are put in force.
     pub registry: Arc<Registry>,
-    /// Time.
     pub clock: Clock,
 }
 
-/// This node's way to the catalogue.
 pub struct Reconciler {
     pub(super) parts: Parts,
     pub(super) store: Arc<dyn Store>,
     pub(super) relay: Arc<Relay>,
     pub(super) built_in: Vec<BuiltIn>,
-    /// Whoever holds it brings the node to the catalogue: one at a time.
+    /// Held while the node is brought to the catalogue, so that only one caller does it at a time.
     state: Mutex<State>,
     node_status: watch::Sender<NodeStatus>,
 }
@@ -67,10 +63,10 @@ impl std::fmt::Debug for Reconciler {
 struct State {
     prepared: HashMap<GenerationId, Arc<Generation>>,
     failed: HashMap<GenerationId, Failure>,
-    /// The revision that was followed last, and the routes that came of it; none before the first time.
+    /// The revision followed last, and the routes that resulted. `None` before the first time.
     running: Option<(u64, Vec<Route>)>,
     reported: Option<Instant>,
-    /// The components that have been deployed as far as this node knows; none before the first time.
+    /// The components known to be deployed. `None` before the first time.
     deployed: Option<HashSet<Digest>>,
 }
 
@@ -81,8 +77,8 @@ struct Failure {
 }
 
 impl Reconciler {
-    /// Follows the catalogue for the first time. When it returns, the node runs what is decided, but for what cannot be
-    /// prepared: that handles nothing.
+    /// Follows the catalogue for the first time. On return the node runs what is decided, except for generations that
+    /// cannot be prepared: their routes lead nowhere.
     pub async fn start(parts: Parts, store: Arc<dyn Store>, relay: Arc<Relay>) -> Result<Arc<Self>, StoreError> {
         let built_in = parts.built_in.iter().map(built_in).collect();
         let node_status = watch::Sender::new(NodeStatus::default());
@@ -91,7 +87,7 @@ impl Reconciler {
         Ok(Arc::new(reconciler))
     }
 
-    /// Follows on, until it is dropped.
+    /// Follows the catalogue until announcements end.
     pub async fn run(self: Arc<Self>) {
         let mut announced = self.relay.announced();
         let mut pace = tokio::time::interval(LOOK_EVERY);
@@ -104,12 +100,12 @@ impl Reconciler {
             match self.follow().await {
                 Ok(()) if away => {
                     away = false;
-                    tracing::info!("the catalogue of plugins is followed again");
+                    tracing::info!("following the catalogue of plugins again");
                 }
                 Ok(()) => {}
                 Err(error) if !away => {
                     away = true;
-                    tracing::warn!(%error, "failed to follow the catalogue of plugins; what runs goes on");
+                    tracing::warn!(%error, "failed to follow the catalogue of plugins; the plugins in force keep running");
                 }
                 Err(_) => {}
             }
@@ -121,8 +117,9 @@ impl Reconciler {
         self.node_status.borrow().clone()
     }
 
-    /// Prepares a generation before it is decided, so that nothing is decided that cannot run. The error is one line.
+    /// Prepares a generation before it is decided on, so that nothing is decided that cannot run here.
     pub(super) async fn try_to_prepare(&self, catalogue: &Catalogue, row: &GenerationRow) -> Result<(), TryError> {
+        // The lock is not held while preparing, which may take long; preparing twice is harmless.
         if self.state.lock().await.prepared.get(&row.id).is_some_and(|ready| is_of(ready, row)) {
             return Ok(());
         }
@@ -155,7 +152,7 @@ impl Reconciler {
         for row in catalogue.generations.iter().filter(|row| named.contains(&row.id)) {
             self.prepare_if_due(state, catalogue, row).await;
         }
-        // What a route can be rolled back to is kept while it is prepared, so that going back takes no time.
+        // Keep what a route can be rolled back to, if it is prepared, so that a rollback takes no time.
         let before = catalogue.routes.iter().flat_map(|route| route.previous.iter().copied()).filter_map(generation_of);
         let kept: BTreeSet<GenerationId> = before.chain(named.iter().copied()).collect();
         state.prepared.retain(|id, _| kept.contains(id));
@@ -169,8 +166,8 @@ impl Reconciler {
             builtin: &self.parts.built_in,
             generations: &state.prepared,
             routes: &routes,
-            terms: &catalogue.terms,
-            policies: &catalogue.policies,
+            plugin_policies: &catalogue.plugin_policies,
+            kind_policies: &catalogue.kind_policies,
         };
         let table = Table::new(&plan).expect("routes within reach name prepared generations only");
         self.parts.registry.replace(table);
@@ -180,22 +177,22 @@ impl Reconciler {
         if is_new {
             tracing::info!(revision = catalogue.revision, error, "the catalogue of plugins is in force");
         }
-        metrics::gauge!("switchboard_plugin_catalogue_revision").set(catalogue.revision as f64);
-        metrics::gauge!("switchboard_plugin_generations_failing").set(state.failed.len() as f64);
+        crate::metrics::CATALOGUE_REVISION.handle().set(catalogue.revision as f64);
+        crate::metrics::GENERATIONS_FAILING.handle().set(state.failed.len() as f64);
         self.node_status.send_replace(NodeStatus { revision: catalogue.revision, error });
     }
 
-    /// Compiles what is deployed while the node runs, beside everything else: when it is activated, all nodes have it at
-    /// nearly the same moment.
+    /// Compiles newly deployed components in the background: activating one reaches all nodes at nearly the same
+    /// moment, and it should be in the cache by then.
     fn make_ready(&self, state: &mut State, catalogue: &Catalogue) {
         let deployed: HashSet<Digest> = catalogue.versions.iter().map(|version| version.digest.clone()).collect();
         let Some(known) = state.deployed.replace(deployed) else { return };
         for version in catalogue.versions.iter().filter(|version| !known.contains(&version.digest)) {
             let (store, engine) = (Arc::clone(&self.store), Arc::clone(&self.parts.engine));
             let (name, digest) = (format!("{} {}", version.plugin, version.version), version.digest.clone());
-            // One component is compiled at a time, and only operators bring them, so this stays within bounds.
+            // Bounded: components come only from operators, and one is compiled at a time.
             tokio::spawn(async move {
-                // Whatever goes wrong is said when it is activated.
+                // Errors are reported when it is activated.
                 if let Ok(Some(component)) = store.artefact(&digest).await {
                     let _ = engine.describe(&name, &component).await;
                 }
@@ -218,13 +215,13 @@ impl Reconciler {
                 state.prepared.insert(row.id, generation);
             }
             Err(error) => {
-                metrics::counter!("switchboard_plugin_prepare_failures_total").increment(1);
+                crate::metrics::PREPARE_FAILURES.handle().increment(1);
                 tracing::error!(
                     plugin = %row.plugin,
                     version = row.version,
                     generation = row.id,
                     %error,
-                    "failed to prepare a plugin; its routes stay as they were"
+                    "failed to prepare a plugin; its routes stay unchanged"
                 );
                 let failure = Failure { error: error.to_string(), retry: Instant::now() + pause, pause };
                 state.failed.insert(row.id, failure);
@@ -260,18 +257,17 @@ impl Reconciler {
 /// Why a generation cannot be prepared.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TryError {
-    /// The store cannot say.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The component is not fit.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The catalogue names bytes that the store does not have.
+    /// The catalogue names a component that the store does not have.
     #[error("failed to find the bytes of the plugin in the store")]
     NoArtefact,
 }
 
-/// A number is given once, but what was prepared for a change that then was not made may bear the number of another.
+/// Whether a prepared generation is the one in this row. Ids are unique, but one prepared for a change that was never
+/// made may later be assigned to another generation.
 fn is_of(ready: &Generation, row: &GenerationRow) -> bool {
     ready.digest() == row.digest.as_str() && ready.config() == row.config
 }
@@ -292,17 +288,17 @@ fn first_error(state: &State) -> Option<String> {
     first.map(|(id, failure)| format!("generation {id}: {}", failure.error))
 }
 
-/// What a generation is prepared with: all that is granted in any scope, since each call is held to the grants of its own
-/// tenant; and the limits of one of the scopes that name it.
+/// What a generation is prepared with: everything granted in any scope, because each call is held to the grants of its
+/// own tenant; and the limits of one of the scopes that name it.
 fn allowance(view: View<'_>, row: &GenerationRow) -> (Allowance, Scope) {
     let routes = view.catalogue.routes.iter().filter(|route| in_force(route).any(|id| id == row.id));
     let scopes: BTreeSet<&Scope> = routes.map(|route| &route.scope).collect();
-    let all_terms = || view.catalogue.terms.iter().filter(|terms| terms.plugin == row.plugin);
-    let terms_of = |scope: &Scope| all_terms().find(|terms| terms.scope == *scope);
+    let all_terms = || view.catalogue.plugin_policies.iter().filter(|policy| policy.plugin == row.plugin);
+    let terms_of = |scope: &Scope| all_terms().find(|policy| policy.scope == *scope);
     let scope = scopes.first().map_or(Scope::All, |scope| (*scope).clone());
     let own = scope.tenant().and_then(|_| terms_of(&scope));
     let mut allowance = Allowance::deployed().under(terms_of(&Scope::All), own);
-    allowance.grants.extend(all_terms().filter_map(|terms| terms.grants.clone()).flatten());
+    allowance.grants.extend(all_terms().filter_map(|policy| policy.grants.clone()).flatten());
     (allowance, scope)
 }
 

@@ -1,4 +1,4 @@
-//! Commands that change who handles what: activate, try out, promote, roll back, disable, follow.
+//! Commands that change routes: activate, try out, promote, roll back, disable, follow.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,6 @@ use crate::model::catalogue::{
 };
 use crate::model::{PluginName, TenantSlug};
 
-/// What a choice names.
 enum Chosen<'a> {
     BuiltIn(&'a BuiltIn),
     Deployed(&'a Version),
@@ -52,11 +51,11 @@ pub(super) fn try_out(planner: &Planner<'_>, choice: &Choice, trial: Trial) -> R
     if let Trial::Canary(percent) = trial
         && !(1..=99).contains(&percent)
     {
-        return Err(Refused::new("a canary takes 1 to 99 per cent of the channels; `activate` takes them all"));
+        return Err(Refused::new("a canary takes 1 to 99 percent of the channels; use `activate` for all of them"));
     }
     let Chosen::Deployed(version) = chosen(planner, choice)? else {
         return Err(Refused::new(format!(
-            "the built-in {} cannot be tried out beside another; activate it",
+            "the built-in {} cannot run as a canary or a shadow; activate it",
             choice.plugin
         )));
     };
@@ -67,7 +66,7 @@ pub(super) fn try_out(planner: &Planner<'_>, choice: &Choice, trial: Trial) -> R
         && subjects.iter().all(|subject| view.plugin_of(view.target(&choice.scope, subject), subject).is_none())
     {
         return Err(Refused::new(format!(
-            "nothing handles what {} does, so there is nothing to compare it with; activate it, or try a canary",
+            "nothing handles what {} handles, so there is nothing to compare it with; activate it, or run a canary",
             choice.plugin
         )));
     }
@@ -78,14 +77,14 @@ pub(super) fn try_out(planner: &Planner<'_>, choice: &Choice, trial: Trial) -> R
         let route = routing.route(subject);
         if route.stable == Target::Generation(id) {
             return Err(Refused::new(format!(
-                "{} is in force for {} already, there is nothing to try out",
+                "{} is already in force for {}; there is nothing to try out",
                 view.generation_words(id),
                 choice.scope
             )));
         }
         if let Some(other) = route.candidate {
             return Err(Refused::new(format!(
-                "{} is being tried out on {} already; promote it or roll it back first",
+                "{} is already on trial for {}; promote it or roll it back first",
                 view.generation_words(other.generation),
                 word(subject)
             )));
@@ -110,7 +109,7 @@ pub(super) fn promote(planner: &Planner<'_>, plugin: &PluginName, scope: &Scope)
         .filter(|(_, id)| view.generation(*id).is_some_and(|row| row.plugin == *plugin))
         .collect();
     let Some(version) = tried.first().and_then(|(_, id)| planner.view.version_of(*id)) else {
-        return Err(Refused::new(format!("nothing of {plugin} is being tried out for {scope}")));
+        return Err(Refused::new(format!("no version of {plugin} is on trial for {scope}")));
     };
     granted(planner, version, scope)?;
     for (subject, id) in &tried {
@@ -122,8 +121,8 @@ pub(super) fn promote(planner: &Planner<'_>, plugin: &PluginName, scope: &Scope)
     Ok(routing.step(listed(tried.iter().map(|(_, id)| view.generation_words(*id)))))
 }
 
-/// A trial ends first. Without one, the plugin's routes go back by one; those that it was given up or disabled on come
-/// back with the generation that had them.
+/// Ends a trial if there is one. Otherwise the plugin's routes go back one step; routes that it gave up or was disabled
+/// on return together with the generation that had them.
 pub(super) fn rollback(planner: &Planner<'_>, plugin: &PluginName, scope: &Scope) -> Result<Step, Refused> {
     let view = planner.view;
     known(planner, plugin)?;
@@ -134,8 +133,8 @@ pub(super) fn rollback(planner: &Planner<'_>, plugin: &PluginName, scope: &Scope
     let back = to_take_back(view, plugin, &routing.own_routes().collect::<Vec<_>>());
     if back.is_empty() {
         return Err(Refused::new(match scope.tenant() {
-            Some(tenant) => format!("{plugin} has no route of its own for tenant {tenant} to go back on"),
-            None => format!("{plugin} is not in force for all tenants, there is nothing to go back on"),
+            Some(tenant) => format!("{plugin} has no route of its own for tenant {tenant} to roll back"),
+            None => format!("{plugin} is not in force for all tenants; there is nothing to roll back"),
         }));
     }
     for subject in &back {
@@ -151,8 +150,8 @@ pub(super) fn rollback(planner: &Planner<'_>, plugin: &PluginName, scope: &Scope
     Ok(routing.step(to))
 }
 
-/// The subjects of a scope that go back with a plugin: those it has, those that the generation it goes back to had, and,
-/// when it has none, those it was disabled on.
+/// The subjects of a scope that a rollback of the plugin changes: those it has, those that the generation it returns to
+/// had, and, if it has none, those it was disabled on.
 fn to_take_back(view: View<'_>, plugin: &PluginName, own: &[&Route]) -> Vec<Subject> {
     let is_its = |target: Target, subject: &Subject| view.plugin_of(target, subject) == Some(plugin);
     let (has, other): (Vec<&Route>, Vec<&Route>) = own.iter().partition(|route| is_its(route.stable, &route.subject));
@@ -166,7 +165,7 @@ fn to_take_back(view: View<'_>, plugin: &PluginName, own: &[&Route]) -> Vec<Subj
     has.iter().copied().chain(comes_along).map(|route| route.subject.clone()).collect()
 }
 
-/// For all means for every tenant, also those with routes of their own: it is asked for when something is on fire.
+/// For all tenants means every tenant, including those with routes of their own: this is the emergency stop.
 pub(super) fn disable(planner: &Planner<'_>, plugin: &PluginName, scope: &Scope) -> Result<Step, Refused> {
     let view = planner.view;
     known(planner, plugin)?;
@@ -183,7 +182,7 @@ pub(super) fn disable(planner: &Planner<'_>, plugin: &PluginName, scope: &Scope)
         if let Some(built_in) = view.built_in_named(plugin) {
             subjects.extend(built_in.kinds.iter().map(|spec| Subject::Handles(spec.kind.clone())));
         }
-        // What is decided for all reaches a tenant without a word of its own.
+        // A tenant without a route of its own follows the route for all.
         subjects.retain(|subject| {
             let own = scope == routing.asked() || view.own_route(scope, subject).is_some();
             own && view.plugin_of(view.target(scope, subject), subject) == Some(plugin)
@@ -218,14 +217,14 @@ pub(super) fn follow(planner: &Planner<'_>, plugin: &PluginName, tenant: &Tenant
         routing.drop_route(subject);
     }
     let to = listed(its.iter().map(|subject| view.words(view.target(&Scope::All, subject), subject)));
-    Ok(routing.step(if to.is_empty() { "what is decided for all".to_owned() } else { to }))
+    Ok(routing.step(if to.is_empty() { "the decision for all tenants".to_owned() } else { to }))
 }
 
 fn known(planner: &Planner<'_>, plugin: &PluginName) -> Result<(), Refused> {
     if planner.view.knows(plugin) {
         return Ok(());
     }
-    Err(Refused::new(format!("there is no plugin `{plugin}`; `switchboard plugin list` says which there are")))
+    Err(Refused::new(format!("there is no plugin `{plugin}`; `switchboard plugin list` lists the plugins")))
 }
 
 fn chosen<'a>(planner: &Planner<'a>, choice: &Choice) -> Result<Chosen<'a>, Refused> {
@@ -245,11 +244,11 @@ fn chosen<'a>(planner: &Planner<'a>, choice: &Choice) -> Result<Chosen<'a>, Refu
         let there = versions.map(|known| known.version.clone());
         let there = listed(there.chain(view.built_in_named(plugin).map(|_| Choice::BUILT_IN.to_owned())));
         let version = choice.version.as_deref().unwrap_or_default();
-        Refused::new(format!("{plugin} has no version {version}; there is {there}"))
+        Refused::new(format!("{plugin} has no version {version}; available: {there}"))
     })
 }
 
-/// The generation of a version with a configuration: the one there is, or a new one.
+/// The generation of a version with a configuration: an existing one, or a new row.
 fn generation(
     planner: &Planner<'_>,
     version: &Version,
@@ -258,10 +257,10 @@ fn generation(
     let view = planner.view;
     let config = match &choice.config {
         Some(config) if config.len() > Choice::MAX_CONFIG => {
-            return Err(Refused::new(format!("a configuration has at most {} bytes", Choice::MAX_CONFIG)));
+            return Err(Refused::new(format!("a configuration can have at most {} bytes", Choice::MAX_CONFIG)));
         }
         Some(config) => config.clone(),
-        // Raising the version does not silently lose what the operator had configured.
+        // Raising the version must not silently lose the operator's configuration.
         None => in_force(planner, &choice.plugin, &choice.scope).map(|row| row.config.clone()).unwrap_or_default(),
     };
     let rows = &view.catalogue.generations;
@@ -282,7 +281,7 @@ fn generation(
     Ok((id, Some(row)))
 }
 
-/// The generation of a plugin that handles or watches something in a scope; of several the newest.
+/// The plugin's generation that handles or watches anything in a scope; the newest of several.
 fn in_force<'a>(planner: &Planner<'a>, plugin: &PluginName, scope: &Scope) -> Option<&'a GenerationRow> {
     let view = planner.view;
     let targets = view.catalogue.routes.iter().map(|route| view.target(scope, &route.subject));
@@ -293,7 +292,7 @@ fn in_force<'a>(planner: &Planner<'a>, plugin: &PluginName, scope: &Scope) -> Op
     rows.filter(|row| row.plugin == *plugin).max_by_key(|row| row.id)
 }
 
-/// Whether a version is granted what it wants, for the scope it shall run in.
+/// Checks that a version is granted everything it wants in its scope.
 fn granted(planner: &Planner<'_>, version: &Version, scope: &Scope) -> Result<(), Refused> {
     let grants = planner.view.grants(scope, &version.plugin);
     let missing: Vec<Import> = version.wants.iter().copied().filter(|want| !grants.contains(want)).collect();
@@ -303,11 +302,11 @@ fn granted(planner: &Planner<'_>, version: &Version, scope: &Scope) -> Result<()
     let wanted = listed(missing.iter().map(ToString::to_string));
     let (plugin, adds) = (&version.plugin, missing.iter().map(|want| format!(" --add {want}")).collect::<String>());
     let (who, option) = match scope.tenant() {
-        Some(tenant) => (format!("tenant {tenant} does"), format!(" --tenant {tenant}")),
-        None => ("all tenants do".to_owned(), String::new()),
+        Some(tenant) => (format!("tenant {tenant}"), format!(" --tenant {tenant}")),
+        None => ("all tenants".to_owned(), String::new()),
     };
     Err(Refused::new(format!(
-        "{plugin} {} wants {wanted}, which {who} not grant; switchboard plugin grants {plugin}{option}{adds}",
+        "{plugin} {} needs these grants for {who}: {wanted}; switchboard plugin grants {plugin}{option}{adds}",
         version.version
     )))
 }

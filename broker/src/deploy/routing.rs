@@ -1,4 +1,4 @@
-//! Routes under change: what they were, what they become, and the words for both.
+//! Route changes being planned, and the words that describe them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,10 +7,10 @@ use super::view::{View, listed, word};
 use crate::model::catalogue::{Candidate, Change, GenerationRow, Route, Scope, Subject, Target};
 use crate::model::{PluginName, TenantSlug};
 
-/// How many tenants with routes of their own a note names.
+/// Tenants with routes of their own that a note lists.
 const NAMED: usize = 5;
 
-/// Changes of routes in a scope, gathered. `None`: the route is taken out.
+/// Collects route changes. In `changed`, `None` removes a route.
 pub(super) struct Routing<'a> {
     view: View<'a>,
     asked: Scope,
@@ -18,7 +18,7 @@ pub(super) struct Routing<'a> {
     changed: BTreeMap<(Scope, Subject), Option<Route>>,
     from: Vec<String>,
     notes: Vec<String>,
-    /// Generations to add.
+    /// Generation rows to add.
     pub(super) generations: Vec<GenerationRow>,
 }
 
@@ -35,24 +35,24 @@ impl<'a> Routing<'a> {
         }
     }
 
-    /// The scope that the command is about.
+    /// The scope of the command.
     pub(super) fn asked(&self) -> &Scope {
         &self.asked
     }
 
-    /// What follows is about this scope.
+    /// Sets the scope of the following calls.
     pub(super) fn turn_to(&mut self, scope: &Scope) {
         self.scope = scope.clone();
     }
 
-    /// The routes of exactly this scope, as they were.
+    /// The routes of exactly this scope, before any change.
     pub(super) fn own_routes(&self) -> impl Iterator<Item = &'a Route> + use<'a> {
         let scope = self.scope.clone();
         self.view.catalogue.routes.iter().filter(move |route| route.scope == scope)
     }
 
-    /// A subject's route as it is now, changes included. A tenant without one of its own has what goes for all, with
-    /// nothing before it: going back then means to follow all again.
+    /// A subject's route with changes applied. A tenant without its own gets the one for all, with no history: going
+    /// back then means following all again.
     pub(super) fn route(&self, subject: &Subject) -> Route {
         match self.changed.get(&(self.scope.clone(), subject.clone())) {
             Some(Some(route)) => route.clone(),
@@ -61,12 +61,12 @@ impl<'a> Routing<'a> {
         }
     }
 
-    /// Where a subject goes, changes included.
+    /// A subject's target with changes applied.
     pub(super) fn target(&self, subject: &Subject) -> Target {
         self.route(subject).stable
     }
 
-    /// Puts a target in force; what was goes before it, and what was tried out ends.
+    /// Puts a target in force. The former one goes to the history, and a trial ends.
     pub(super) fn put(&mut self, subject: &Subject, target: Target) {
         let mut route = self.route(subject);
         let is_own = self.is_own(subject);
@@ -88,7 +88,7 @@ impl<'a> Routing<'a> {
         self.set(route);
     }
 
-    /// Tries a generation out beside what is in force.
+    /// Starts a trial beside what is in force.
     pub(super) fn try_out(&mut self, subject: &Subject, candidate: Candidate) {
         let mut route = self.route(subject);
         self.was(&route);
@@ -96,7 +96,7 @@ impl<'a> Routing<'a> {
         self.set(route);
     }
 
-    /// Ends the trials of the scope that are of such generations. Says whether there were any.
+    /// Ends the scope's trials of matching generations. Returns whether there were any.
     pub(super) fn drop_trials(&mut self, which: impl Fn(&GenerationRow) -> bool) -> bool {
         let mut any = false;
         for route in self.own_routes() {
@@ -108,7 +108,7 @@ impl<'a> Routing<'a> {
             self.from.push(self.view.candidate_words(candidate));
             let mut route = route.clone();
             route.candidate = None;
-            // A tenant's route that says what goes for all was made for the trial.
+            // A tenant's route that equals the one for all existed only for the trial.
             let idle = route.previous.is_empty() && route.stable == self.view.target(&Scope::All, &route.subject);
             match self.scope != Scope::All && idle {
                 true => self.changed.insert((route.scope, route.subject), None),
@@ -118,8 +118,8 @@ impl<'a> Routing<'a> {
         any
     }
 
-    /// What the plugin handled or watched in the scope and does not any more: a kind goes back to the built-in plugin
-    /// that has it, if there is one.
+    /// Gives up what the plugin handled or watched in the scope and does not any more: a kind returns to its built-in
+    /// plugin, if there is one.
     pub(super) fn give_up(&mut self, plugin: &PluginName, kept: &BTreeSet<Subject>) {
         let view = self.view;
         let given_up: Vec<Subject> = self
@@ -136,17 +136,17 @@ impl<'a> Routing<'a> {
             };
             self.put(&subject, target);
             let now = view.words(target, &subject);
-            self.note(format!("{plugin} gives {} up: {now}", word(&subject)));
+            self.note(format!("{plugin} gives up {}; now in force: {now}", word(&subject)));
         }
     }
 
-    /// Goes back by one. `None`: the tenant follows what is decided for all again.
+    /// Goes back one step. `None`: the tenant follows the route for all again.
     pub(super) fn back(&mut self, subject: &Subject) -> Result<Option<Target>, Refused> {
         let mut route = self.route(subject);
         if route.previous.is_empty() {
             if self.scope == Scope::All {
                 let now = self.view.words(route.stable, subject);
-                return Err(Refused::new(format!("nothing is known from before {now} to go back to")));
+                return Err(Refused::new(format!("there is no record of what was in force before {now}")));
             }
             self.drop_route(subject);
             return Ok(None);
@@ -159,19 +159,18 @@ impl<'a> Routing<'a> {
         Ok(Some(before))
     }
 
-    /// Takes a tenant's own route out.
+    /// Removes a tenant's own route.
     pub(super) fn drop_route(&mut self, subject: &Subject) {
         let route = self.route(subject);
         self.was(&route);
         self.changed.insert((self.scope.clone(), subject.clone()), None);
     }
 
-    /// Puts a route as it is given.
     pub(super) fn set(&mut self, route: Route) {
         self.changed.insert((route.scope.clone(), route.subject.clone()), Some(route));
     }
 
-    /// What an operator who decides for all may not think of: tenants that decided for themselves.
+    /// Reminds an operator who decides for all tenants of those with routes of their own.
     pub(super) fn warn_of_tenants<'s>(&mut self, subjects: impl IntoIterator<Item = &'s Subject>) {
         if self.asked != Scope::All {
             return;
@@ -188,12 +187,14 @@ impl<'a> Routing<'a> {
         let shown = shown.collect::<Vec<_>>().join("; ");
         match own.len() {
             0 => {}
-            1..=NAMED => self.note(format!("routes of their own stay: {shown}")),
-            all => self.note(format!("routes of their own stay: {shown}; and those of {} more tenants", all - NAMED)),
+            1..=NAMED => self.note(format!("tenants that keep routes of their own: {shown}")),
+            all => {
+                self.note(format!("tenants that keep routes of their own: {shown}; and {} more tenants", all - NAMED));
+            }
         }
     }
 
-    /// What the gathered changes come to.
+    /// The step that makes the collected changes.
     pub(super) fn step(self, to: impl Into<String>) -> Step {
         let to = to.into();
         if self.changed.is_empty() {

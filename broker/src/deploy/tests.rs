@@ -1,4 +1,4 @@
-//! Plans, by what an operator asks for.
+//! Planning, seen as an operator sees it.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
@@ -9,7 +9,7 @@ use crate::model::catalogue::*;
 use crate::model::{Kind, PluginName, TenantSlug, Timestamp};
 use crate::plugin::Descriptor;
 
-/// A catalogue under change, as a store would keep it.
+/// A catalogue that changes as a store would change it.
 struct Office {
     catalogue: Catalogue,
     built_in: Vec<BuiltIn>,
@@ -68,13 +68,13 @@ impl Office {
             catalogue.routes.push(route);
         }
         catalogue.routes.retain(|route| !change.dropped.contains(&(route.scope.clone(), route.subject.clone())));
-        for terms in change.terms {
-            catalogue.terms.retain(|known| (&known.scope, &known.plugin) != (&terms.scope, &terms.plugin));
-            catalogue.terms.push(terms);
+        for policy in change.plugin_policies {
+            catalogue.plugin_policies.retain(|known| (&known.scope, &known.plugin) != (&policy.scope, &policy.plugin));
+            catalogue.plugin_policies.push(policy);
         }
-        for policy in change.policies {
-            catalogue.policies.retain(|known| (&known.scope, &known.kind) != (&policy.scope, &policy.kind));
-            catalogue.policies.extend(policy.policy.is_some().then_some(policy));
+        for policy in change.kind_policies {
+            catalogue.kind_policies.retain(|known| (&known.scope, &known.kind) != (&policy.scope, &policy.kind));
+            catalogue.kind_policies.extend(policy.policy.is_some().then_some(policy));
         }
         for (tenant, given) in change.consents {
             if given {
@@ -98,7 +98,7 @@ impl Office {
         line
     }
 
-    /// Who handles a kind for a tenant: the plugin and version, or a word.
+    /// What handles a kind for a tenant: plugin and version, or a word.
     fn handler(&self, tenant: &str, kind: &str) -> String {
         let view = View { catalogue: &self.catalogue, built_in: &self.built_in };
         let subject = handles(kind);
@@ -228,13 +228,13 @@ fn what_is_unknown_or_out_of_bounds_is_refused_with_what_to_do() {
     let mut office = Office::with_polls();
     for (command, words) in [
         (activate("pole", "1"), "no plugin `pole`; `switchboard plugin list`"),
-        (activate("poll", "9"), "poll has no version 9; there is 1, 2, 3"),
-        (activate("talk", "9"), "talk has no version 9; there is built-in"),
+        (activate("poll", "9"), "poll has no version 9; available: 1, 2, 3"),
+        (activate("talk", "9"), "talk has no version 9; available: built-in"),
         (canary("1", 0), "1 to 99"),
-        (canary("1", 100), "`activate` takes them all"),
-        (Command::Try(choice("talk", "built-in", Scope::All), Trial::Shadow), "cannot be tried out"),
+        (canary("1", 100), "use `activate` for all"),
+        (Command::Try(choice("talk", "built-in", Scope::All), Trial::Shadow), "cannot run as a canary"),
         (Command::Try(choice("poll", "1", Scope::All), Trial::Shadow), "nothing to compare it with"),
-        (Command::Promote(name("poll"), Scope::All), "nothing of poll is being tried out for all tenants"),
+        (Command::Promote(name("poll"), Scope::All), "no version of poll is on trial for all tenants"),
         (Command::Rollback(name("poll"), Scope::All), "not in force for all tenants"),
         (Command::Rollback(name("poll"), of("acme")), "no route of its own for tenant acme"),
         (Command::Disable(name("poll"), Scope::All), "not in force"),
@@ -257,21 +257,21 @@ fn what_is_wanted_must_be_granted() {
     let mut office = Office::with_polls();
     assert_eq!(
         office.refused(activate_for("acme", "poll", "2")),
-        "poll 2 wants kv, which tenant acme does not grant; switchboard plugin grants poll --tenant acme --add kv"
+        "poll 2 needs these grants for tenant acme: kv; switchboard plugin grants poll --tenant acme --add kv"
     );
     let line = office.refused(canary("2", 10));
     assert!(line.ends_with("switchboard plugin grants poll --add kv"), "{line}");
     office.done(Command::Grants(name("poll"), of("acme"), Edit::Add(BTreeSet::from([Import::Kv]))));
     office.done(activate_for("acme", "poll", "2"));
-    assert!(office.refused(activate("poll", "2")).contains("all tenants do not grant"));
+    assert!(office.refused(activate("poll", "2")).contains("needs these grants for all tenants"));
 
     let line = office.refused(Command::Grants(name("poll"), of("acme"), Edit::Clear));
-    assert!(line.contains("poll 2 is in force for tenant acme and wants kv"), "{line}");
+    assert!(line.contains("poll 2 is in force for tenant acme and needs kv"), "{line}");
     office.done(Command::Rollback(name("poll"), of("acme")));
     let step = office.done(Command::Grants(name("poll"), of("acme"), Edit::Remove(BTreeSet::from([Import::Kv]))));
     assert_eq!((step.from.as_str(), step.to.as_str()), ("kv, log", "log"));
     office.done(Command::Grants(name("poll"), Scope::All, Edit::Set(BTreeSet::new())));
-    assert!(office.refused(activate("poll", "3")).contains("wants log"));
+    assert!(office.refused(activate("poll", "3")).contains("needs these grants for all tenants: log"));
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn rolling_back_goes_back_by_one_as_often_as_three_times() {
         office.done(rollback("poll"));
         assert_eq!(office.handler("acme", "vote"), version);
     }
-    assert!(office.refused(rollback("poll")).contains("nothing is known from before poll 2"));
+    assert!(office.refused(rollback("poll")).contains("no record of what was in force before poll 2"));
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn a_kind_that_a_new_version_gives_up_comes_back_with_the_old_one() {
     office.done(activate("poll", "2"));
     let step = office.done(activate("poll", "3"));
     assert_eq!(["vote", "close"].map(|kind| office.handler("acme", kind)), ["nothing", "poll 3"]);
-    assert!(step.notes.contains(&"poll gives vote up: nothing".to_owned()), "{:?}", step.notes);
+    assert!(step.notes.contains(&"poll gives up vote; now in force: nothing".to_owned()), "{:?}", step.notes);
     office.done(rollback("poll"));
     assert_eq!(["vote", "close"].map(|kind| office.handler("acme", kind)), ["poll 2", "poll 2"]);
     let watch = office.catalogue.routes.iter().find(|route| matches!(route.subject, Subject::Watches(_))).unwrap();
@@ -346,7 +346,7 @@ fn a_tenants_decision_goes_before_that_for_all_until_it_is_given_up() {
     assert_eq!(["acme", "apex"].map(|tenant| office.handler(tenant, "vote")), ["poll 1", "nothing"]);
     office.grant_kv();
     let step = office.done(activate("poll", "2"));
-    assert_eq!(step.notes, ["routes of their own stay: acme for vote: poll 1 (generation 1)"]);
+    assert_eq!(step.notes, ["tenants that keep routes of their own: acme for vote: poll 1 (generation 1)"]);
     assert_eq!(["acme", "apex"].map(|tenant| office.handler(tenant, "vote")), ["poll 1", "poll 2"]);
     let step = office.done(Command::Follow(name("poll"), slug("acme")));
     assert_eq!((step.from.as_str(), step.to.as_str()), ("poll 1 (generation 1)", "poll 2 (generation 2)"));
@@ -392,11 +392,11 @@ fn one_thing_is_tried_out_at_a_time() {
     let mut office = Office::with_polls();
     office.deploy("vox", "1", &["vote"], &[], &[]);
     office.done(activate("poll", "1"));
-    assert!(office.refused(canary("1", 5)).contains("in force for all tenants already"));
+    assert!(office.refused(canary("1", 5)).contains("already in force for all tenants"));
     office.done(Command::Try(choice("vox", "1", Scope::All), Trial::Shadow));
     office.grant_kv();
     let line = office.refused(canary("2", 5));
-    assert!(line.contains("vox 1 (generation 2) is being tried out on vote already"), "{line}");
+    assert!(line.contains("vox 1 (generation 2) is already on trial for vote"), "{line}");
     office.done(rollback("vox"));
     office.done(canary("2", 5));
     office.done(canary("3", 5));
@@ -464,7 +464,7 @@ fn a_broken_circuit_gives_one_tenant_what_was_there_before() {
     assert_eq!(step.from, "poll 2 (generation 2): 3 traps in a row");
     assert_eq!(["acme", "apex"].map(|tenant| office.handler(tenant, "vote")), ["poll 1", "poll 2"]);
     assert_eq!(office.handler("acme", "close"), "nothing", "a generation is left as a whole");
-    assert!(office.refused(circuit("acme", 2)).contains("not in force for tenant acme any more"), "it is late");
+    assert!(office.refused(circuit("acme", 2)).contains("no longer in force for tenant acme"), "it is late");
     office.done(Command::Rollback(name("poll"), of("acme")));
     assert_eq!(office.handler("acme", "vote"), "poll 2");
 }
@@ -497,7 +497,7 @@ fn a_canary_that_does_worse_is_dropped_wherever_it_is_tried_out() {
     let step = office.done(abandon.clone());
     assert!(step.from.contains("5% of the channels") && step.from.ends_with("was 3 ms"), "{}", step.from);
     assert!(office.catalogue.routes.iter().all(|route| route.candidate.is_none()));
-    assert!(office.refused(abandon).contains("not being tried out"));
+    assert!(office.refused(abandon).contains("not on trial"));
 }
 
 #[test]
@@ -509,13 +509,13 @@ fn limits_policies_and_consents_are_decided_by_scope_and_taken_back() {
     assert!(office.refused(limit(Some(5_000))).contains("cpu_ms=5000"));
     office.done(Command::Grants(name("poll"), of("acme"), Edit::Set(BTreeSet::from([Import::Kv]))));
     assert_eq!(office.done(limit(None)).to, "the defaults");
-    assert!(office.catalogue.terms[0].grants.is_some(), "grants and limits leave each other alone");
+    assert!(office.catalogue.plugin_policies[0].grants.is_some(), "grants and limits leave each other alone");
 
     let kind: Kind = "say".parse().unwrap();
     let policy = |policy| Command::Policy(kind.clone(), Scope::All, policy);
     assert_eq!(office.done(policy(Some(FailurePolicy::Open))).from, "default");
     assert_eq!(office.done(policy(None)).from, "open");
-    assert!(office.catalogue.policies.is_empty());
+    assert!(office.catalogue.kind_policies.is_empty());
 
     office.done(Command::Consent(slug("acme"), true));
     assert!(office.done(Command::Consent(slug("acme"), true)).change.is_none());

@@ -1,4 +1,17 @@
-//! Makes one commit of what a handler asked for, and queues it with what is to be told of it.
+//! Turns the effects of one event into a commit and queues it together with what has to be published.
+//!
+//! The effects of an event are applied all or none: they become one [`Commit`], so the store decides about all of them
+//! in one transaction. Effects without a durable part are published directly, or behind the same session's earlier
+//! effects if those are still on their way.
+//!
+//! Nothing here stores, publishes or calls a guest by itself; it asks through the given closure and hands the result to
+//! the committer.
+//!
+//! Invariant: once [`Effects::carry_out`] has queued a commit, it is stored and published whether or not the caller
+//! stays. Commits queue in the order of the calls.
+//!
+//! A handler whose keys changed between its reads and its commit is asked again, up to [`FURTHER_TRIES`] times. Start
+//! with [`Effects::carry_out`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,64 +29,63 @@ use crate::protocol::{ErrorCode, Refusal};
 use crate::relay::Relay;
 use crate::store::{Commit, Outcome, Receipt, Store};
 
-/// What the sender's ack says.
+/// The content of the sender's ack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// Where the durable part stands; none when there was none.
+    /// Where the durable part was stored; `None` if there was none.
     pub receipt: Option<Receipt>,
-    /// Whether the same request was applied before, and this time nothing was done.
+    /// Whether the same request was applied earlier, and nothing was done this time.
     pub duplicate: bool,
 }
 
-/// Effects that are on their way.
+/// The progress of an event's effects.
 #[derive(Debug)]
 pub enum Carried {
-    /// They are applied.
     Applied(Applied),
-    /// They are queued to be stored, and will be whether or not somebody waits for it.
+    /// Queued for storing, which happens whether or not anybody waits.
     Queued(Queued),
 }
 
-/// Effects that are queued.
+/// Effects queued for storing.
 #[derive(Debug)]
 pub struct Queued {
     pending: Pending,
-    /// What the same session's next reads in the channel wait for.
+    /// The same session's next reads in the channel wait for this.
     pub earlier: Earlier,
 }
 
 impl Carried {
-    /// Waits until they are applied, and everyone here who is to hear of it has been sent it or will be.
+    /// Waits until the effects are applied and published on this node.
     ///
-    /// # Errors
-    /// Why nothing of them was applied, or that it is not known.
+    /// An error means that none of them was applied, or that the outcome is unknown.
     pub async fn applied(self) -> Result<Applied, ApplyError> {
         match self {
             Carried::Applied(applied) => Ok(applied),
-            // What counts on a key was waited for at once, so that it could be asked for again.
+            // Effects with a version check are awaited before they get here, because a conflict means asking the
+            // handler again.
             Carried::Queued(Queued { pending, .. }) => done(pending.outcome().await?),
         }
     }
 }
 
 impl Queued {
-    /// Until when whoever asked is to be told something.
+    /// When the sender must have been told something.
     pub fn by(&self) -> Instant {
         self.pending.by()
     }
 
-    /// Has taken what became of them, as [`Pending::then`] does.
+    /// Registers the receiver of the outcome, as [`Pending::then`] does.
     pub fn then(self, receiver: impl FnOnce(Result<Applied, ApplyError>) -> Option<Arc<dyn Flush>> + Send + 'static) {
         self.pending.then(Box::new(move |answer| receiver(answer.map_err(ApplyError::from).and_then(done))));
     }
 }
 
-/// What an outcome means for effects that count on no key.
+/// The outcome of effects without a version check, for which a conflict cannot happen.
 fn done(outcome: Outcome<Receipt>) -> Result<Applied, ApplyError> {
     applied(outcome)?.ok_or_else(|| contended().into())
 }
 
-/// Who asks for effects.
+/// What asked for the effects.
 #[derive(Debug, Clone, Copy)]
 pub struct Cause<'a> {
     plugin: &'a PluginName,
@@ -86,12 +98,13 @@ impl<'a> Cause<'a> {
         Self { plugin, depth: 0 }
     }
 
-    /// A plugin that was told of a stored message. The event has the message's id.
+    /// A plugin called with a stored message. The event's id is the message's.
     pub fn stored(plugin: &'a PluginName, message_depth: u8) -> Self {
         Self { plugin, depth: message_depth + 1 }
     }
 
-    /// What the effects are applied under once and not again.
+    /// The idempotency key of the effects. A client chooses one for its event; a post-commit call has one made of
+    /// message and plugin.
     fn request(self, event: &Event) -> Option<RequestKey> {
         match self.depth {
             0 => event.client_id.clone().map(RequestKey::from),
@@ -100,12 +113,12 @@ impl<'a> Cause<'a> {
     }
 }
 
-/// Why nothing of an event was applied.
+/// Why none of an event's effects was applied.
 #[derive(Debug)]
 pub enum ApplyError {
-    /// Its handler gave no effects, or none that can be applied.
+    /// The handler returned no effects, or none that can be applied.
     Call(CallError),
-    /// The broker refuses, whatever the handler is.
+    /// The broker refused, whatever the handler is.
     Refused(Refusal),
 }
 
@@ -115,13 +128,12 @@ impl From<Refusal> for ApplyError {
     }
 }
 
-/// How often a handler is asked again when another event changed its keys between its look at them and its commit.
+/// Further attempts after the handler's keys changed between its reads and its commit.
 const FURTHER_TRIES: u32 = 3;
 
-/// Half of the longest wait before the first further try. Each longest wait is twice the one before.
+/// Half of the longest pause before the second attempt. Every further attempt doubles it.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// From effects to the store and the relay.
 #[derive(Clone)]
 pub struct Effects {
     committer: Arc<Committer<Publication>>,
@@ -135,7 +147,6 @@ impl std::fmt::Debug for Effects {
 }
 
 impl Effects {
-    /// Effects that end in this store and this relay.
     pub fn new(store: Arc<dyn Store>, relay: Arc<Relay>, after_commit: AfterCommit, clock: Clock) -> Self {
         let publisher = Publisher { relay: Arc::clone(&relay), after_commit };
         let committer = Committer::publishing(store, Arc::new(publisher));
@@ -144,14 +155,13 @@ impl Effects {
         Self { committer, clock }
     }
 
-    /// Asks for the effects of an event and has all of them applied, or none. When this returns, they are queued at the
-    /// committer in the order of the calls, behind what is `earlier`; the caller may begin with the session's next event.
+    /// Asks the handler for the effects of an event and applies all of them, or none. On return they are queued at the
+    /// committer in the order of the calls, behind `earlier`; the caller may start the session's next event.
     ///
-    /// When another event has changed a key that these effects count on, it asks again: the handler then reads what stands
-    /// there now. Effects that may have to be asked for again, or that change messages, are waited for here.
+    /// If another event has changed a key that these effects check, the handler is asked again and reads the new value.
+    /// Effects that may have to be asked for again, or that change messages, are awaited here.
     ///
-    /// # Errors
-    /// What the handler's call ended with, or the broker's own refusal. Nothing is kept or sent then.
+    /// On an error nothing was stored or sent.
     pub async fn carry_out<F>(
         &self,
         channel: &ChannelKey,
@@ -176,18 +186,19 @@ impl Effects {
                 return Ok(carried);
             }
             let plugin = cause.plugin.to_string();
-            metrics::counter!("switchboard_kv_conflicts_total", "plugin" => plugin).increment(1);
+            crate::metrics::KV_CONFLICTS.add([plugin], 1);
         }
         Err(contended().into())
     }
 
-    /// How long to wait before a further try: a time of its own for each event, or those that met once would meet again.
+    /// A random pause before another attempt: events that collided once would otherwise collide again.
     fn pause(&self, further: u32) -> Duration {
         let share = u32::from(u8::from_le_bytes(self.clock.random()));
         PAUSE * (share << further) / 256
     }
 
-    /// A handler may refuse an event because of what the first try of it has changed. Its sender gets the first answer then.
+    /// A repeated event may be denied because of what its first attempt changed. In that case the sender gets the first
+    /// answer.
     async fn first_answer(
         &self,
         channel: &ChannelKey,
@@ -197,15 +208,16 @@ impl Effects {
     ) -> Result<Carried, ApplyError> {
         if cause.request(event).is_some() {
             let nothing = self.commit_of(channel, event, cause);
-            let story = Publication::of(event, cause.depth);
-            if let Outcome::Duplicate(first) = self.committer.queue(&channel.tenant, nothing, story)?.outcome().await? {
+            let publication = Publication::of(event, cause.depth);
+            if let Outcome::Duplicate(first) =
+                self.committer.queue(&channel.tenant, nothing, publication)?.outcome().await?
+            {
                 return Ok(Carried::Applied(Applied { receipt: Some(first), duplicate: true }));
             }
         }
         Err(ApplyError::Call(error))
     }
 
-    /// A commit of nothing yet.
     fn commit_of(&self, channel: &ChannelKey, event: &Event, cause: Cause<'_>) -> Commit {
         Commit {
             channel: channel.channel,
@@ -219,7 +231,7 @@ impl Effects {
         }
     }
 
-    /// `None`: a key has another version than was expected, and nothing is applied.
+    /// Queues the effects. `None`: a key's version did not match, and nothing was applied.
     async fn apply(
         &self,
         channel: &ChannelKey,
@@ -229,7 +241,7 @@ impl Effects {
         effects: Vec<Effect>,
     ) -> Result<Option<Carried>, ApplyError> {
         let mut commit = self.commit_of(channel, event, cause);
-        let mut story = Publication::of(event, cause.depth);
+        let mut publication = Publication::of(event, cause.depth);
         let mut kv = Vec::new();
         for effect in effects {
             match effect {
@@ -237,24 +249,25 @@ impl Effects {
                 Effect::Amend(amendment) => commit.amendments.push(amendment),
                 Effect::MarkRead(mark) => commit.reads.push(mark),
                 Effect::KvPut(write) => kv.push(write),
-                Effect::Broadcast(signal) => story.signals.push(signal),
+                Effect::Broadcast(signal) => publication.signals.push(signal),
             }
         }
         if !kv.is_empty() {
             commit.kv = Some((cause.plugin.clone(), kv));
         }
         if !is_durable(&commit) {
-            // They must not overtake what the session sent before. Nobody else's are waited for.
+            // These must not overtake the session's own earlier effects. Nothing else delays them.
             match earlier.is_some_and(|earlier| !earlier.is_settled()) {
-                true => self.committer.publish_in_order(channel, story)?,
-                false => self.committer.publish_now(channel, story),
+                true => self.committer.publish_in_order(channel, publication)?,
+                false => self.committer.publish_now(channel, publication),
             }
             return Ok(Some(Carried::Applied(Applied { receipt: None, duplicate: false })));
         }
+        // Awaited before the session's next event: a version conflict means asking the handler again.
         let is_barrier = commit.kv.is_some() || !commit.amendments.is_empty();
         let (earlier, settling) = Earlier::new();
-        story.settling = Some(settling);
-        let pending = self.committer.queue(&channel.tenant, commit, story)?;
+        publication.settling = Some(settling);
+        let pending = self.committer.queue(&channel.tenant, commit, publication)?;
         if is_barrier {
             return Ok(applied(pending.outcome().await?)?.map(Carried::Applied));
         }
@@ -262,13 +275,13 @@ impl Effects {
     }
 }
 
-/// What an outcome means to whoever asked. `None`: a key has another version than was expected.
+/// What the sender is told of an outcome. `None`: a key's version did not match.
 fn applied(outcome: Outcome<Receipt>) -> Result<Option<Applied>, ApplyError> {
     match outcome {
         Outcome::Done(receipt) => Ok(Some(Applied { receipt: Some(receipt), duplicate: false })),
         Outcome::Duplicate(first) => Ok(Some(Applied { receipt: Some(first), duplicate: true })),
         Outcome::IdConflict => {
-            let message = "this id was used before for another frame";
+            let message = "this id was already used for a different frame";
             Err(Refusal::new(ErrorCode::IdConflict, message).into())
         }
         Outcome::UnknownMessage => Err(unknown_message().into()),
@@ -279,7 +292,7 @@ fn applied(outcome: Outcome<Receipt>) -> Result<Option<Applied>, ApplyError> {
 }
 
 fn contended() -> Refusal {
-    let refusal = Refusal::new(ErrorCode::Overloaded, "others are changing the same at the same time; try again");
+    let refusal = Refusal::new(ErrorCode::Overloaded, "other events keep changing the same keys; try again");
     Refusal { retry_after_ms: Some(250), ..refusal }
 }
 
@@ -289,14 +302,14 @@ fn is_durable(commit: &Commit) -> bool {
 
 fn full() -> String {
     format!(
-        "its keys and values would be more than {} keys or {} MiB in this tenant",
+        "its keys and values would exceed {} keys or {} MiB in this tenant",
         KvWrite::MAX_KEYS,
         KvWrite::MAX_BYTES >> 20
     )
 }
 
-/// What an idempotency key stands for: the channel, the type, and what the frame says beside its envelope. Spaces and
-/// the order of names do not count, so a repeat by another path or another client is the same request.
+/// Identifies a request: the channel, the type, and the frame without its envelope. Whitespace and the order of object
+/// members do not count, so a repeat through another path or client is the same request.
 fn digest(event: &Event) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(event.channel.0.as_bytes());
@@ -309,7 +322,7 @@ fn digest(event: &Event) -> [u8; 32] {
             hasher.update([0]);
             Tree::Object(said).write(&mut |bytes| hasher.update(bytes));
         }
-        // What is no frame is one request if its bytes are the same.
+        // Anything but an object is compared byte for byte.
         _ => hasher.update(event.payload.as_bytes()),
     }
     hasher.finalize().into()
@@ -344,7 +357,7 @@ mod tests {
             ("chat.message", 1, r#"{"message":"hi"}"#),
             ("chat.message", 2, again),
             ("poll", 1, again),
-            // As doubles these are the number above.
+            // As doubles these equal the number above.
             ("chat.message", 1, r#"{"message":"hi","x":{"a":1,"b":2.0}}"#),
         ] {
             assert_ne!(digest(&event(kind, channel, payload)), first, "{kind} {channel} {payload}");

@@ -1,15 +1,18 @@
-//! The one way of an event into the store and from there to whoever is to hear of it.
+//! The committer: the only path from an event into the store, and from there to publishing.
 //!
-//! Commits of many events are gathered into batches, so that they share a transaction and its write to the disk. The
-//! gathering is natural: a commit that finds nothing of its tenant under way goes at once, and while a batch is under way the
-//! later ones wait for the next. So nobody waits for company, and the busier the store is the larger the batches become. A
-//! batch that is held up, as by a lock on one of its channels, holds up these channels, and the plugins whose keys it writes,
-//! and no others.
+//! Commits are stored in batches that share a transaction and its write to disk (group commit). Batches form by
+//! themselves: a commit that finds nothing of its tenant under way goes at once, and while a batch is under way later
+//! commits gather for the next. No commit waits for company, and batches grow with the load.
 //!
-//! What a batch has stored is published by its own task, in the order of the batch, before the next batch of the same channels
-//! may begin; then its answers are given. So what is published of a channel is in the order of its `seq` by construction, whatever
-//! callers do: whoever waits for an answer may go away at any moment and changes nothing. Nothing here knows what a commit means,
-//! or how it is published.
+//! A batch holds its channels, and the plugins whose keys it writes. A batch that is held up, as by a row lock, delays
+//! commits that need the same and no others: another drain takes the rest.
+//!
+//! Invariants: the task that stores a batch also publishes it, in batch order, before another batch of the same
+//! channels may begin, and answers afterwards. What is published of a channel is therefore in the order of its `seq`,
+//! whatever callers do; a caller may go away at any moment. Every commit is answered exactly once.
+//!
+//! The committer knows neither what a commit means nor how it is published. Start with [`Committer::queue`], then
+//! `Drain::take` and `settle`.
 
 mod batch;
 mod pending;
@@ -33,41 +36,40 @@ use crate::model::{ChannelKey, TenantSlug};
 use crate::protocol::{ErrorCode, Refusal};
 use crate::store::{Commit, Store};
 
-/// How many commits a batch has at most. Beyond this a batch costs as much more as it holds more.
+/// Commits in a batch. Beyond this, a batch's cost grows in proportion to its size.
 const BATCH_COMMITS: usize = 128;
 
-/// How many bytes of content a batch has at most, unless a single commit has more.
+/// Bytes of content in a batch, unless a single commit has more.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// How many commits of a tenant may wait for a batch: about a fifth of a second's work.
+/// Commits of a tenant that may wait for a batch: about a fifth of a second's work.
 const WAITING: usize = 4_096;
 
-/// How long a commit may take, the wait for its batch counted in. One that has waited so long and is in no batch yet is not
-/// done: its client was published to try again. It is longer than a call of the store, and leaves what comes before and after
-/// it a part of the five seconds that a client is promised.
+/// How long a commit may take, including the wait for its batch. A commit that is still in no batch by then is dropped:
+/// its client was told to try again. This is longer than one store call, and leaves the rest of the path part of the
+/// five seconds that a client is promised.
 const PATIENCE: Duration = Duration::from_secs(4);
 const _: () = assert!(PATIENCE.as_secs() < 5);
 
-/// How long a batch may take before a commit that comes in does not wait for it any longer. Long enough for batches to fill; of
-/// 0.3, 1, 2 and 25 milliseconds, with 64 publishers, this one stored the most.
+/// How long a batch may take before new commits stop waiting for it. Long enough for batches to fill: of 0.3, 1, 2 and
+/// 25 milliseconds, with 64 publishers, 2 stored the most.
 const HELD_UP: Duration = Duration::from_millis(2);
 
-/// How often somebody looks whether a batch is held up and something waits, while no commit comes in that would look. One look for
-/// all: a clock for each batch would cost a busy broker a wake-up for every other one.
+/// How often `watch` looks for batches that are held up while commits wait, in case no new commit arrives to notice.
+/// One watcher serves all: a timer for each batch would cost a busy broker a wake-up for every other batch.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// After how many looks that found nothing in hand nobody looks any more.
+/// The watcher ends after this many looks with nothing in hand.
 const QUIET_LOOKS: u32 = 40;
 
-/// Stores and publishes. `T` is what is to be published of a commit.
+/// Stores and publishes. `T` is what is published of a commit.
 pub struct Committer<T = ()> {
     store: Arc<dyn Store>,
     publish: Arc<dyn Publish<T>>,
-    /// What each tenant has in hand; those that have nothing are not here.
+    /// The queue of each tenant. A tenant with nothing in hand is absent.
     queues: Mutex<Queues<T>>,
-    /// Whether somebody looks for batches that are held up. Changed under the lock of the queues.
+    /// Whether the watcher runs. Only changed under the lock of `queues`, so `Relaxed` is enough.
     watched: AtomicBool,
-    /// How many batches there have been.
     batches: AtomicU64,
     waiting: usize,
     patience: Duration,
@@ -75,17 +77,17 @@ pub struct Committer<T = ()> {
 
 type Queues<T> = HashMap<TenantSlug, Queue<T>>;
 
-/// What a tenant has in hand.
+/// What one tenant has waiting and under way.
 struct Queue<T> {
     waiting: VecDeque<Waiting<T>>,
-    /// What the batches under way hold, and the number of each. Further commits that need it wait for these, so that no batch
-    /// waits for another one's locks.
+    /// What the batches under way hold, with the batch's number. Commits that need any of it wait, so that no batch
+    /// ever waits for another one's locks.
     busy: HashMap<Held, u64>,
-    /// How many drains there are.
     drains: usize,
-    /// The number of the last drain that was given.
+    /// The number of the newest drain.
     last_drain: u64,
-    /// The drain that is not held up, and when its batch began: the others need not go on when they are done.
+    /// The drain that takes the next batch, and when its current batch began. Older drains are held up and end after
+    /// their batch.
     free: Option<(u64, Instant)>,
 }
 
@@ -96,7 +98,7 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Whether this has to wait for a batch under way.
+    /// Whether a batch under way holds something that this needs.
     fn holds(&self, next: &Waiting<T>) -> bool {
         next.needs().any(|held| self.busy.contains_key(&held))
     }
@@ -109,32 +111,28 @@ impl<T> std::fmt::Debug for Committer<T> {
 }
 
 impl Committer {
-    /// A committer on this store that publishes nothing.
+    /// A committer that publishes nothing.
     pub fn new(store: Arc<dyn Store>) -> Arc<Self> {
         Self::with_limits(store, WAITING, PATIENCE)
     }
 
-    /// A committer with bounds of its own: how many commits of a tenant may wait, and how long one may take.
+    /// As [`Committer::new`], with other bounds: commits of a tenant that may wait, and the time one may take.
     pub fn with_limits(store: Arc<dyn Store>, waiting: usize, patience: Duration) -> Arc<Self> {
         Self::bounded(store, Arc::new(()), waiting, patience)
     }
 
-    /// Commits, and waits for the outcome.
-    ///
-    /// # Errors
-    /// As [`Committer::queue`] and [`Pending::outcome`].
+    /// Commits and waits for the outcome.
     pub async fn commit(self: &Arc<Self>, tenant: &TenantSlug, commit: Commit) -> Answer {
         self.queue(tenant, commit, ())?.outcome().await
     }
 }
 
 impl<T: Send + 'static> Committer<T> {
-    /// A committer on this store whose commits are published like this.
     pub fn publishing(store: Arc<dyn Store>, publish: Arc<dyn Publish<T>>) -> Arc<Self> {
         Self::bounded(store, publish, WAITING, PATIENCE)
     }
 
-    /// The same with bounds of its own: how many commits of a tenant may wait, and how long one may take.
+    /// As [`Committer::publishing`], with other bounds: commits of a tenant that may wait, and the time one may take.
     pub fn bounded(
         store: Arc<dyn Store>,
         publish: Arc<dyn Publish<T>>,
@@ -152,11 +150,8 @@ impl<T: Send + 'static> Committer<T> {
         })
     }
 
-    /// Queues a commit, to be done with whatever else of the tenant is to be committed then. Once queued it is done and
-    /// published, whoever waits for it.
-    ///
-    /// # Errors
-    /// `overloaded` when too many wait.
+    /// Queues a commit for its tenant's next batch. Once queued it is stored and published, whether or not anybody
+    /// waits for it. Refused as `overloaded` when too many wait.
     pub fn queue(self: &Arc<Self>, tenant: &TenantSlug, commit: Commit, what: T) -> Result<Pending, Refusal> {
         let by = Instant::now() + self.patience;
         let (answer, pending) = promise(by);
@@ -165,27 +160,25 @@ impl<T: Send + 'static> Committer<T> {
         Ok(pending)
     }
 
-    /// The number of the batch that is storing something of a channel, or has stored it and not yet published.
+    /// The number of the batch that is storing something of a channel, or has stored it and not published it yet.
     pub fn batch_of(&self, channel: &ChannelKey) -> Option<u64> {
         let queues = self.queues.lock();
         queues.get(&channel.tenant)?.busy.get(&Held::Channel(channel.channel)).copied()
     }
 
-    /// Publishes what is not to be stored.
+    /// Publishes at once, without storing.
     pub fn publish_now(&self, channel: &ChannelKey, what: T) {
         self.publish.publish(channel, vec![Published { what, committed: None }], Box::new(|| ()));
     }
 
-    /// The same, behind what of its channel is being stored.
-    ///
-    /// # Errors
+    /// Publishes without storing, behind everything of the channel that is queued or being stored. Refused as
     /// `overloaded` when too many wait.
     pub fn publish_in_order(self: &Arc<Self>, channel: &ChannelKey, what: T) -> Result<(), Refusal> {
         let by = Instant::now() + self.patience;
         self.enter(&channel.tenant, Waiting { channel: channel.channel, commit: None, what, answer: None, by })
     }
 
-    /// Queues something, and starts a drain if nobody will come for it soon.
+    /// Queues an item, and starts a drain if no running one will take it soon.
     fn enter(self: &Arc<Self>, tenant: &TenantSlug, next: Waiting<T>) -> Result<(), Refusal> {
         let mut queues = self.queues.lock();
         let queue = queues.entry(tenant.clone()).or_default();
@@ -197,13 +190,13 @@ impl<T: Send + 'static> Committer<T> {
         let drain = self.drain(tenant, queue);
         drop(queues);
         if let Some(drain) = drain {
-            // A task of its own: what goes with the commit must not depend on whether its caller stays.
+            // A task of its own: storing and publishing must not depend on whether the caller stays.
             tokio::spawn(drain.run());
         }
         Ok(())
     }
 
-    /// A drain, if no other one is free and there is a batch for it.
+    /// A new drain, if none is free and there is a batch for it.
     fn drain(self: &Arc<Self>, tenant: &TenantSlug, queue: &mut Queue<T>) -> Option<Drain<T>> {
         let now = Instant::now();
         let is_one_free = queue.free.is_some_and(|(_, since)| now - since < HELD_UP);
@@ -227,7 +220,7 @@ impl<T: Send + 'static> Committer<T> {
     }
 }
 
-/// Gives another drain to those who wait behind a batch that is held up.
+/// Starts another drain wherever commits wait behind a batch that is held up.
 async fn watch<T: Send + 'static>(committer: Weak<Committer<T>>) {
     let mut quiet = 0;
     loop {
@@ -247,7 +240,7 @@ async fn watch<T: Send + 'static>(committer: Weak<Committer<T>>) {
     }
 }
 
-/// The right to commit a tenant's batches, one after the other. It ends when nothing waits for it, or with its task.
+/// Permission to commit a tenant's batches, one after another. Ends when nothing is left for it, or with its task.
 struct Drain<T> {
     committer: Arc<Committer<T>>,
     tenant: TenantSlug,
@@ -258,7 +251,7 @@ struct Drain<T> {
 }
 
 impl<T: Send + 'static> Drain<T> {
-    /// Commits batch after batch until nothing waits.
+    /// Commits batch after batch until nothing is left.
     fn run(mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             while let Some(batch) = self.take() {
@@ -267,9 +260,9 @@ impl<T: Send + 'static> Drain<T> {
         })
     }
 
-    /// What goes next: the oldest, up to the bounds, nothing that another batch holds, and no key of a sender twice. The second
-    /// of two with the same key is left for a batch after this one, where it finds the first. `None`: nothing waits that
-    /// another drain will not come for.
+    /// Assembles the next batch: the oldest items within the bounds, skipping what another batch holds, and no
+    /// idempotency key of a sender twice. The second commit with a key waits for a later batch, where it finds the
+    /// first one stored. `None`: nothing is left that no other drain will take.
     fn take(&mut self) -> Option<Vec<Waiting<T>>> {
         let committer = Arc::clone(&self.committer);
         let mut queues = committer.queues.lock();
@@ -277,6 +270,7 @@ impl<T: Send + 'static> Drain<T> {
         for held in self.held.drain(..) {
             queue.busy.remove(&held);
         }
+        // Another drain became the free one while this batch was held up. It takes what waits.
         if queue.free.is_some_and(|(free, _)| free != self.number) {
             self.end(&mut queues);
             return None;
@@ -297,7 +291,8 @@ impl<T: Send + 'static> Drain<T> {
                 .commit
                 .as_ref()
                 .and_then(|commit| commit.request.as_ref().map(|(key, _)| (commit.sender.id.clone(), key.clone())));
-            // Whatever is left for later, what comes after it in its channel is, too.
+            // Once an item is left for later, everything behind it in its channel is as well, to keep the channel's
+            // order.
             let waits = queue.holds(&next) || left.contains(&next.channel);
             if waits || key.is_some_and(|key| !keys.insert(key)) {
                 left.insert(next.channel);
@@ -322,7 +317,8 @@ impl<T: Send + 'static> Drain<T> {
 }
 
 impl<T> Drain<T> {
-    /// Gives the drain back. Under the same lock as the look at what waits, so that nobody counts on it in between.
+    /// Ends the drain, under the same lock as the look at the queue: otherwise a new commit could count on a drain that
+    /// is about to end.
     fn end(&mut self, queues: &mut Queues<T>) {
         self.ended = true;
         let Some(queue) = queues.get_mut(&self.tenant) else { return };
@@ -338,7 +334,7 @@ impl<T> Drain<T> {
 }
 
 impl<T> Drop for Drain<T> {
-    /// After a panic: what still waits is another drain's, or has its answer from this.
+    /// Runs after a panic. The batch's promises answer as they are dropped; another drain takes what waits.
     fn drop(&mut self) {
         if !self.ended {
             let committer = Arc::clone(&self.committer);
@@ -397,7 +393,7 @@ mod tests {
         };
         let committer = Committer::new(store);
         assert!(matches!(committer.commit(&tenant, commit.clone()).await, Ok(Outcome::Done(_))));
-        // So is one that no store knows.
+        // A tenant that the store does not know counts as well.
         let missing = committer.commit(&"nobody".parse().unwrap(), commit).await;
         assert_eq!(missing.unwrap_err().code, ErrorCode::Internal);
         // A drain ends just after its answers.

@@ -1,7 +1,15 @@
-//! Post-commit hooks: tells plugins of stored messages whose kind they watch, and applies what they ask for.
+//! Post-commit hooks: calls plugins with stored messages whose kind they watch, and applies their effects.
 //!
-//! Nothing here can hold the sender's ack up or take the message back. Calls are tried a few times and
-//! wait in memory alone, so what is not done when the node dies is lost: see decision 11. Nothing here knows a kind.
+//! A hook runs after its message is stored and published. It can neither delay the sender's ack nor take the message
+//! back, and its own effects go through the same path as an event's.
+//!
+//! Jobs wait in memory only and are tried at most three times, so what is not done when the node dies is lost: see
+//! decision 11. Jobs beyond the queue's bounds are dropped and counted.
+//!
+//! Invariant: one plugin is called with the messages of one channel in the order of their `seq`, one at a time, unless
+//! a message was dropped. A chain of hooks that trigger each other ends at [`MOST_DEPTH`].
+//!
+//! Nothing here knows a kind by name. Start with [`Hooks::after_commit`] and `Hooks::tell`.
 
 mod queue;
 
@@ -14,26 +22,26 @@ use tokio::time::Instant;
 use self::queue::{Bounds, Job, Queue};
 use super::apply::{ApplyError, Cause, Effects};
 use super::publish::AfterCommit;
+use crate::metrics::{HOOK_CALLS, HOOKS_DROPPED, Value};
 use crate::model::{ChannelKey, Event, Message};
 use crate::plugin::{CallError, Generation, Handler, Registry};
 
-/// What is stored by `stored` is watched in turn, up to so many calls after an event: enough for plugins that answer each
-/// other, and an end for those that would do so for ever.
+/// How many hook calls may follow each other after an event: enough for plugins that answer each other, and an end for
+/// those that would never stop.
 const MOST_DEPTH: u8 = 3;
 
-/// How often a plugin is told of a message, and how long to wait after each try but the last.
+/// The pause after each attempt; `None` after the last.
 const PAUSES: [Option<Duration>; 3] = [Some(Duration::from_millis(100)), Some(Duration::from_secs(1)), None];
 
-/// The longest time after which a plugin that asks for a later try gets one. Its channel's later messages wait so long.
+/// The longest pause that a plugin can ask for. Later messages of the channel wait that long for it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 const BOUNDS: Bounds = Bounds { waiting: 1_024, bytes: 64 << 20, running: 8 };
 
-/// Tells plugins what was stored.
 pub struct Hooks {
     registry: Arc<Registry>,
     queue: Queue,
-    /// When the log last had a line about what was dropped.
+    /// When a drop was last logged.
     reported: Mutex<Option<Instant>>,
 }
 
@@ -43,27 +51,27 @@ impl std::fmt::Debug for Hooks {
     }
 }
 
-/// Why a plugin did not do what it would have.
+/// Why an attempt failed.
 enum Missed {
-    /// It may do it another time, after so long at least.
+    /// Another attempt may succeed, after this pause at least.
     Now(Duration, String),
-    /// It does not want to, or cannot: another try would end in the same way.
+    /// The plugin refused or cannot: another attempt would end the same way.
     Final(String),
 }
 
 impl Hooks {
-    /// Nothing is told before [`Hooks::start`].
+    /// Calls nothing until [`Hooks::start`].
     pub fn new(registry: Arc<Registry>) -> Arc<Self> {
         Arc::new(Self { registry, queue: Queue::new(BOUNDS), reported: Mutex::default() })
     }
 
-    /// What commits are to be followed by.
+    /// The callback that the publisher invokes after a commit.
     pub fn after_commit(self: &Arc<Self>) -> AfterCommit {
         let hooks = Arc::clone(self);
         Arc::new(move |channel, messages, depth| hooks.queue_up(channel, messages, depth))
     }
 
-    /// Tells plugins from now on, and applies what they ask for here.
+    /// Starts to call plugins, and applies their effects to `effects`.
     pub fn start(self: &Arc<Self>, effects: Effects) {
         let hooks = Arc::clone(self);
         tokio::spawn(async move {
@@ -72,13 +80,13 @@ impl Hooks {
                 let (hooks, effects) = (Arc::clone(&hooks), effects.clone());
                 tokio::spawn(async move {
                     let in_hand = InHand { hooks: &hooks, job };
-                    hooks.tell(&effects, &in_hand.job).await;
+                    hooks.call(&effects, &in_hand.job).await;
                 });
             }
         });
     }
 
-    /// Waits until everything that was to be told has been told, or was given up.
+    /// Waits until no job waits or runs.
     pub async fn finish(&self) {
         self.queue.empty().await;
     }
@@ -100,50 +108,41 @@ impl Hooks {
                 } else {
                     continue;
                 };
-                metrics::counter!("switchboard_stored_dropped_total", "reason" => reason).increment(1);
+                HOOKS_DROPPED.add([reason], 1);
                 self.report_drop(channel, &watcher.generation, reason);
             }
         }
     }
 
-    /// Says in the log that something is dropped, at most once a second: the metric has the number.
+    /// Logs a drop, at most once a second; the metric counts them all.
     fn report_drop(&self, channel: &ChannelKey, generation: &Generation, reason: &'static str) {
         let mut reported = self.reported.lock();
         if reported.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
             *reported = Some(Instant::now());
             let (plugin, tenant) = (generation.name(), &channel.tenant);
-            tracing::warn!(plugin, %tenant, reason, "plugins are not told of stored messages");
+            tracing::warn!(plugin, %tenant, reason, "dropped calls of post-commit hooks");
         }
     }
 
-    async fn tell(&self, effects: &Effects, job: &Job) {
+    async fn call(&self, effects: &Effects, job: &Job) {
         let Job { channel, message, plugin, .. } = job;
-        // The handler is taken once and kept for all tries, as an event's is.
+        // One handler for all attempts, as for an event.
         let watchers = self.registry.watchers(channel, &message.kind);
         let Some(watcher) = watchers.into_iter().find(|watcher| watcher.generation.plugin() == plugin) else {
             return count(job, "gone");
         };
-        let event = Event {
-            kind: message.kind.clone(),
-            payload: "{}".to_owned(),
-            channel: channel.channel,
-            user: message.sender.clone(),
-            session: None,
-            client_id: None,
-            id: message.id,
-            at: message.created_at,
-        };
+        let event = Event::of_stored(message);
         for pause in PAUSES {
             let reason = match attempt(effects, job, &event, &watcher).await {
                 Ok(()) => return count(job, "ok"),
                 Err(Missed::Final(reason)) => {
                     count(job, "refused");
-                    return report(job, &watcher.generation, &reason, "a plugin does nothing about a stored message");
+                    return report(job, &watcher.generation, &reason, "a post-commit hook refused a message");
                 }
                 Err(Missed::Now(after, reason)) => {
                     if let Some(pause) = pause {
                         count(job, "again");
-                        // Others of the tenant do not wait for it meanwhile.
+                        // Frees the slot for other jobs of the tenant.
                         self.queue.put_aside(job);
                         tokio::time::sleep(pause.max(after).min(LONGEST_PAUSE)).await;
                         self.queue.take_up(job).await;
@@ -153,7 +152,7 @@ impl Hooks {
                 }
             };
             count(job, "failed");
-            report(job, &watcher.generation, &reason, "a plugin failed at a stored message and is not tried again");
+            report(job, &watcher.generation, &reason, "a post-commit hook failed and is not retried");
         }
     }
 }
@@ -180,7 +179,7 @@ async fn attempt(effects: &Effects, job: &Job, event: &Event, watcher: &Handler)
     }
 }
 
-/// What a failed call means for a further try.
+/// Whether a failed call deserves another attempt.
 fn again(error: CallError) -> Missed {
     match error {
         CallError::Invalid(_) | CallError::Denied(_) | CallError::Failed(_) | CallError::UnknownMessage => {
@@ -193,7 +192,7 @@ fn again(error: CallError) -> Missed {
 
 fn count(job: &Job, result: &'static str) {
     let plugin = job.plugin.to_string();
-    metrics::counter!("switchboard_stored_calls_total", "plugin" => plugin, "result" => result).increment(1);
+    HOOK_CALLS.add([Value::from(plugin), Value::from(result)], 1);
 }
 
 fn report(job: &Job, generation: &Generation, reason: &str, what: &'static str) {
@@ -207,7 +206,7 @@ fn report(job: &Job, generation: &Generation, reason: &str, what: &'static str) 
     );
 }
 
-/// A job that was begun. However it ends, also in a panic, the next of its lane begins.
+/// A running job. However it ends, even in a panic, dropping this lets the next of its key begin.
 struct InHand<'a> {
     hooks: &'a Hooks,
     job: Job,

@@ -1,7 +1,12 @@
-//! Tells of what was stored: this node's sessions, the other nodes, and whoever watches.
+//! Publishes what was stored: to this node's sessions, to the other nodes, and to post-commit hooks.
 //!
-//! The committer calls it for each channel in the order of its batches. What it is told with was put together before the
-//! commit, so that nobody who asked for it is needed any more.
+//! The committer calls [`Publisher`] once for each channel of a batch, in batch order. Everything needed was put
+//! together before the commit, so the session that caused the event may be gone.
+//!
+//! It never waits and stores nothing. It encodes each frame once and hands it to the relay.
+//!
+//! Invariant: hooks and the session's next reads are released only after the frames are in the channel's feed. Nothing
+//! that they cause can overtake the message itself. Answers follow last, through `then`.
 
 use std::sync::Arc;
 
@@ -12,33 +17,31 @@ use crate::plugin::Settling;
 use crate::protocol::{Notice, Reading, WireFrame};
 use crate::relay::{Relay, message_frame};
 
-/// What is told of messages that were just stored: where they are, and how many calls of `stored` lie between them and an
-/// event, 0 for those of an event itself. Those of a channel come in the order of `seq`. It must not wait.
+/// Called with the messages that were just stored, in the order of `seq` within a channel. The number counts the hook
+/// calls between them and an event; 0 for an event's own. Must not block.
 pub(super) type AfterCommit = Arc<dyn Fn(&ChannelKey, &[Message], u8) + Send + Sync>;
 
-/// What is to be told of the effects of one event, beside what was stored.
+/// What is published of an event's effects, besides what was stored.
 #[derive(Debug)]
 pub(super) struct Publication {
-    /// Who the event is from.
     pub(super) user: User,
-    /// The socket that gets its own message with its own id.
+    /// The session that sent the event, which gets its own message back with the id it chose.
     pub(super) echo: Option<(SessionId, ClientId)>,
     pub(super) signals: Vec<Signal>,
-    /// How many calls of `stored` lie between it and an event.
+    /// Hook calls between this and an event.
     pub(super) depth: u8,
-    /// Reads of what the session sends next wait for this to be dropped.
+    /// Dropped once published, which releases the session's next reads.
     pub(super) settling: Option<Settling>,
 }
 
 impl Publication {
-    /// Of an event, without signals.
+    /// The publication of an event without signals.
     pub(super) fn of(event: &Event, depth: u8) -> Self {
         let echo = event.session.zip(event.client_id.clone());
         Self { user: event.user.clone(), echo, signals: Vec::new(), depth, settling: None }
     }
 }
 
-/// Tells the relay, and what follows a commit.
 pub(super) struct Publisher {
     pub(super) relay: Arc<Relay>,
     pub(super) after_commit: AfterCommit,
@@ -51,10 +54,10 @@ impl Flush for Outbox {
 }
 
 impl Publish<Publication> for Publisher {
-    fn publish(&self, channel: &ChannelKey, told: Vec<Published<Publication>>, then: Then) {
-        let mut deliveries = Vec::with_capacity(told.len());
+    fn publish(&self, channel: &ChannelKey, published: Vec<Published<Publication>>, then: Then) {
+        let mut deliveries = Vec::with_capacity(published.len());
         let (mut watched, mut settled) = (Vec::new(), Vec::new());
-        for Published { what, committed } in told {
+        for Published { what, committed } in published {
             let Publication { user, echo, signals, depth, settling } = what;
             if let Some(committed) = committed {
                 let echo = echo.as_ref().map(|(session, id)| (*session, id));
@@ -79,7 +82,7 @@ impl Publish<Publication> for Publisher {
             settled.extend(settling);
         }
         let placed = || {
-            // Only now: what the session sends next, and what plugins say that are told, must not overtake this.
+            // Not before the frames are in the feed: neither the session's next event nor a hook may overtake them.
             drop(settled);
             for (messages, depth) in watched {
                 (self.after_commit)(channel, &messages, depth);
@@ -113,7 +116,7 @@ mod tests {
         RawValue::from_string(text.to_owned()).unwrap()
     }
 
-    /// A broker that stops waits for sessions, which wait for their answers, and then for the plugins that are being told.
+    /// A stopping broker waits for its sessions, which wait for their answers, and then for hooks under way.
     #[tokio::test]
     async fn plugins_are_told_before_the_answer_and_what_they_say_comes_after_the_message() {
         let clock = Clock::system();
@@ -160,9 +163,9 @@ mod tests {
             kv: None,
             at: clock.now(),
         };
-        let story = Publication { user: alice, echo: None, signals: Vec::new(), depth: 0, settling: None };
+        let publication = Publication { user: alice, echo: None, signals: Vec::new(), depth: 0, settling: None };
         let (answer, answered) = oneshot::channel();
-        committer.queue(&channel.tenant, commit, story).unwrap().then(Box::new({
+        committer.queue(&channel.tenant, commit, publication).unwrap().then(Box::new({
             let order = Arc::clone(&order);
             move |outcome| {
                 order.lock().push("answered");
@@ -172,7 +175,7 @@ mod tests {
             }
         }));
         answered.await.unwrap();
-        // What runs in the batch's task after the answer does so before this one goes on.
+        // Let the batch's task do what it does after the answer.
         tokio::task::yield_now().await;
         assert_eq!(*order.lock(), ["told", "answered"]);
         let sent: Vec<_> =

@@ -1,4 +1,4 @@
-//! The routes for operators: health and metrics for whoever can reach the listener, plugins for who has the token.
+//! The routes for operators: health and metrics for everyone who can reach the listener, plugins for holders of the token.
 
 mod answers;
 mod audit;
@@ -19,63 +19,67 @@ use axum::extract::State as Extract;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post, put};
+use axum::routing::get;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::error::ApiError;
 use super::state::State;
 
-/// The routes of the listener for operators.
+/// All routes of the listener for operators.
 pub(super) fn routes(state: Arc<State>) -> Router {
-    // A route is guarded whole, with the methods that it does not take.
-    let guarded = guarded()
-        .into_iter()
-        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
+    let (guarded, description) = guarded().split_for_parts();
+    // Guard whole routes, including methods that they do not support.
+    let guarded = guarded
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .route_layer(from_fn_with_state(Arc::clone(&state), guard::check));
-    health().merge(openapi::routes()).merge(guarded).fallback(async || ApiError::not_found()).with_state(state)
+    health()
+        .merge(openapi::routes(description))
+        .merge(guarded)
+        .fallback(async || ApiError::not_found())
+        .with_state(state)
 }
 
-/// The routes that both listeners have.
+/// The routes of both listeners.
 pub(super) fn health() -> Router<Arc<State>> {
     Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(metrics))
 }
 
-/// What needs the token.
-fn guarded() -> Vec<(&'static str, MethodRouter<Arc<State>>)> {
-    vec![
-        ("/api/plugins/", get(plugins::list).post(deploy::deploy)),
-        ("/api/plugins/{name}/", get(plugins::show)),
-        ("/api/plugins/{name}/activate/", post(routes::activate)),
-        ("/api/plugins/{name}/canary/", post(routes::canary)),
-        ("/api/plugins/{name}/shadow/", post(routes::shadow)),
-        ("/api/plugins/{name}/promote/", post(routes::promote)),
-        ("/api/plugins/{name}/rollback/", post(routes::rollback)),
-        ("/api/plugins/{name}/disable/", post(routes::disable)),
-        ("/api/plugins/{name}/follow/", post(routes::follow)),
-        ("/api/plugins/{name}/logs/", get(logs::logs)),
-        ("/api/plugins/{name}/grants/", get(policy::grants).put(policy::grant)),
-        ("/api/plugins/{name}/limits/", get(policy::limits).put(policy::limit)),
-        ("/api/policies/", get(policy::policies)),
-        ("/api/policies/{kind}/", put(policy::policy)),
-        ("/api/consents/", get(policy::consents)),
-        ("/api/consents/{tenant}/", put(policy::consent)),
-        ("/api/recordings/", post(recordings::record)),
-        ("/api/audit/", get(audit::audit)),
-        ("/api/nodes/", get(audit::nodes)),
-    ]
+/// The routes that require the token. A handler declares the path, the method and the description of its route.
+fn guarded() -> OpenApiRouter<Arc<State>> {
+    OpenApiRouter::with_openapi(openapi::without_routes())
+        .routes(routes!(plugins::list, deploy::deploy))
+        .routes(routes!(plugins::show))
+        .routes(routes!(routes::activate))
+        .routes(routes!(routes::canary))
+        .routes(routes!(routes::shadow))
+        .routes(routes!(routes::promote))
+        .routes(routes!(routes::rollback))
+        .routes(routes!(routes::disable))
+        .routes(routes!(routes::follow))
+        .routes(routes!(logs::logs))
+        .routes(routes!(policy::grants, policy::grant))
+        .routes(routes!(policy::limits, policy::limit))
+        .routes(routes!(policy::policies))
+        .routes(routes!(policy::policy))
+        .routes(routes!(policy::consents))
+        .routes(routes!(policy::consent))
+        .routes(routes!(recordings::record))
+        .routes(routes!(audit::audit))
+        .routes(routes!(audit::nodes))
 }
 
 async fn livez() -> &'static str {
     "live\n"
 }
 
-/// Ready: the store answers and the broker is not going away. A lost bus degrades the broker and is said, but clients of
-/// this node are served.
+/// The broker is ready if the store answers and the broker is not draining. Without the bus it is degraded, but still
+/// serves the clients of this node.
 async fn readyz(Extract(state): Extract<Arc<State>>) -> Response {
-    if state.services.draining.borrow().is_some() {
+    if state.draining.borrow().is_some() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }
-    if let Err(error) = state.services.store.ping().await {
+    if let Err(error) = state.store.ping().await {
         tracing::warn!(%error, "not ready: the store does not answer");
         return (StatusCode::SERVICE_UNAVAILABLE, "store unavailable\n").into_response();
     }
@@ -85,17 +89,4 @@ async fn readyz(Extract(state): Extract<Arc<State>>) -> Response {
 
 async fn metrics(Extract(state): Extract<Arc<State>>) -> String {
     state.metrics.render()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn what_needs_the_token_is_described_and_nothing_else_is() {
-        let served: BTreeSet<String> = guarded().into_iter().map(|(path, _)| path.to_owned()).collect();
-        assert_eq!(served, openapi::paths().collect());
-    }
 }

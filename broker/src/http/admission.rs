@@ -1,8 +1,8 @@
-//! Who may speak HTTP at once: so many in all, and so many from one address.
+//! Limits the connections that speak HTTP, in total and per address.
 //!
-//! Whoever speaks HTTP has shown no token yet, or is about to be answered. They are counted apart from sockets, so that
-//! connections which say nothing keep nobody out who is in. An address that has its share waits for itself: its further
-//! connections come in as its own ones end, and it is hung up on when too many wait or when it takes too long.
+//! Such a connection has presented no token yet, or waits for an answer. They are counted separately from sockets, so that
+//! idle connections do not keep out clients with a token. Once an address has used its share, its further connections
+//! wait until its own earlier ones end; they are dropped if too many wait, or if they wait too long.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use tokio::time::timeout;
 
 use crate::model::ClientAddress;
 
-/// Connections that speak HTTP at once, where there are descriptors enough.
+/// Concurrent connections that speak HTTP, if there are enough descriptors.
 const SPEAKING: usize = 4_096;
 
-/// How long a connection waits for others of its address.
+/// Maximum time that a connection waits for others of its address.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A connection's permit among all of its listener, as long as one of its holders has it.
+/// A connection's permit from its listener, released with its last holder.
 pub(super) type ListenerPermit = Arc<OwnedSemaphorePermit>;
 
-/// The permits of one listener.
+/// The permits of a listener.
 #[derive(Debug)]
 pub(super) struct Admission {
     speaking: Arc<Semaphore>,
@@ -33,24 +33,25 @@ pub(super) struct Admission {
     addresses: Mutex<HashMap<ClientAddress, Address>>,
 }
 
-/// The connections of one address: the permits of its share, and for how many it is remembered.
+/// The connections of an address: the permits of its share, and the number of connections for which it is kept.
 #[derive(Debug)]
 struct Address {
     share_permits: Arc<Semaphore>,
     connections: usize,
 }
 
-/// A permit among all. It is taken before a connection is accepted: until there is one, they wait in the system's queue.
+/// A permit of the listener. It is acquired before accepting a connection: until there is one, connections wait in the
+/// system's queue.
 pub(super) type ConnectionPermit = OwnedSemaphorePermit;
 
-/// The right to speak, given back with this value.
+/// The right to speak HTTP, released when this value is dropped.
 #[derive(Debug)]
 pub(super) struct Admitted {
     _permit: ConnectionPermit,
     _own: Option<(OwnedSemaphorePermit, Remembered)>,
 }
 
-/// A connection that its address is remembered for.
+/// A connection for which its address is kept.
 #[derive(Debug)]
 struct Remembered {
     admission: Arc<Admission>,
@@ -58,7 +59,7 @@ struct Remembered {
 }
 
 impl Admission {
-    /// For so many connections that are no sockets.
+    /// `connections` is the number of connections that are not sockets.
     pub(super) fn new(connections: usize) -> Arc<Self> {
         Arc::new(Self::of(connections))
     }
@@ -68,7 +69,7 @@ impl Admission {
         let waiting = connections.saturating_sub(speaking).min(SPEAKING);
         Self {
             speaking: Arc::new(Semaphore::new(speaking)),
-            // A quarter; where there are few, a browser's worth of connections, and never all.
+            // A quarter, but at least as many as a browser opens, and never all.
             share: (speaking / 4).max(8.min(speaking / 2)).max(1),
             waiting: Semaphore::new(waiting),
             patience: PATIENCE,
@@ -76,13 +77,14 @@ impl Admission {
         }
     }
 
-    /// The next free permit among all.
+    /// The next free permit of the listener.
     pub(super) async fn permit(&self) -> ConnectionPermit {
         Arc::clone(&self.speaking).acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    /// The right to speak for a connection that has a permit. Without an address, for a proxy that many are behind, it is there at once;
-    /// otherwise when the address has not more than its share. None: too many of it wait, or it took too long.
+    /// The right to speak for a connection that has a permit. Without an address, as for a trusted proxy, it is granted at
+    /// once; otherwise as soon as the address is within its share. `None` if too many of its connections wait, or if it took
+    /// too long.
     pub(super) async fn admit(
         self: &Arc<Self>,
         permit: ConnectionPermit,
@@ -93,7 +95,7 @@ impl Admission {
         if let Ok(own) = Arc::clone(&share_permits).try_acquire_owned() {
             return Some(Admitted { _permit: permit, _own: Some((own, remembered)) });
         }
-        // Others take the permit meanwhile.
+        // Others can use the permit meanwhile.
         drop(permit);
         let _waiting = self.waiting.try_acquire().ok()?;
         let both = async {
@@ -175,8 +177,8 @@ mod tests {
             held.push(now(&admission, "192.0.2.1").await.unwrap());
         }
         let waiting: Vec<_> = futures_util::future::join_all((0..30).map(async |_| {
-            let mut turn = Box::pin(admission.admit(admission.permit().await, from("192.0.2.1")));
-            turn.as_mut().now_or_never().map_or_else(|| Some(turn), |_| None)
+            let mut admitted = Box::pin(admission.admit(admission.permit().await, from("192.0.2.1")));
+            admitted.as_mut().now_or_never().map_or_else(|| Some(admitted), |_| None)
         }))
         .await;
         assert_eq!(waiting.iter().flatten().count(), 20, "the others were hung up on");

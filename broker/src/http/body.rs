@@ -1,5 +1,5 @@
-//! Reads the body of a request, within a bound of bytes and one of time: whoever sends a length and nothing else, or a byte
-//! a second, must not hold a place for as long as they like.
+//! Reads the body of a request, with limits on its size and time: a client that sends only a length, or one byte a second,
+//! must not occupy a connection for as long as it likes.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use tokio::time::timeout;
 use super::error::ApiError;
 use crate::protocol::{ErrorCode, Refusal};
 
-/// How long a JSON body may take to arrive.
+/// Time within which a JSON body must arrive.
 pub(super) const WITHIN: Duration = Duration::from_secs(20);
 
-/// The whole body, refused by its length as soon as that is known.
+/// The whole body. A body that is too long is refused as soon as its length is known.
 pub(super) async fn read(request: Request, most: usize, within: Duration) -> Result<Vec<u8>, ApiError> {
     let too_large = || {
-        let message = format!("the body has more than {most} bytes, which is the most here");
+        let message = format!("the body has more than {most} bytes, the maximum here");
         ApiError::from(Refusal::new(ErrorCode::TooLarge, message))
     };
     let claimed = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -39,7 +39,7 @@ pub(super) async fn read(request: Request, most: usize, within: Duration) -> Res
         Ok(body)
     };
     timeout(within, reading).await.unwrap_or_else(|_| {
-        metrics::counter!("switchboard_requests_late_total").increment(1);
+        crate::metrics::REQUESTS_LATE.handle().increment(1);
         let message = format!("the body did not arrive within {} seconds", within.as_secs());
         Err(ApiError::bad(None, message).with(StatusCode::REQUEST_TIMEOUT))
     })

@@ -25,20 +25,20 @@ use super::upgrade;
 use crate::model::ClientAddress;
 use crate::telemetry::Throttle;
 
-/// How long a client may take for the head of a request.
+/// Time within which the head of a request must arrive.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long to wait when the process has no file descriptor left.
+/// How long to wait if the process has no file descriptor left.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// How long what an operator still sends is taken after the last answer.
+/// How long to read what an operator still sends after the last answer.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Where requests of one listener go.
+/// Handles the requests of one listener.
 #[derive(Clone)]
 pub(super) struct Routes {
     router: axum::Router,
-    /// On the listener for clients: what sockets need.
+    /// What sockets need; only on the listener for clients.
     sockets: Option<Arc<State>>,
 }
 
@@ -47,7 +47,7 @@ impl Routes {
         Self { router, sockets }
     }
 
-    /// Whose share of the listener a connection takes. Operators have none, and neither have proxies that many are behind.
+    /// The address whose share a connection uses. Operators and trusted proxies have no share.
     fn share_of(&self, peer: IpAddr) -> Option<ClientAddress> {
         self.sockets.as_ref().filter(|state| !state.trusted_proxies.has(peer)).map(|_| peer.into())
     }
@@ -57,7 +57,7 @@ impl Routes {
             let address = state.trusted_proxies.client(peer, request.headers());
             if request.uri().path().starts_with("/ws/") {
                 if request.method() != Method::GET {
-                    return Ok(upgrade::refusal(StatusCode::METHOD_NOT_ALLOWED, "a socket is opened with GET"));
+                    return Ok(upgrade::refusal(StatusCode::METHOD_NOT_ALLOWED, "open a socket with GET"));
                 }
                 return Ok(upgrade::open(state, request, address));
             }
@@ -67,16 +67,16 @@ impl Routes {
     }
 }
 
-/// Accepts until `stop` turns true, and returns when what was under way then is answered. One for whom there is no place is
-/// hung up on at once, so that they may try elsewhere.
+/// Accepts connections until `stop` turns true, and returns once the open requests are answered. A connection for which
+/// there is no room is dropped at once, so that its client can try another node.
 pub(super) async fn accept(
     listener: TcpListener,
     routes: Routes,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     admission: Arc<Admission>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let (hung_up, connections) = (Arc::new(HungUp::default()), TaskTracker::new());
+    let (dropped, connections) = (Arc::new(Dropped::default()), TaskTracker::new());
     loop {
         let accepting = async {
             let permit = admission.permit().await;
@@ -88,22 +88,22 @@ pub(super) async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                    hung_up.on(peer.ip(), "connections");
+                let Ok(connection) = Arc::clone(&permits).try_acquire_owned() else {
+                    dropped.on(peer.ip(), "connections");
                     continue;
                 };
-                let (routes, admission, hung_up, mut stop) =
-                    (routes.clone(), Arc::clone(&admission), Arc::clone(&hung_up), stop.clone());
+                let (routes, admission, dropped, mut stop) =
+                    (routes.clone(), Arc::clone(&admission), Arc::clone(&dropped), stop.clone());
                 connections.spawn(async move {
                     let admitted = tokio::select! {
                         admitted = admission.admit(permit, routes.share_of(peer.ip())) => admitted,
                         () = stopped(&mut stop) => return,
                     };
                     let Some(_admitted) = admitted else {
-                        hung_up.on(peer.ip(), "address");
+                        dropped.on(peer.ip(), "address");
                         return;
                     };
-                    serve(stream, peer.ip(), routes, Arc::new(place), stop).await;
+                    serve(stream, peer.ip(), routes, Arc::new(connection), stop).await;
                 });
             }
             Err(error) => {
@@ -112,21 +112,21 @@ pub(super) async fn accept(
             }
         }
     }
-    // Nobody new connects to it meanwhile.
+    // No new connection can arrive meanwhile.
     drop(listener);
     connections.close();
     connections.wait().await;
 }
 
-/// Counts those who are hung up on, and says it, but not of each.
+/// Counts dropped connections, and logs some of them.
 #[derive(Default)]
-struct HungUp(Throttle);
+struct Dropped(Throttle);
 
-impl HungUp {
+impl Dropped {
     fn on(&self, peer: IpAddr, reason: &'static str) {
-        metrics::counter!("switchboard_connections_refused_total", "reason" => reason).increment(1);
-        if let Some(others) = self.0.may_say() {
-            tracing::warn!(%peer, reason, others, "a connection was hung up on: there is no place for it");
+        crate::metrics::CONNECTIONS_REFUSED.add([reason], 1);
+        if let Some(others) = self.0.may_log() {
+            tracing::warn!(%peer, reason, others, "dropped a connection: there is no room for it");
         }
     }
 }
@@ -135,10 +135,10 @@ async fn serve(
     stream: TcpStream,
     peer: IpAddr,
     routes: Routes,
-    place: ListenerPermit,
+    permit: ListenerPermit,
     mut stop: watch::Receiver<bool>,
 ) {
-    // A message is small and wants to go now.
+    // Messages are small and should be sent at once.
     if stream.set_nodelay(true).is_err() {
         return;
     }
@@ -147,7 +147,7 @@ async fn serve(
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(32 * 1024);
     let served = if has_sockets {
         let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Arc::clone(&place));
+            request.extensions_mut().insert(Arc::clone(&permit));
             routes.clone().answer(request, peer)
         });
         let connection = server.serve_connection(TokioIo::new(stream), service);
@@ -177,18 +177,18 @@ async fn serve(
     }
 }
 
-/// Ends a connection for someone who may still be sending what nobody wants, such as a component without a token. To close
-/// it at once would reset it, and the answer, which says why, could be lost on the way.
+/// Ends a connection whose client may still be sending, such as a component without a token. Closing it at once would reset
+/// it, and the answer that says why could be lost.
 async fn linger(mut stream: TcpStream) {
     let discarding = async {
         stream.shutdown().await?;
         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
     };
-    // Whoever goes on for longer, or is gone, has had its answer.
+    // A client that sends for longer, or is gone, has received its answer.
     let _ = tokio::time::timeout(LINGER, discarding).await;
 }
 
-/// Returns when `stop` turned true, or nobody can turn it any more.
+/// Returns once `stop` turns true, or its sender is gone.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -1,4 +1,4 @@
-//! How a refusal reads over HTTP.
+//! The form of errors over HTTP.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,21 +11,20 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::deploy::ControlError;
-use crate::effects::refusal;
 use crate::identity::IdentityError;
 use crate::protocol::{ErrorCode, Refusal};
 use crate::store::StoreError;
 
-/// A refusal with its status: `{"error":{"code","message","retryable","field"?}}`.
+/// A refusal with its HTTP status: `{"error":{"code","message","retryable","field"?}}`.
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
-    /// What the header `Retry-After` says, in milliseconds.
+    /// The time for the header `Retry-After`, in milliseconds.
     retry_after_ms: Option<u32>,
     inner: Inner,
 }
 
-/// Why something was not done.
+/// Why the broker refused a request, or failed to serve it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Error)]
 pub(super) struct Body {
@@ -35,74 +34,74 @@ pub(super) struct Body {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Reason)]
 struct Inner {
-    /// A word for programs.
+    /// Name of the error, for programs.
     #[schema(value_type = String)]
     code: &'static str,
-    /// One line for people: what to do or what to correct.
+    /// One line for people that says what to do or to correct.
     #[schema(value_type = String)]
     message: Cow<'static, str>,
     /// Whether the same request may succeed later.
     retryable: bool,
-    /// What it is about, when it is one member or parameter.
+    /// The member or parameter at fault, if it is a single one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     field: Option<Cow<'static, str>>,
 }
 
 impl ApiError {
-    /// No valid token, or no valid password: one answer for every reason.
+    /// There is no valid token or password. The answer is the same for every reason.
     pub(super) fn unauthorized() -> Self {
         Refusal::new(ErrorCode::Unauthorized, "no valid token or password was given").into()
     }
 
-    /// Malformed, as a whole or in one field.
+    /// The request is malformed, as a whole or in one field.
     pub(super) fn bad(field: Option<&'static str>, message: impl Into<Cow<'static, str>>) -> Self {
         Self::from(Refusal::new(ErrorCode::BadRequest, message)).about(field.map(Cow::Borrowed))
     }
 
-    /// Not for this member.
+    /// The member may not do this.
     pub(super) fn denied(message: &'static str) -> Self {
         Refusal::new(ErrorCode::Denied, message).into()
     }
 
-    /// No such route.
+    /// There is no such route.
     pub(super) fn not_found() -> Self {
-        Self::bad(None, "there is nothing at this path; paths end in a slash").with(StatusCode::NOT_FOUND)
+        Self::bad(None, "there is nothing at this path; paths end with a slash").with(StatusCode::NOT_FOUND)
     }
 
-    /// What the path names is not there.
+    /// What the path names does not exist.
     pub(super) fn missing(message: String) -> Self {
         Self::bad(None, message).with(StatusCode::NOT_FOUND)
     }
 
-    /// The broker's own fault.
+    /// The broker is at fault.
     pub(super) fn internal() -> Self {
-        Refusal::new(ErrorCode::Internal, "the broker failed to do this; its log says more").into()
+        Refusal::new(ErrorCode::Internal, "the broker failed to serve this request; its log says why").into()
     }
 
-    /// No such method on this route.
+    /// The route does not support the method.
     pub(super) fn method_not_allowed() -> Self {
-        Self::bad(None, "this path does not take this method").with(StatusCode::METHOD_NOT_ALLOWED)
+        Self::bad(None, "this path does not support this method").with(StatusCode::METHOD_NOT_ALLOWED)
     }
 
-    /// A body that cannot be read, with the status that says why.
+    /// The body cannot be read; the status says why.
     pub(super) fn body(status: StatusCode) -> Self {
         let (code, message) = match status {
             StatusCode::PAYLOAD_TOO_LARGE => (ErrorCode::TooLarge, "the body is too large"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => (ErrorCode::BadRequest, "send Content-Type: application/json"),
-            _ => (ErrorCode::BadRequest, "the body is not the JSON object that is expected here"),
+            _ => (ErrorCode::BadRequest, "the body must be the JSON object that this route expects"),
         };
         let status = if status == StatusCode::UNPROCESSABLE_ENTITY { StatusCode::BAD_REQUEST } else { status };
         Self::from(Refusal::new(code, message)).with(status)
     }
 
-    /// The same about one member or parameter.
+    /// The same error, about one member or parameter.
     pub(super) fn about(mut self, field: Option<Cow<'static, str>>) -> Self {
         self.inner.field = field;
         self
     }
 
-    /// The same with another status.
+    /// The same error, with a different status.
     pub(super) fn with(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
@@ -120,7 +119,7 @@ impl From<Refusal> for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        refusal(&error).into()
+        Refusal::from(error).into()
     }
 }
 
@@ -141,7 +140,7 @@ impl From<IdentityError> for ApiError {
         match error {
             IdentityError::Refused => Self::unauthorized(),
             IdentityError::Busy(after) => {
-                let message = format!("too many log-ins were tried; try again in {} s", seconds(after));
+                let message = format!("too many log-in attempts; try again in {} s", seconds(after));
                 let after = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
                 Refusal { retry_after_ms: Some(after), ..Refusal::new(ErrorCode::RateLimited, message) }.into()
             }
@@ -161,7 +160,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Whole seconds, and never too early.
+/// Rounds up to whole seconds, at least one.
 fn seconds(after: Duration) -> u64 {
     after.as_secs() + u64::from(after.subsec_nanos() > 0 || after.is_zero())
 }

@@ -1,7 +1,7 @@
-//! Which client a request is from, when it came by way of a proxy.
+//! Finds the client of a request that came through a proxy.
 //!
-//! Anybody can write a header. So `X-Forwarded-For` is read from its end, where the nearest proxy wrote, and only as far as
-//! each of those who wrote is one that the operator trusts.
+//! Anybody can write a header. So `X-Forwarded-For` is read from its end, where the nearest proxy wrote, and only for as
+//! long as the operator trusts each writer.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,32 +12,32 @@ use crate::model::ClientAddress;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The proxies that say truly who is behind them.
+/// The proxies that the operator trusts to name their clients.
 #[derive(Debug, Clone, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// Those in these networks.
+    /// Trusts the proxies in these networks.
     pub fn new(networks: Vec<IpNet>) -> Self {
         Self(networks)
     }
 
-    /// Whether this is one of them.
+    /// Whether this is a trusted proxy.
     pub(super) fn has(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.0.iter().any(|network| network.contains(&peer))
     }
 
-    /// Who a request is from: whoever connected, or the last one in the header that is none of the proxies.
+    /// The client of a request: the peer, or the last address in the header that is not a trusted proxy.
     pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddress {
         let mut client = peer;
         let lists = headers.get_all(FORWARDED_FOR).iter().rev().map(HeaderValue::as_bytes);
-        // As bytes: what a client wrote into a list, text or not, must not hide what a proxy added to it.
+        // As bytes: what a client wrote into the list, text or not, must not hide what a proxy added.
         for hop in lists.flat_map(|list| list.rsplit(|byte| *byte == b',')) {
             if !self.has(client) {
                 break;
             }
-            // What is no address was written by someone else than a proxy of ours.
+            // A trusted proxy writes only addresses.
             let Some(before) = std::str::from_utf8(hop).ok().and_then(|hop| address(hop.trim())) else { break };
             client = before;
         }
@@ -45,7 +45,7 @@ impl TrustedProxies {
     }
 }
 
-/// An address, alone or with a port.
+/// Parses an address, with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
     let with_port = || text.parse::<SocketAddr>().map(|address| address.ip()).ok();
@@ -81,20 +81,20 @@ mod tests {
     fn a_header_counts_as_far_as_those_who_wrote_it_are_trusted() {
         let ours = ["10.0.0.0/8", "2001:db8:aaaa::/48"];
         for (peer, forwarded, from) in [
-            // Nobody in between, whatever the client says.
+            // No proxy in between, whatever the client says.
             ("192.0.2.7", vec![], "192.0.2.7"),
             ("192.0.2.7", vec!["198.51.100.1"], "192.0.2.7"),
-            // One proxy, and what the client had written before it.
+            // One proxy, after what the client itself wrote.
             ("10.0.0.1", vec!["192.0.2.7"], "192.0.2.7"),
             ("10.0.0.1", vec!["198.51.100.1, 192.0.2.7"], "192.0.2.7"),
             ("10.0.0.1", vec!["198.51.100.1", "192.0.2.7"], "192.0.2.7"),
             ("10.0.0.1", vec!["10.0.0.9, 192.0.2.7"], "192.0.2.7"),
-            // Two of ours in a row, also one that is mapped or has a port.
+            // Two trusted proxies in a row, also with a mapped address or a port.
             ("10.0.0.1", vec!["192.0.2.7, 10.0.0.2"], "192.0.2.7"),
             ("::ffff:10.0.0.1", vec!["192.0.2.7:4711, [2001:db8:aaaa::2]:80"], "192.0.2.7"),
             ("10.0.0.1", vec!["2001:db8:bbbb:1:2::3"], "2001:db8:bbbb:1::/64"),
             ("10.0.0.1", vec!["[2001:db8:bbbb:1:2::3]"], "2001:db8:bbbb:1::/64"),
-            // What reads as no address is nobody's.
+            // What is not an address is ignored.
             ("10.0.0.1", vec![], "10.0.0.1"),
             ("10.0.0.1", vec!["unknown"], "10.0.0.1"),
             ("10.0.0.1", vec!["192.0.2.7, unknown, 10.0.0.2"], "10.0.0.2"),

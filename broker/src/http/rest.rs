@@ -1,4 +1,4 @@
-//! The REST routes for clients and for backends, a noun a file.
+//! The REST routes for clients and backends, one file per resource.
 
 mod channels;
 mod extract;

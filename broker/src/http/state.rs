@@ -1,33 +1,45 @@
-//! What the routes and the handshake work with.
+//! The shared state of the routes and the handshake.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::proxies::TrustedProxies;
 use crate::bus::Bus;
 use crate::config::Secret;
 use crate::deploy::ControlPlane;
+use crate::identity::Identity;
+use crate::model::Clock;
+use crate::presence::Presence;
+use crate::relay::Relay;
+use crate::router::Router;
 use crate::session::Services;
+use crate::store::Store;
 
-/// What requests work with.
+/// The shared state of all requests.
 pub struct State {
-    /// What sessions work with, too.
+    pub identity: Arc<Identity>,
+    pub router: Arc<Router>,
+    pub relay: Arc<Relay>,
+    pub store: Arc<dyn Store>,
+    pub presence: Arc<dyn Presence>,
+    pub clock: Clock,
+    /// Set when the broker is going away.
+    pub draining: watch::Receiver<Option<Duration>>,
+    /// For sockets, once their handshake is done.
     pub services: Arc<Services>,
-    /// What operators decide about plugins.
     pub control: Arc<ControlPlane>,
-    /// What they show for it; none: nobody may.
+    /// The operators' token; if there is none, nobody can change plugins.
     pub admin_token: Option<Secret>,
-    /// Whether other nodes can be reached.
     pub bus: Arc<dyn Bus>,
-    /// Renders the metrics.
     pub metrics: PrometheusHandle,
-    /// Origins that browsers may come from; none means the page's own.
+    /// Origins from which browsers may open sockets; if empty, only the page's own.
     pub allowed_origins: Vec<String>,
-    /// Whose word counts about who is behind them.
     pub trusted_proxies: TrustedProxies,
-    /// The live sockets.
+    /// The open sockets.
     pub sessions: TaskTracker,
 }
 

@@ -1,4 +1,4 @@
-//! From a request to a socket.
+//! The WebSocket handshake: from a request to a socket.
 
 use std::sync::Arc;
 
@@ -25,11 +25,11 @@ struct Parameters {
     since: Option<String>,
 }
 
-/// Answers a request below `/ws/`: with the handshake when it is one, else with what is wrong.
+/// Answers a request below `/ws/`: with the handshake, or with what is wrong with the request.
 pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>, address: ClientAddress) -> Response {
     let parameters = parameters(request.uri());
     let Some(scope) = scope(request.uri().path(), parameters.since) else {
-        return refusal(StatusCode::NOT_FOUND, "sockets are at /ws/ and /ws/chat/{channel}/");
+        return refusal(StatusCode::NOT_FOUND, "the paths of sockets are /ws/ and /ws/chat/{channel}/");
     };
     if !is_upgrade_request(&request) {
         return refusal(
@@ -38,22 +38,23 @@ pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>, address: 
         );
     }
     if !origin_allowed(request.headers(), &state.allowed_origins) {
-        return refusal(StatusCode::FORBIDDEN, "this origin may not open sockets; see --allowed-origin");
+        return refusal(StatusCode::FORBIDDEN, "this origin is not allowed to open sockets; see --allowed-origin");
     }
     let offered = Offered::read(request.headers());
     let token = parameters.token.or(offered.token);
     let (handshake, upgraded) = match upgrade(&mut request) {
         Ok(done) => done,
         Err(_) => {
-            let mut response = refusal(StatusCode::UPGRADE_REQUIRED, "send Sec-WebSocket-Key and version 13");
+            let mut response =
+                refusal(StatusCode::UPGRADE_REQUIRED, "send Sec-WebSocket-Key and Sec-WebSocket-Version: 13");
             response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             return response;
         }
     };
     let services = Arc::clone(&state.services);
-    let place = request.extensions_mut().remove::<ListenerPermit>();
+    let permit = request.extensions_mut().remove::<ListenerPermit>();
     state.sessions.spawn(async move {
-        let _place = place;
+        let _place = permit;
         let Some((stream, early)) = connection(upgraded).await else { return };
         let arrival = Arrival { stream, early, scope, token, address };
         session::run(services, arrival).await;
@@ -65,14 +66,14 @@ pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>, address: 
     response
 }
 
-/// A refusal before the handshake, in the form of the other routes.
+/// A refusal before the handshake, in the same form as for other routes.
 pub(super) fn refusal(status: StatusCode, message: &'static str) -> Response {
     let name = if status == StatusCode::FORBIDDEN { "denied" } else { "bad_request" };
     let body = serde_json::json!({"error": {"code": name, "message": message, "retryable": false}});
     (status, axum::Json(body)).into_response()
 }
 
-/// `/ws/` and `/ws/chat/{channel}/`, each with or without the last slash.
+/// Parses `/ws/` and `/ws/chat/{channel}/`, each with or without the trailing slash.
 fn scope(path: &str, since: Option<String>) -> Option<Scope> {
     let rest = path.strip_prefix("/ws/")?;
     if rest.is_empty() {
@@ -87,7 +88,7 @@ fn parameters(uri: &Uri) -> Parameters {
     Query::<Parameters>::try_from_uri(uri).map(|Query(parameters)| parameters).unwrap_or_default()
 }
 
-/// What the client offers in `Sec-WebSocket-Protocol`.
+/// The protocols and the token that the client offers in `Sec-WebSocket-Protocol`.
 #[derive(Default)]
 struct Offered {
     subprotocol: bool,
@@ -109,8 +110,8 @@ impl Offered {
     }
 }
 
-/// A browser says where its page is from; other clients say nothing and need no leave. Without a setting, the page must
-/// come from the host that the request is for.
+/// Browsers send the origin of their page; other clients send none and are allowed. Without a setting, the page must come
+/// from the host of the request.
 fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
     let Some(origin) = headers.get(ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };
@@ -122,11 +123,11 @@ fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
     matches!((own, named), (Some(own), Some(named)) if own.eq_ignore_ascii_case(named))
 }
 
-/// The connection below a finished handshake, and the bytes that came right behind it.
+/// The connection of a completed handshake, and the bytes that followed it.
 async fn connection(upgraded: UpgradeFut) -> Option<(TcpStream, Bytes)> {
-    let socket = upgraded.await.inspect_err(|error| tracing::debug!(%error, "a handshake was not finished")).ok()?;
+    let socket = upgraded.await.inspect_err(|error| tracing::debug!(%error, "a handshake did not complete")).ok()?;
     let parts = socket.into_inner().into_inner().downcast::<TokioIo<TcpStream>>().ok()?;
-    // A copy: the bytes of the request, and the room behind them, would stay with what came after it.
+    // A copy: otherwise the buffer of the request would stay in memory with these bytes.
     Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf)))
 }
 

@@ -1,4 +1,17 @@
-//! One channel's stream of frames on this node: in order, each durable one exactly once.
+//! A feed: one channel's frames on this node, in order, each durable frame exactly once.
+//!
+//! Frames arrive from the committer, the bus and repairs, in any order and more than once. A feed accepts a durable
+//! frame only as the successor of the last one, holds later ones, drops repeated ones, and reports a [`Gap`] when
+//! something is missing. It reads nothing from the store; the relay repairs gaps.
+//!
+//! Accepting and handing out are separate steps. One caller at a time hands out; others only add to `ready` and return,
+//! so every session sees the same order and nobody waits for a slow hand-out.
+//!
+//! Invariants: `position` never goes back, and everything up to it was accepted in order. A feed keeps its epoch for
+//! life. Nothing stays in `ready`: whoever accepts a frame also hands out, and handing out ends only under the lock,
+//! with `ready` empty.
+//!
+//! Memory is bounded by [`MAX_HELD`] and [`MAX_READY`]. Start with [`Feed::accept`] and [`Feed::hand_out`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -8,33 +21,32 @@ use super::{Delivery, Subscriber, Then};
 use crate::model::{Epoch, SessionId, UserId};
 use parking_lot::Mutex;
 
-/// How many durable frames may wait for one before them. Beyond it they are dropped here and read from the store when
-/// the hole is filled.
+/// Durable frames that may be held behind a gap. More are dropped here and read from the store when the gap is filled.
 const MAX_HELD: usize = 1_024;
 
-/// How many frames may be ready to be handed out. Those of a large channel are, by and by; beyond this, durable ones are dropped
-/// here and read from the store when there is room, and ephemeral ones are shed.
+/// Frames that may wait to be handed out, as happens in a large channel. Beyond this, durable frames are dropped here
+/// and read from the store once there is room, and ephemeral ones are shed.
 const MAX_READY: usize = 8_192;
 
-/// How many frames are handed to each session at once, before the next session's turn.
+/// Frames handed to one session before the next session gets its share.
 const ROUND: usize = 64;
 
-/// How many sessions are handed frames before others of the same thread have a turn.
+/// Sessions that are served without yielding to other tasks.
 const SESSIONS_AT_ONCE: usize = 256;
 
-/// To how many of them a large channel is handed out before others have their turn: a sixth of a millisecond of writes.
+/// Sessions of a large channel that are served before yielding: about a sixth of a millisecond of writes.
 const SESSIONS_A_TURN: usize = 64;
 
-/// A hole in a channel's sequence: there is a later frame, and those after this position have not come.
+/// A gap in a channel's sequence: later frames exist, but the one after `after` has not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// The last `seq` that was delivered.
+    /// The last `seq` accepted in order.
     pub after: u64,
-    /// The last one that is missing before one that has come, or that the store has.
+    /// The last `seq` missing before the first held frame, or the last one the store is known to have.
     pub until: u64,
 }
 
-/// A channel's sessions on this node and the place its frames have reached.
+/// A channel's sessions on this node, and how far its frames have come.
 #[derive(Debug, Default)]
 pub struct Feed {
     state: Mutex<State>,
@@ -43,22 +55,22 @@ pub struct Feed {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Replaced rather than changed while a delivery is reading it.
+    /// Copy-on-write: a delivery may be reading the old list.
     subscribers: Arc<Vec<Arc<Subscriber>>>,
-    /// Which numbering this feed began in; it never takes frames of another. None while it is not open, and for a
-    /// channel that the store did not have.
+    /// The numbering that this feed follows; it never changes once set. `None` before the feed is open, and if
+    /// the store did not have the channel.
     epoch: Option<Epoch>,
-    /// The last `seq` delivered; none until the feed was opened at the store's position.
+    /// The last `seq` accepted in order. `None` until the feed is opened at the store's position.
     position: Option<u64>,
-    /// The last `seq` that the store is known to have, when that is more than has come.
+    /// The last `seq` that the store is known to have, if that is more than has come.
     end: u64,
     held: BTreeMap<u64, Delivery>,
     ready: VecDeque<Ready>,
-    /// Someone is handing out `ready`; whoever comes meanwhile adds to it and goes.
+    /// Somebody is handing out `ready`. Others only add to it.
     delivering: bool,
 }
 
-/// What is done in its turn.
+/// An entry of `ready`: a frame, or a callback that follows the frames before it.
 enum Ready {
     Frame(Delivery),
     Then(Then),
@@ -74,8 +86,8 @@ impl std::fmt::Debug for Ready {
 }
 
 impl Feed {
-    /// Starts the sequence: everything up to here is in the store and nobody waits for it. No epoch: the store has no
-    /// such channel. Opening an open feed does nothing.
+    /// Starts the sequence: everything up to `position` is in the store, and no session here is waiting for it. Without
+    /// an epoch the store has no such channel. Does nothing if the feed is open already.
     pub fn open_at(&self, epoch: Option<Epoch>, position: u64) {
         let mut state = self.state.lock();
         if state.position.is_none() {
@@ -88,36 +100,36 @@ impl Feed {
         }
     }
 
-    /// The numbering that this feed follows; `None` before it is open, or when the store had no such channel then.
+    /// `None` before the feed is open, and if the store had no such channel then.
     pub fn epoch(&self) -> Option<Epoch> {
         self.state.lock().epoch.clone()
     }
 
-    /// Epoch and position at one moment; `None` before the feed is open.
+    /// Epoch and position, read together. `None` before the feed is open.
     pub fn place(&self) -> Option<(Option<Epoch>, u64)> {
         let state = self.state.lock();
         state.position.map(|position| (state.epoch.clone(), position))
     }
 
-    /// The last durable frame delivered here; `None` before the feed is open.
+    /// The last `seq` accepted in order. `None` before the feed is open.
     pub fn position(&self) -> Option<u64> {
         self.state.lock().position
     }
 
-    /// What is missing, if frames wait for one that has not come, or the store has more.
+    /// What is missing, if frames are held or the store has more.
     pub fn gap(&self) -> Option<Gap> {
         self.state.lock().gap()
     }
 
-    /// Notes that the store has messages up to a `seq`. Returns what is missing here; of that, the last ones may still
-    /// be on their way.
+    /// Notes that the store has messages up to `end`. Returns what is missing here; the newest of it may still be on
+    /// its way.
     pub fn expect(&self, end: u64) -> Option<Gap> {
         let mut state = self.state.lock();
         state.end = state.end.max(end);
         state.gap()
     }
 
-    /// The members whose sessions are here, each once.
+    /// The members with sessions here, without duplicates.
     pub fn users(&self) -> Vec<UserId> {
         let subscribers = Arc::clone(&self.state.lock().subscribers);
         let mut users: Vec<UserId> = subscribers.iter().map(|subscriber| subscriber.user.clone()).collect();
@@ -126,43 +138,41 @@ impl Feed {
         users
     }
 
-    /// Drops the frames that wait for one that will not come, and says how many. The sequence goes on where it is.
+    /// Drops the held frames, because the one before them will never come, and returns their number. The position
+    /// stays.
     pub fn give_up(&self) -> usize {
         let mut state = self.state.lock();
         state.end = 0;
         std::mem::take(&mut state.held).len()
     }
 
-    /// Whether what is read from the store finds room.
+    /// Whether there is room for frames read from the store.
     pub fn has_room(&self) -> bool {
         self.state.lock().ready.len() < MAX_READY / 2
     }
 
-    /// How many sessions are here.
     pub fn len(&self) -> usize {
         self.state.lock().subscribers.len()
     }
 
-    /// Whether no session is here.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Claims the repair of this feed, until the claim is dropped. None: someone is at it.
+    /// Claims the repair of this feed until the claim is dropped. `None`: somebody else holds it.
     pub fn claim_repair(self: &Arc<Self>) -> Option<RepairClaim> {
         (!self.repairing.swap(true, Ordering::AcqRel)).then(|| RepairClaim(Arc::clone(self)))
     }
 
-    /// Gives a frame to the channel's sessions here, or holds it until those before it have come. Returns what is missing,
-    /// when this frame shows a hole.
+    /// Accepts one frame and hands it out. Returns the gap that it reveals.
     pub fn deliver(&self, delivery: Delivery) -> Option<Gap> {
         let gap = self.accept(vec![delivery], None);
         self.hand_out();
         gap
     }
 
-    /// Takes frames in, in this order, to be handed out; those that others before them are missing for are held. `then` is
-    /// called when what was ready until now is handed out. Returns what is missing, when these frames show a hole.
+    /// Accepts frames in this order, holding those behind a gap. `then` is called once everything now in `ready` has
+    /// been handed out. Returns the gap that the frames reveal. The caller must hand out afterwards.
     pub fn accept(&self, deliveries: Vec<Delivery>, then: Option<Then>) -> Option<Gap> {
         let mut state = self.state.lock();
         let mut gap = None;
@@ -177,7 +187,7 @@ impl Feed {
         Arc::make_mut(&mut self.state.lock().subscribers).push(subscriber);
     }
 
-    /// `true`: none is left.
+    /// Returns whether none is left.
     pub(super) fn remove(&self, session: SessionId) -> bool {
         let mut state = self.state.lock();
         Arc::make_mut(&mut state.subscribers).retain(|subscriber| subscriber.session != session);
@@ -191,7 +201,7 @@ impl Feed {
         }
     }
 
-    /// Closes the sockets of all sessions here: this feed cannot be carried on. Returns how many.
+    /// Closes the sockets of all sessions here, because the feed cannot continue. Returns their number.
     pub(super) fn close(&self) -> usize {
         let subscribers = Arc::clone(&self.state.lock().subscribers);
         for subscriber in subscribers.iter() {
@@ -200,15 +210,15 @@ impl Feed {
         subscribers.len()
     }
 
-    /// Whether handing out takes so long that others should have turns meanwhile.
+    /// Whether handing out takes long enough that it should yield in between.
     pub fn is_large(&self) -> bool {
         self.len() > SESSIONS_AT_ONCE
     }
 
-    /// Hands out what is ready. One at a time does, so that all sessions see one order; others do not wait for it.
+    /// Hands out what is ready, unless somebody is doing so already. One at a time, so that all sessions see one order.
     pub fn hand_out(&self) {
-        let Some(mut turn) = HandingOut::begin(self) else { return };
-        while let Some(round) = turn.next() {
+        let Some(mut handing_out) = HandingOut::begin(self) else { return };
+        while let Some(round) = handing_out.next() {
             for subscriber in round.subscribers.iter() {
                 subscriber.deliver(&round.frames);
             }
@@ -216,15 +226,15 @@ impl Feed {
         }
     }
 
-    /// The same for a large channel.
+    /// Like [`Feed::hand_out`], yielding in between, for a large channel.
     pub async fn hand_out_by_and_by(&self) {
-        let Some(mut turn) = HandingOut::begin(self) else { return };
-        while let Some(round) = turn.next() {
+        let Some(mut handing_out) = HandingOut::begin(self) else { return };
+        while let Some(round) = handing_out.next() {
             for some in round.subscribers.chunks(SESSIONS_A_TURN) {
                 for subscriber in some {
                     subscriber.deliver(&round.frames);
                 }
-                // Other threads of this processor go first, too: it may be one of them that the next message waits for.
+                // Yield the processor as well: the next message may depend on another thread that shares it.
                 std::thread::yield_now();
                 tokio::task::yield_now().await;
             }
@@ -233,7 +243,7 @@ impl Feed {
     }
 }
 
-/// The right to repair a feed.
+/// The exclusive right to repair a feed.
 #[derive(Debug)]
 pub struct RepairClaim(Arc<Feed>);
 
@@ -243,13 +253,13 @@ impl Drop for RepairClaim {
     }
 }
 
-/// The right to hand out, given back when nothing is ready, or with this value.
+/// The exclusive right to hand out. Given up when nothing is ready, or on drop, as after a panic.
 struct HandingOut<'a> {
     feed: &'a Feed,
     ended: bool,
 }
 
-/// What is handed out at once.
+/// One portion to hand out.
 struct Round {
     subscribers: Arc<Vec<Arc<Subscriber>>>,
     frames: Vec<Delivery>,
@@ -269,7 +279,7 @@ impl<'a> HandingOut<'a> {
     fn next(&mut self) -> Option<Round> {
         let mut state = self.feed.state.lock();
         if state.ready.is_empty() {
-            // Under the same lock as the look at what is ready, so that nothing is left for nobody.
+            // Under the lock that guards `ready`: whoever adds a frame next sees that nobody is handing out.
             (state.delivering, self.ended) = (false, true);
             return None;
         }
@@ -305,10 +315,10 @@ impl State {
         let is_new = |seq: u64| self.position.is_none_or(|position| seq > position);
         if self.ready.len() >= MAX_READY && delivery.seq.is_none_or(is_new) {
             match delivery.seq {
-                None => metrics::counter!("switchboard_frames_shed_total", "reason" => "behind").increment(1),
+                None => crate::metrics::FRAMES_SHED.add(["behind"], 1),
                 Some(seq) => {
                     self.end = self.end.max(seq);
-                    metrics::counter!("switchboard_frames_held_dropped_total", "reason" => "behind").increment(1);
+                    crate::metrics::FRAMES_HELD_DROPPED.add(["behind"], 1);
                 }
             }
             return self.gap();
@@ -325,9 +335,9 @@ impl State {
                 if self.held.len() < MAX_HELD {
                     self.held.insert(seq, delivery);
                 } else {
-                    // Once those before it have come, this one is missing.
+                    // The frames before this one may yet come; then this one counts as missing.
                     self.end = self.end.max(seq);
-                    metrics::counter!("switchboard_frames_held_dropped_total", "reason" => "gap").increment(1);
+                    crate::metrics::FRAMES_HELD_DROPPED.add(["gap"], 1);
                 }
                 return self.gap();
             }
@@ -343,7 +353,7 @@ impl State {
         }
     }
 
-    /// Moves what was waiting for the present position on.
+    /// Moves held frames that follow the current position to `ready`.
     fn release(&mut self) {
         while let Some(position) = self.position {
             let Some(delivery) = self.held.remove(&(position + 1)) else { break };

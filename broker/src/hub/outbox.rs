@@ -1,7 +1,18 @@
-//! A session's way out: a direct write while the socket keeps up, a bounded queue while it does not.
+//! A session's outbox: direct writes while the socket keeps up, a bounded queue while it does not.
 //!
-//! Whoever has a frame writes it itself, because waking a task for every recipient costs more than the write. Only what
-//! the kernel did not take is queued, and the session's own task sends it on when the socket is writable again.
+//! Whoever has a frame writes it to the socket itself, because waking a task for every recipient costs more than the
+//! write. Only what the kernel does not take is queued; the session's own task sends it when the socket is writable
+//! again.
+//!
+//! Pushing never waits, and the queue is bounded. When a client falls behind by the limit, ephemeral frames are shed
+//! first; if a durable frame still does not fit, the socket closes as a slow consumer. A durable frame is never dropped
+//! from a connection that stays open.
+//!
+//! Invariant: all writes happen under the lock of `state`, and the first queued frame may have been sent in part
+//! (`sent`). Bytes of two frames are therefore never interleaved, and a frame that was begun is always finished before
+//! anything else is sent.
+//!
+//! Start with [`Outbox::push`] and [`Outbox::run`].
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -15,26 +26,26 @@ use tokio::sync::Notify;
 
 use crate::protocol::{Close, WireFrame};
 
-/// What may happen to a frame when its client does not keep up.
+/// What may happen to a frame when its client falls behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Never dropped: when there is no room, the socket closes.
+    /// Never dropped. If there is no room, the socket closes.
     Durable,
-    /// The first to go.
+    /// Shed first.
     Ephemeral,
 }
 
-/// How many frames one write hands to the kernel at most.
+/// Frames in one vectored write.
 const BATCH: usize = 64;
 
-/// The outbound side of one socket.
+/// The outbound half of one socket.
 #[derive(Debug)]
 pub struct Outbox {
     state: Mutex<State>,
     changed: Notify,
-    /// Told when the socket took something that was queued, and at the end.
+    /// Wakes senders that wait for room, when the socket took something and at the end.
     taken: Notify,
-    /// Told once, when the first close is asked for or the socket breaks; its one listener is the session.
+    /// Notified once, at the first close or when the socket breaks. Only the session listens.
     ending: Notify,
     socket: Option<OwnedWriteHalf>,
     limit: usize,
@@ -43,16 +54,16 @@ pub struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<(WireFrame, Class)>,
-    /// Bytes of the first frame in the queue that the kernel has taken.
+    /// Bytes of the first queued frame that the kernel has taken already.
     sent: usize,
-    /// Bytes in the queue, those of `sent` included.
+    /// Bytes queued, including those counted in `sent`.
     bytes: usize,
     closing: Option<Close>,
     broken: bool,
 }
 
 impl Outbox {
-    /// An outbox that holds at most `limit` bytes beyond what the kernel takes. Without a socket it only queues.
+    /// Queues at most `limit` bytes beyond what the kernel takes. Without a socket it only queues.
     pub fn new(socket: Option<OwnedWriteHalf>, limit: usize) -> Self {
         Self {
             state: Mutex::default(),
@@ -64,8 +75,8 @@ impl Outbox {
         }
     }
 
-    /// Sends a frame, or queues it. Never waits. At a client that has fallen behind by the limit, ephemeral frames are
-    /// shed; if a durable one still finds no room, the socket closes as a slow consumer.
+    /// Sends or queues a frame. Never waits. If the client has fallen behind by the limit, ephemeral frames are shed;
+    /// if a durable one still does not fit, the socket closes as a slow consumer.
     pub fn push(&self, frame: WireFrame, class: Class) {
         let mut state = self.state.lock();
         if state.closing.is_some() || state.broken {
@@ -83,8 +94,8 @@ impl Outbox {
         }
     }
 
-    /// Queues a frame that the session sends on with whatever else it has to say by then, or somebody else by
-    /// [`Outbox::flush`]: an echo, which an ack follows, and the acks. It wakes nobody. Bounded as [`Outbox::push`] is.
+    /// Queues a frame without waking anybody: an echo that its ack follows, or an ack. The session sends it with
+    /// whatever else it has by then, or somebody calls [`Outbox::flush`]. Bounded as in [`Outbox::push`].
     pub fn push_soon(&self, frame: WireFrame, class: Class) {
         let state = self.state.lock();
         if state.closing.is_none() && !state.broken {
@@ -92,8 +103,8 @@ impl Outbox {
         }
     }
 
-    /// Queues frames, or ends the session of a client that is too slow: `false`. The first in the queue always finds room: the
-    /// kernel may have taken a part of it.
+    /// Queues frames. `false`: the client was too slow and its session ends. An empty queue accepts any frame, because
+    /// the kernel may have taken a part of it already.
     fn queue(&self, mut state: MutexGuard<'_, State>, frames: impl IntoIterator<Item = (WireFrame, Class)>) -> bool {
         for (frame, class) in frames {
             let is_too_much = !state.queue.is_empty() && state.bytes + frame.len() > self.limit;
@@ -111,8 +122,8 @@ impl Outbox {
         true
     }
 
-    /// Sends several frames in one write, or queues what the socket does not take of them. With `soon`, all of them
-    /// are queued as by [`Outbox::push_soon`]. Bounded as [`Outbox::push`] is.
+    /// Sends several frames in one write and queues the rest. With `soon`, queues them all as [`Outbox::push_soon`]
+    /// does. Bounded as in [`Outbox::push`].
     pub fn push_all(&self, frames: Vec<(WireFrame, Class)>, soon: bool) {
         let mut state = self.state.lock();
         if state.closing.is_some() || state.broken {
@@ -141,18 +152,19 @@ impl Outbox {
         }
     }
 
-    /// Sends what was queued by [`Outbox::push_soon`], for whoever is not the session. Never waits.
+    /// Sends what [`Outbox::push_soon`] has queued, on behalf of the session. Never waits.
     pub fn flush(&self) {
         if !matches!(self.write_queued(), Progress::Idle) {
-            // The session goes on when the socket is writable, or ends.
+            // The session sends the rest when the socket is writable, or ends.
             self.changed.notify_one();
         }
     }
 
-    /// Returns once a frame of this size would leave at least half of the limit free, once nothing waits at all, or once
-    /// the socket is closing: for a sender that can wait, so that it never makes a slow consumer of its client.
+    /// Waits until a frame of this size would leave half of the limit free, until nothing is queued, or until the
+    /// socket is closing. For senders that can wait, so that they never make their client a slow consumer.
     pub async fn has_room(&self, size: usize) {
         loop {
+            // `notify_waiters` stores no permit. Register before looking, or a notification in between is lost.
             let mut taken = std::pin::pin!(self.taken.notified());
             taken.as_mut().enable();
             {
@@ -166,14 +178,14 @@ impl Outbox {
         }
     }
 
-    /// Asks the session to end with this code; the first one asked for counts. What is queued goes out before it, but
-    /// not for a client that is too slow for that.
+    /// Asks the session to end with this code; the first request counts. Queued frames go out before the close, except
+    /// to a client that was too slow for them.
     pub fn close(&self, close: Close) {
         let mut state = self.state.lock();
         if state.closing.is_none() {
             state.closing = Some(close);
             if close == Close::SlowConsumer {
-                metrics::counter!("switchboard_sessions_dropped_total", "reason" => "slow_consumer").increment(1);
+                crate::metrics::SESSIONS_DROPPED.add(["slow_consumer"], 1);
                 state.keep_only_what_was_begun();
             }
             let frame = WireFrame::close(close);
@@ -186,15 +198,15 @@ impl Outbox {
         self.taken.notify_waiters();
     }
 
-    /// Returns once someone has asked for a close or the socket broke.
+    /// Waits until a close was requested or the socket broke.
     pub async fn closing(&self) {
         while !self.is_closing() {
             self.ending.notified().await;
         }
     }
 
-    /// Sends what is queued whenever the socket takes it, and with each poll, so that the session's task wakes itself for
-    /// nothing that it queues. Returns when the close has been sent or the socket is broken.
+    /// Sends queued frames whenever the socket takes them, and on every poll, so that the session's task need not wake
+    /// itself for what it queues. Returns once the close has been sent or the socket is broken.
     pub async fn run(&self) {
         loop {
             let mut changed = pin!(self.changed.notified());
@@ -219,18 +231,17 @@ impl Outbox {
         }
     }
 
-    /// Whether someone has asked for a close or the socket broke.
+    /// Whether a close was requested or the socket broke.
     pub fn is_closing(&self) -> bool {
         let state = self.state.lock();
         state.closing.is_some() || state.broken
     }
 
-    /// Bytes waiting.
     pub fn queued(&self) -> usize {
         self.state.lock().bytes
     }
 
-    /// Takes everything that waits, for a reader that is no socket.
+    /// Takes everything queued, for a reader that is not a socket.
     pub fn take(&self) -> Vec<WireFrame> {
         let mut state = self.state.lock();
         state.bytes = 0;
@@ -238,7 +249,7 @@ impl Outbox {
         state.queue.drain(..).map(|(frame, _)| frame).collect()
     }
 
-    /// The socket is broken: nothing more is sent, and the session ends.
+    /// Marks the socket as broken: nothing more is sent and the session ends.
     fn breaks(&self, mut state: MutexGuard<'_, State>) {
         state.broken = true;
         drop(state);
@@ -282,7 +293,7 @@ impl Outbox {
     }
 }
 
-/// How many bytes the kernel took; none when it has no room. The error: the socket is broken.
+/// Bytes the kernel took; 0 if it has no room. An error means that the socket is broken.
 fn taken(written: std::io::Result<usize>) -> Result<usize, ()> {
     match written {
         Ok(taken) => Ok(taken),
@@ -298,13 +309,14 @@ enum Progress {
 }
 
 impl State {
-    /// Sheds queued ephemeral frames. `false`: a frame of this size still finds no room, or is itself what is shed.
+    /// Sheds queued ephemeral frames. `false`: the new frame still does not fit, or is itself shed.
     fn make_room(&mut self, size: usize, class: Class, limit: usize) -> bool {
         let mut shed = u64::from(class == Class::Ephemeral);
         if class == Class::Durable {
             let begun = self.sent > 0;
             let mut at = 0;
             let mut freed = 0;
+            // A frame that was sent in part must stay, or the stream would be corrupted.
             self.queue.retain(|(frame, class)| {
                 let keep = *class == Class::Durable || (begun && at == 0);
                 at += 1;
@@ -316,7 +328,7 @@ impl State {
             });
             self.bytes -= freed;
         }
-        metrics::counter!("switchboard_frames_shed_total", "reason" => "slow_consumer").increment(shed);
+        crate::metrics::FRAMES_SHED.add(["slow_consumer"], shed);
         class == Class::Durable && self.bytes + size <= limit
     }
 

@@ -1,4 +1,6 @@
-//! One session's place in one channel.
+//! One session's subscription to a channel's feed.
+//!
+//! The state goes from joining to live to gone, or directly to gone, and never back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -14,20 +16,18 @@ const JOINING: u8 = 0;
 const LIVE: u8 = 1;
 const GONE: u8 = 2;
 
-/// How many frames may wait for a session that is still reading the channel's state. Beyond it ephemeral ones are shed;
-/// a join that takes longer than this many messages ends with `position lost`, and the client joins anew.
+/// Frames held for a session that is still reading the channel's state. Beyond this, ephemeral ones are shed. A join
+/// during which more durable frames arrive ends with `position lost`, and the client joins again.
 const MAX_WAITING: usize = 1_024;
 
-/// A session in a channel. While it is joining, frames wait; then those that its snapshot did not hold are sent, and
-/// from there on each frame goes straight to its outbox.
+/// A session in a channel. While it joins, frames are held; then those that its snapshot did not contain are sent; from
+/// there on every frame goes straight to its outbox.
 #[derive(Debug)]
 pub struct Subscriber {
-    /// Which socket.
     pub session: SessionId,
-    /// Whose.
     pub user: UserId,
     outbox: Arc<Outbox>,
-    /// Told when this subscriber is revoked, so that the session cleans up.
+    /// Notified when this subscriber is revoked, so that its session cleans up.
     revoked: Arc<Notify>,
     state: AtomicU8,
     after: AtomicU64,
@@ -35,7 +35,6 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// A session that is joining.
     pub fn new(session: SessionId, user: UserId, outbox: Arc<Outbox>, revoked: Arc<Notify>) -> Self {
         Self {
             session,
@@ -48,23 +47,23 @@ impl Subscriber {
         }
     }
 
-    /// The session has been sent everything up to a `seq`: sends on what came after it meanwhile, and lets the rest
-    /// through from now on.
+    /// Goes live: the session has been sent everything up to `after`. Sends the held frames after that, and lets all
+    /// further frames through.
     pub fn go_live(&self, after: u64) {
-        // The lock orders this against a delivery that saw the joining state: it either waits in the list we empty,
-        // or finds the session live.
+        // The lock orders this with a delivery that saw the joining state: its frames are either in the list emptied
+        // here, or it finds the session live.
         let mut waiting = self.waiting.lock();
         self.after.store(after, Ordering::Release);
         self.send(&std::mem::take(&mut *waiting));
         let _ = self.state.compare_exchange(JOINING, LIVE, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// Whether this session was cut off.
+    /// Whether the session was cut off.
     pub fn is_gone(&self) -> bool {
         self.state.load(Ordering::Acquire) == GONE
     }
 
-    /// Sends frames on that came together, in one write if the socket takes it, or keeps them until the session is live.
+    /// Sends frames, in one write if the socket takes it, or holds them until the session is live.
     pub(super) fn deliver(&self, deliveries: &[Delivery]) {
         match self.state.load(Ordering::Acquire) {
             LIVE => self.send(deliveries),
@@ -89,14 +88,14 @@ impl Subscriber {
         self.revoked.notify_one();
     }
 
-    /// Hears nothing more, and its socket closes: what comes next has no place after what it was sent.
+    /// Cuts the session off and closes its socket: further frames would not follow what it was sent.
     pub(super) fn lose(&self) {
         self.state.store(GONE, Ordering::Release);
         self.outbox.close(Close::PositionLost);
     }
 
-    /// Keeps a frame for later. When many come during a join, as when a whole node's clients arrive at once and are
-    /// announced to each other, the ephemeral ones are shed.
+    /// Holds a frame. If too many arrive during a join, as when all clients of a node arrive at once and are announced
+    /// to each other, ephemeral ones are shed.
     fn wait(&self, waiting: &mut Vec<Delivery>, delivery: &Delivery) {
         if waiting.len() >= MAX_WAITING {
             let before = waiting.len();
@@ -105,7 +104,7 @@ impl Subscriber {
                 waiting.retain(|delivery| class(delivery) == Class::Durable);
             }
             let shed = before - waiting.len() + usize::from(ephemeral);
-            metrics::counter!("switchboard_frames_shed_total", "reason" => "joining").increment(shed as u64);
+            crate::metrics::FRAMES_SHED.add(["joining"], shed as u64);
             if ephemeral {
                 return;
             }
@@ -126,7 +125,7 @@ impl Subscriber {
         let (frame, is_echo) = self.frame_of(first);
         let Some(second) = second else {
             return match is_echo {
-                // Whoever said it gets its ack next.
+                // The ack follows; send both in one write.
                 true => self.outbox.push_soon(frame.clone(), class(first)),
                 false => self.outbox.push(frame.clone(), class(first)),
             };
@@ -141,7 +140,7 @@ impl Subscriber {
         self.outbox.push_all(frames, has_echo);
     }
 
-    /// The bytes for this session, and whether they are its own.
+    /// The bytes for this session, and whether they are its own echo.
     fn frame_of<'a>(&self, delivery: &'a Delivery) -> (&'a WireFrame, bool) {
         match &delivery.echo {
             Some((session, frame)) if *session == self.session => (frame, true),
@@ -150,7 +149,7 @@ impl Subscriber {
     }
 }
 
-/// What has a place in the channel is durable, whatever else is said of it.
+/// A frame with a `seq` is always durable, whatever its class says.
 fn class(delivery: &Delivery) -> Class {
     if delivery.seq.is_some() { Class::Durable } else { delivery.class }
 }

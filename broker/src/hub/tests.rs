@@ -30,7 +30,7 @@ impl Listener {
     }
 }
 
-/// As frames come in: a channel without sessions here takes nothing.
+/// Delivers a frame as if it had just arrived. A channel without sessions here ignores it.
 fn deliver(hub: &Hub, delivery: Delivery) -> Option<Gap> {
     hub.feed(&lobby())?.deliver(delivery)
 }
@@ -268,18 +268,18 @@ async fn a_sender_that_waits_for_room_never_makes_a_slow_consumer() {
         }
         assert!(!outbox.is_closing());
     };
-    // 25 MiB: more than the kernel keeps for a connection whose other end does not read, so that the sender has to wait.
+    // 25 MiB: more than the kernel buffers for a connection whose other end does not read, so the sender has to wait.
     let mut received = vec![0; frame.len() * FRAMES];
     tokio::select! {
         (_, read) = async { tokio::join!(sending, client.read_exact(&mut received)) } => assert!(read.is_ok()),
         () = outbox.run() => panic!("the outbox ended"),
     }
     outbox.close(Close::Normal);
-    // Nothing will ever fit that; whoever waits for it is let go by the close.
+    // This will never fit; the close must release whoever waits for it.
     outbox.has_room(usize::MAX / 2).await;
 }
 
-/// A channel with many sessions, none of whom reads.
+/// A channel with many sessions, none of which reads.
 fn large(hub: &Hub, sessions: usize) -> (Arc<Feed>, Vec<Listener>) {
     let listeners: Vec<_> = (0..sessions).map(|n| Listener::new("alice", n as u128)).collect();
     for listener in &listeners {
@@ -302,7 +302,7 @@ fn a_large_channel_is_handed_out_by_and_by_and_what_follows_comes_after_all_of_i
     while handing_out.as_mut().now_or_never().is_none() {
         steps.push(reached());
         assert!(!followed.load(Ordering::Relaxed));
-        // Whoever comes meanwhile leaves it to this one.
+        // Already being handed out, so this leaves it to the other.
         feed.hand_out();
         assert_eq!(reached(), *steps.last().unwrap());
     }
@@ -344,7 +344,8 @@ fn what_a_large_channel_cannot_hand_out_in_time_is_bounded_and_read_later() {
     assert_eq!((feed.position(), feed.gap()), (Some(MOST + 5), None));
 }
 
-/// Several threads bring the same frames in an order of their own, as the committer, the bus and a repair do, while sessions join.
+/// Several threads deliver the same frames in different orders, as the committer, the bus and a repair do, while
+/// sessions join.
 #[test]
 fn whoever_brings_them_each_session_hears_each_frame_once_and_in_order() {
     const FRAMES: u64 = 600;
@@ -358,7 +359,7 @@ fn whoever_brings_them_each_session_hears_each_frame_once_and_in_order() {
     std::thread::scope(|scope| {
         for _ in 0..3 {
             let mut frames: Vec<u64> = (1..=FRAMES).collect();
-            // Nearly in order: each may change places with one of the next few.
+            // Nearly in order: each may swap places with one of the next few.
             for at in 0..frames.len() {
                 let with = (at + dice.roll(8)).min(frames.len() - 1);
                 frames.swap(at, with);
@@ -384,13 +385,13 @@ fn whoever_brings_them_each_session_hears_each_frame_once_and_in_order() {
             let listener = roomy(number);
             hub.join(&lobby(), Arc::clone(&listener.subscriber));
             std::thread::yield_now();
-            // As far as a store that is read now.
+            // As far as a read of the store would reach now.
             let after = feed.position().unwrap();
             listener.subscriber.go_live(after);
             later.push((listener, after));
         }
     });
-    // A frame that was left to whoever handed out then is out when that one has ended.
+    // A frame left to whoever was handing out is out once that one has finished.
     assert_eq!((feed.position(), feed.gap()), (Some(FRAMES), None));
     assert_eq!(called.load(Ordering::Relaxed), given.load(Ordering::Relaxed), "what follows is called once each");
     for (listener, after) in later.into_iter().chain([(first, 0)]) {
@@ -399,7 +400,7 @@ fn whoever_brings_them_each_session_hears_each_frame_once_and_in_order() {
     }
 }
 
-/// One who keeps all that it is sent.
+/// A listener that keeps everything it is sent.
 fn roomy(number: u128) -> Listener {
     let outbox = Arc::new(Outbox::new(None, 1 << 20));
     let session = SessionId(Uuid::from_u128(number));

@@ -1,4 +1,4 @@
-//! Presence for nodes of one process. It ends with the process, so nothing needs a lease.
+//! Presence for nodes of one process. It ends with the process, so it needs no leases.
 //!
 //! It does no I/O and never fails.
 
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::{Presence, PresenceError};
 use crate::model::{ChannelKey, SessionId, User, UserId};
 
-/// Who is here, shared by the nodes of a process: give each a clone of one `Arc`.
+/// The members present, shared by all nodes of a process through one `Arc`.
 #[derive(Default)]
 pub struct MemoryPresence(Mutex<HashMap<ChannelKey, Members>>);
 

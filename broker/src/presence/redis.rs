@@ -1,11 +1,11 @@
 //! Presence for nodes that share a Redis (6 or newer).
 //!
-//! A channel is two sorted sets of the same entries, one entry a session. `switchboard:pr:<tenant>:<channel>` is in
-//! the order of the user ids, and answers who is here and whether a member has another session, at a cost that does
-//! not grow with the channel. The same name with `:lease` after it is in the order in which the entries end. Only the
-//! scripts in `redis/` touch them, so that both sets always agree, and the time is always that of Redis.
+//! A channel has two sorted sets with the same entries, one for each session. `switchboard:pr:<tenant>:<channel>` is
+//! sorted by user id; it answers who is present, and whether a member has another session, at a cost that does not grow
+//! with the channel. The same name with the suffix `:lease` is sorted by expiry. Only the scripts in `redis/` touch the
+//! two, so they always agree, and all times are Redis's own.
 //!
-//! It does not tell anybody that an entry has ended.
+//! Nobody is told when an entry expires.
 
 use std::io;
 use std::sync::Arc;
@@ -28,10 +28,10 @@ mod held;
 mod keys;
 mod reach;
 
-/// How long the first connection may take to be made.
+/// How long the first connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Who is here, over all nodes that use the same Redis.
+/// Presence over all nodes that use the same Redis.
 pub struct RedisPresence {
     redis: ConnectionManager,
     lease: Duration,
@@ -44,15 +44,15 @@ pub struct RedisPresence {
 }
 
 impl RedisPresence {
-    /// Connects within 5 s, or says why not; from then on a lost connection is made again by itself, and what Redis
-    /// lost with it comes back with the next renewal.
+    /// Connects within 5 s or fails. Later, a lost connection is re-established automatically, and entries that Redis
+    /// lost come back with the next renewal.
     ///
-    /// `url` is `redis://[user][:password@]host[:port]`. `lease` is [`LEASE`](super::LEASE) everywhere but in tests,
-    /// and at least a millisecond; all nodes must have the same.
+    /// `url` is `redis://[user][:password@]host[:port]`. `lease` is [`LEASE`](super::LEASE) except in tests, and at
+    /// least one millisecond. All nodes must use the same.
     ///
     /// # Errors
     ///
-    /// When the URL does not read as one, or nothing answers there, or refuses. The text holds no credential.
+    /// If the URL is malformed, nothing answers there, or it refuses. The text contains no credentials.
     pub async fn connect(url: &str, lease: Duration) -> Result<Self, PresenceError> {
         let redis = connect(url).await?;
         let held = Arc::new(Held::default());
@@ -75,10 +75,10 @@ impl RedisPresence {
         script.invoke_async(&mut self.redis.clone()).await
     }
 
-    /// Waits for a call, but not longer than it may take, and not at all while Redis is known to be away.
+    /// Bounds a call by [`CALL`], and fails at once while Redis is known to be away.
     async fn bounded<T>(&self, call: impl Future<Output = RedisResult<T>>) -> Result<T, PresenceError> {
         if self.reach.is_away() {
-            return Err(PresenceError("Redis is away".into()));
+            return Err(PresenceError("Redis is unreachable".into()));
         }
         let answer = timeout(CALL, call).await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
         answer.map_err(|error| {
@@ -94,8 +94,8 @@ impl Presence for RedisPresence {
         let mut script = keys(&self.enter, channel);
         script.arg(millis(self.lease)).arg(user.id.as_str()).arg(session.to_string()).arg(user.username.as_str());
         let first = self.bounded(self.call(&script)).await;
-        // Not sooner, or a renewal could come first and make a first session look like a second one; and also after a
-        // failure, so that the session is seen once Redis is back.
+        // Not earlier: a renewal could run first and make this session look like a second one. Also after a failure, so
+        // that the session is recorded once Redis is back.
         self.held.add(channel, user, session);
         first
     }
@@ -130,13 +130,13 @@ async fn connect(url: &str) -> Result<ConnectionManager, PresenceError> {
     let info = url.into_connection_info().map_err(|error| PresenceError(error.into()))?;
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     let tcp = TcpSettings::default().set_nodelay(true);
-    // This ends a connection whose other end is gone without a word; with RESP3 its end is noticed, and mended, before
-    // the next call.
+    // Ends connections whose peer has vanished silently. With RESP3 that is noticed, and the connection replaced,
+    // before the next call.
     #[cfg(target_os = "linux")]
     let tcp = tcp.set_user_timeout(CONNECT);
     let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
     let address = info.addr().to_string();
-    // A failed attempt is not repeated for its own sake: the next call makes the next one.
+    // No retries: the next call makes the next attempt anyway.
     let config = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(CONNECT))
         .set_response_timeout(Some(CALL))

@@ -67,7 +67,9 @@ impl std::str::FromStr for Since {
     fn from_str(text: &str) -> Result<Self, Refusal> {
         let parts = text.rsplit_once(':').filter(|(epoch, _)| !epoch.is_empty());
         let since = parts.and_then(|(epoch, seq)| Some(Since { epoch: epoch.to_owned(), seq: seq.parse().ok()? }));
-        since.ok_or_else(|| Refusal::new(ErrorCode::BadRequest, "`since` must be `<epoch>:<seq>`, the seq from 0 on"))
+        since.ok_or_else(|| {
+            Refusal::new(ErrorCode::BadRequest, "`since` must be `<epoch>:<seq>`, with a seq of 0 or more")
+        })
     }
 }
 
@@ -110,17 +112,17 @@ struct Head<'a> {
 /// Reads one text message. A frame that is refused leaves the connection as it was.
 pub fn parse(text: String) -> Result<ClientFrame, BadFrame> {
     if text.len() > MAX_FRAME {
-        let refusal = Refusal::new(ErrorCode::TooLarge, "a frame holds at most 65536 bytes");
+        let refusal = Refusal::new(ErrorCode::TooLarge, "a frame can have at most 65536 bytes");
         return Err(BadFrame { id: None, refusal });
     }
     let head: Head<'_> = serde_json::from_str(&text)
-        .map_err(|_| bad(None, "a frame is one JSON object, each of its names given once"))?;
+        .map_err(|_| bad(None, "a frame must be one JSON object without duplicate names"))?;
     let id = match head.id {
         None => None,
         Some(raw) => Some(
             text_of(raw)
                 .and_then(|id| id.parse::<ClientId>().ok())
-                .ok_or_else(|| bad(None, "`id` must be a string of 1 to 64 characters, none a control character"))?,
+                .ok_or_else(|| bad(None, "`id` must be a string of 1 to 64 characters without control characters"))?,
         ),
     };
     if let Err(unfit) = check(&text) {
@@ -156,12 +158,16 @@ pub fn parse(text: String) -> Result<ClientFrame, BadFrame> {
             Some(channel) => match head.since.map(since_of) {
                 None => Ok(ClientFrame::Subscribe { id, channel, since: None }),
                 Some(Some(since)) => Ok(ClientFrame::Subscribe { id, channel, since: Some(since) }),
-                Some(None) => Err(bad(id, "`since` must be {\"epoch\": a string, \"seq\": a whole number from 0 on}")),
+                Some(None) => {
+                    Err(bad(id, "`since` must be {\"epoch\": a string, \"seq\": a whole number of 0 or more}"))
+                }
             },
         },
         other => match other.parse::<Kind>() {
             Ok(kind) => Ok(ClientFrame::Event(EventFrame { id, channel, kind, payload: text })),
-            Err(_) => Err(BadFrame { id, refusal: Refusal::new(ErrorCode::UnknownType, "no handler takes this type") }),
+            Err(_) => {
+                Err(BadFrame { id, refusal: Refusal::new(ErrorCode::UnknownType, "there is no handler for this type") })
+            }
         },
     }
 }

@@ -108,7 +108,7 @@ impl Refusal {
     pub fn unavailable() -> Self {
         Self {
             retry_after_ms: Some(1_000),
-            ..Self::new(ErrorCode::Unavailable, "the broker cannot store now; try again")
+            ..Self::new(ErrorCode::Unavailable, "the broker cannot reach its store; try again")
         }
     }
 }

@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(
             serde_json::to_value(ErrorFrame::new(None, &refusal)).unwrap(),
             json!({"type": "error", "code": 108, "name": "unavailable", "retryable": true, "retry_after_ms": 1000,
-                   "message": "the broker cannot store now; try again"})
+                   "message": "the broker cannot reach its store; try again"})
         );
     }
 }

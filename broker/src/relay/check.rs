@@ -1,10 +1,17 @@
-//! Compares the channels that have sessions here with the store, for the bus loses in silence.
+//! Compares channels that have sessions here with the store, because the bus loses messages silently.
 //!
-//! Positions, every two seconds at most: a channel whose last message was lost shows nothing, and the store tells. Members,
-//! every thirty seconds: the word that someone was taken out may be lost, too. Both at once when the bus was away.
-//! It asks for many channels of a tenant in one statement, and it must not press on a store that is slow: a tenant is
-//! asked one question at a time, few tenants at once, and after a failure not again for a while. No tenant waits for
-//! another's answer.
+//! Positions are checked every two seconds at most: if a channel's newest message is lost, nothing on this node shows
+//! it. Memberships are checked every thirty seconds, because a revocation may be lost as well. Both are checked at once
+//! after the bus was away.
+//!
+//! The check must not strain a slow store. One statement asks about many channels of a tenant, a tenant has at most one
+//! check of each subject under way, few statements run at once over all tenants, and a failed check pauses for
+//! [`BACK_OFF`]. No tenant waits for another one's answer.
+//!
+//! It only detects. A gap is left to the repair, a renumbered channel is ended, and a former member is revoked.
+//!
+//! Invariant: a check that becomes due while one is under way runs again afterwards, because what the first one read
+//! may predate the reason. Start with `Schedule::look`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
@@ -20,26 +27,26 @@ use crate::hub::Feed;
 use crate::model::{ChannelId, ChannelKey, Clock, Position, TenantSlug};
 use crate::store::StoreError;
 
-/// How often it is looked what is due.
+/// How often due checks are looked for.
 const TICK: Duration = Duration::from_millis(500);
 
-/// The longest time from one check of a tenant's positions to the next; with [`TICK`], two seconds.
+/// The longest time between two checks of a tenant's positions; with [`TICK`], two seconds.
 const POSITIONS_EVERY: Duration = Duration::from_millis(1_500);
 
-/// The same of members; with [`TICK`], thirty seconds.
+/// The longest time between two checks of a tenant's members; with [`TICK`], thirty seconds.
 const MEMBERS_EVERY: Duration = Duration::from_millis(29_500);
 
-// What docs/operations.md promises: two seconds for a last message that was lost, thirty for a member who was taken out.
+// The operations guide promises two seconds for a lost newest message, and thirty for a removed member.
 const _: () = assert!(POSITIONS_EVERY.as_millis() + TICK.as_millis() <= 2_000);
 const _: () = assert!(MEMBERS_EVERY.as_millis() + TICK.as_millis() <= 30_000);
 
-/// The pause after a check that failed.
+/// The pause after a failed check.
 const BACK_OFF: Duration = Duration::from_secs(3);
 
-/// How many channels, or members of them, one statement asks for.
+/// Channels, or memberships, in one statement.
 const BATCH: usize = 500;
 
-/// Checks until the relay is gone. `suspect` changes when the bus may have lost anything of any channel.
+/// Checks until the relay is gone. `suspect` changes when the bus may have lost messages of any channel.
 pub(super) async fn run(relay: Weak<Relay>, mut suspect: watch::Receiver<()>, clock: Clock) {
     let mut schedule = Schedule { clock, tenants: HashMap::new(), failing: 0 };
     let mut tick = interval(TICK);
@@ -76,8 +83,8 @@ impl Subject {
         }
     }
 
-    /// The time from a check that went well to the next one, between half and all of the longest: nodes that started together, or
-    /// lost the bus together, do not ask together for ever.
+    /// The time from a successful check to the next, chosen at random between half and all of the longest. Otherwise
+    /// nodes that started together, or lost the bus together, would ask together for ever.
     fn pause(self, clock: &Clock) -> Duration {
         let longest = match self {
             Self::Positions => POSITIONS_EVERY,
@@ -95,20 +102,19 @@ impl Subject {
     }
 }
 
-/// When which tenant is asked what.
+/// What each tenant is asked next, and when.
 struct Schedule {
     clock: Clock,
     tenants: HashMap<TenantSlug, [Duty; Subject::ALL.len()]>,
-    /// How many duties failed the last time.
+    /// Duties whose last check failed.
     failing: usize,
 }
 
-/// One question to one tenant.
+/// One kind of check for one tenant.
 #[derive(Default)]
 struct Duty {
-    /// The check under way.
     check: Option<JoinHandle<Result<(), StoreError>>>,
-    /// While a check is under way, when it began. None: at once.
+    /// While a check is under way, the time it began. `None` means at once.
     due: Option<Instant>,
     failing: bool,
 }
@@ -122,9 +128,10 @@ impl Schedule {
             for (subject, duty) in Subject::ALL.into_iter().zip(duties) {
                 if let Some(answer) = duty.check.as_mut().and_then(FutureExt::now_or_never) {
                     duty.check = None;
-                    // A check that panicked has said so, and is due again as one that failed.
-                    let answer = answer.unwrap_or_else(|panic| Err(StoreError::Failed(Box::new(panic))));
-                    // Not when it became due while it was under way: what it read may be older than the cause.
+                    // A check that panicked has logged that; treat it as failed.
+                    let answer = answer.unwrap_or_else(|panic| Err(StoreError::Failed(Arc::new(panic))));
+                    // `None` if it became due while under way: what it read may predate the reason. Then it runs again
+                    // at once.
                     duty.due = duty.due.map(|begun| match &answer {
                         Ok(()) => begun + subject.pause(&self.clock),
                         Err(_) => Instant::now() + BACK_OFF,
@@ -143,7 +150,7 @@ impl Schedule {
         }
     }
 
-    /// Tenants without sessions here are of no concern.
+    /// Forgets tenants that have no sessions here.
     fn forget_all_but(&mut self, present: &HashMap<TenantSlug, Channels>) {
         let failing = &mut self.failing;
         self.tenants.retain(|tenant, duties| {
@@ -157,10 +164,10 @@ impl Schedule {
 }
 
 impl Duty {
-    /// Says a failure once: an absent store is the same to all tenants.
+    /// Logs a failure once. If the store is away, that concerns all tenants alike.
     fn note(&mut self, all: &mut usize, tenant: &TenantSlug, subject: Subject, answer: Result<(), StoreError>) {
         let result = if answer.is_ok() { "ok" } else { "failed" };
-        metrics::counter!("switchboard_checks_total", "subject" => subject.name(), "result" => result).increment(1);
+        crate::metrics::CHECKS.add([subject.name(), result], 1);
         match answer {
             Ok(()) if self.failing => {
                 self.failing = false;
@@ -183,12 +190,12 @@ impl Duty {
 }
 
 impl Relay {
-    /// Finds channels that have more in the store than came here, and those that the store numbers anew.
+    /// Finds channels of which the store has more than came here, and channels that the store has renumbered.
     async fn check_positions(self: &Arc<Self>, tenant: &TenantSlug, channels: &Channels) -> Result<(), StoreError> {
         let key = |channel| ChannelKey { tenant: tenant.clone(), channel };
         for batch in channels.chunks(BATCH) {
             let permit = self.checks.acquire().await.expect("the semaphore is never closed");
-            // Before the store is asked: what has come by now, its answer has, too.
+            // Read the feeds before the store: everything they have seen by now, the store's answer includes.
             let asked: Vec<_> = batch
                 .iter()
                 .filter_map(|(channel, feed)| feed.place().map(|(epoch, seq)| (*channel, feed, epoch, seq)))
@@ -210,13 +217,13 @@ impl Relay {
                 }
             }
             if !lost.is_empty() {
-                self.lose(lost, "the store numbers it anew");
+                self.lose(lost, "the store has started a new numbering");
             }
         }
         Ok(())
     }
 
-    /// Cuts off the sessions here of those who are no longer in their channel.
+    /// Revokes sessions of users who are no longer members of their channel.
     async fn check_members(&self, tenant: &TenantSlug, channels: &Channels) -> Result<(), StoreError> {
         let mut subscribed =
             channels.iter().flat_map(|(channel, feed)| feed.users().into_iter().map(|user| (*channel, user)));

@@ -1,4 +1,15 @@
-//! Takes deliveries to the sessions here and to the other nodes, and sessions into channels and out of them.
+//! Delivers frames to the sessions here and to other nodes, and lets sessions join and leave channels.
+//!
+//! [`Relay::publish`] sends frames to the bus and to this node's feed, and never waits. [`Relay::join`] adds a session
+//! to the hub before it subscribes to the bus and reads the store's position, so nothing committed later can pass it
+//! by.
+//!
+//! The bus is only a hint. If it fails, the channel works on, and what other nodes publish comes from the store.
+//!
+//! Invariant: joining and leaving a channel are serialized by a keyed lock, so the node's bus subscription matches
+//! whether the hub has the channel. Publishing takes no such lock.
+//!
+//! Start with [`Relay::publish`] and [`Relay::join`].
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,32 +23,32 @@ use crate::model::{Audience, ChannelKey, Message, SessionId, UserId};
 use crate::protocol::{MessageFrame, WireFrame};
 use crate::store::{Store, StoreError};
 
-/// How many channels are being repaired at once.
+/// Channels under repair at once.
 const REPAIRS: usize = 8;
 
-/// How many statements of checks are under way at once.
+/// Statements of checks under way at once.
 const CHECKS: usize = 4;
 
-/// To how many sessions a message of another node is handed out by the task that takes it in: about as many writes as making a
-/// task for it costs.
+/// A message from another node is handed to this many sessions by the task that received it: about as many writes as
+/// spawning a task costs.
 const HANDED_OUT_HERE: usize = 8;
 
-/// The number of the batch of this node that is storing something of a channel and has not published it.
+/// The number of this node's batch that is storing something of a channel and has not published it yet.
 pub(super) type BatchOf = Box<dyn Fn(&ChannelKey) -> Option<u64> + Send + Sync>;
 
-/// Between store, bus and hub.
+/// Connects store, bus and hub.
 pub struct Relay {
     pub(super) hub: Arc<Hub>,
     pub(super) bus: Arc<dyn Bus>,
     pub(super) store: Arc<dyn Store>,
     pub(super) repairs: Semaphore,
     pub(super) checks: Semaphore,
-    /// Changes when the bus may have lost anything of any channel.
+    /// Changes when the bus may have lost messages of any channel.
     suspect: watch::Sender<()>,
-    /// Counts when the catalogue of plugins may have changed.
+    /// Counts up when the plugin catalogue may have changed.
     announced: watch::Sender<u64>,
-    /// Orders joining and leaving of one channel, so that the bus subscription of a channel always matches the hub. The
-    /// lock is held across a call to the bus and one to the store; other channels do not wait for it.
+    /// Serializes joining and leaving of one channel, so that its bus subscription always matches the hub. Held across
+    /// one call to the bus and one to the store; other channels are not affected.
     joins: KeyedLock,
     pub(super) batch_of: OnceLock<BatchOf>,
 }
@@ -49,7 +60,7 @@ impl std::fmt::Debug for Relay {
 }
 
 impl Relay {
-    /// A relay that takes nothing in yet, and what tells when the bus may have lost something.
+    /// A relay that receives nothing yet, and the signal that the bus may have lost messages.
     pub(super) fn new(hub: Arc<Hub>, bus: Arc<dyn Bus>, store: Arc<dyn Store>) -> (Arc<Self>, watch::Receiver<()>) {
         let (suspect, suspicions) = watch::channel(());
         let relay = Arc::new(Self {
@@ -66,20 +77,20 @@ impl Relay {
         (relay, suspicions)
     }
 
-    /// The bus may have lost anything of any channel.
+    /// The bus may have lost messages of any channel.
     pub(super) fn suspect_all(&self) {
         self.suspect.send_replace(());
         self.note_announcement();
     }
 
-    /// The catalogue of plugins may have been changed.
+    /// The plugin catalogue may have changed.
     pub(super) fn note_announcement(&self) {
         self.announced.send_modify(|count| *count += 1);
     }
 
-    /// Hands deliveries to the sessions here and to the other nodes, in this order. Calls `placed` when they have their places,
-    /// so that nothing published from then on comes before them, and after that `then`, when those here have been sent them or
-    /// will be. Never waits.
+    /// Sends frames to the other nodes and the sessions here, in this order. Calls `placed` once the frames are in the
+    /// feed, so that nothing published from then on comes before them, and `then` once sessions here have been sent
+    /// them. Never waits.
     pub fn publish(
         self: &Arc<Self>,
         channel: &ChannelKey,
@@ -93,8 +104,8 @@ impl Relay {
         self.deliver(channel, deliveries, placed, Some(then));
     }
 
-    /// Says how to find out which batch of this node has something of a channel in hand. What this node is about to publish is
-    /// not read from the store.
+    /// Sets how to find the batch of this node that has something of a channel in hand. A repair waits for that batch
+    /// instead of reading from the store what this node is about to publish.
     pub fn know_batches(&self, batch_of: impl Fn(&ChannelKey) -> Option<u64> + Send + Sync + 'static) {
         let known = self.batch_of.set(Box::new(batch_of)).is_ok();
         debug_assert!(known, "it is said twice");
@@ -106,8 +117,8 @@ impl Relay {
         self.hub.revoke(channel, user);
     }
 
-    /// Tells all nodes, this one too, that the catalogue of plugins was changed. Never waits. A hint, as all that goes over
-    /// the bus: it may be lost, and nothing may depend on it but how soon nodes look.
+    /// Tells all nodes, including this one, that the plugin catalogue has changed. Never waits. It may be lost like
+    /// everything on the bus, so it may only make nodes look sooner.
     pub fn announce(&self) {
         self.bus.announce();
         self.note_announcement();
@@ -118,14 +129,13 @@ impl Relay {
         self.bus.is_alone()
     }
 
-    /// Changes when a node, this one or another, has announced that it changed the catalogue of plugins, and when that may
-    /// have been missed.
+    /// Changes when a node has announced a new plugin catalogue, or when such an announcement may have been lost.
     pub fn announced(&self) -> watch::Receiver<u64> {
         self.announced.subscribe()
     }
 
-    /// Adds a session to a channel: when this returns, nothing committed from now on passes it by. The first session of
-    /// a channel subscribes the node and opens the channel's sequence at the store's position.
+    /// Adds a session to a channel. When this returns, nothing committed from now on passes it by. The first session of
+    /// a channel subscribes the node and opens the feed at the store's position.
     pub async fn join(
         self: &Arc<Self>,
         channel: &ChannelKey,
@@ -135,7 +145,7 @@ impl Relay {
         let _joining = ticket.lock().await;
         let session = subscriber.session;
         let (feed, _) = self.hub.join(channel, subscriber);
-        // Mostly for the first; also when the one who was at it went away.
+        // Usually the first session does this; another one does if the first was cancelled before it got here.
         if feed.position().is_none()
             && let Err(error) = self.open(channel, &feed).await
         {
@@ -147,7 +157,7 @@ impl Relay {
         Ok(feed)
     }
 
-    /// Takes a session out of a channel; the last one unsubscribes the node.
+    /// Removes a session from a channel. The last one unsubscribes the node.
     pub async fn leave(&self, channel: &ChannelKey, session: SessionId) {
         let ticket = self.joins.queue(channel);
         let _leaving = ticket.lock().await;
@@ -158,13 +168,13 @@ impl Relay {
 
     async fn open(self: &Arc<Self>, channel: &ChannelKey, feed: &Arc<Feed>) -> Result<(), StoreError> {
         if let Err(error) = self.bus.subscribe(channel).await {
-            // The bus is a hint: without it the channel works, and what other nodes send comes from the store.
+            // The bus is only a hint: without it, what other nodes send comes from the store.
             tracing::debug!(%error, "a channel is not subscribed to the bus yet");
         }
         let found = self.store.channel(&channel.tenant, channel.channel).await?;
         let (epoch, position) = found.map_or((None, 0), |channel| (Some(channel.epoch), channel.seq));
         feed.open_at(epoch, position);
-        // What came over the bus before the position was known may already show a hole.
+        // Frames from the bus that arrived before the position was known may already reveal a gap.
         if feed.gap().is_some() {
             self.repair(channel, feed);
         }
@@ -177,7 +187,7 @@ impl Relay {
         }
     }
 
-    /// After a feed was ended: its sessions, when they leave, are not the last of anything any more.
+    /// Unsubscribes after a feed was ended: its sessions no longer count as the last ones when they leave.
     pub(super) async fn unsubscribe_if_empty(&self, channel: &ChannelKey) {
         let ticket = self.joins.queue(channel);
         let _leaving = ticket.lock().await;
@@ -196,7 +206,7 @@ impl Relay {
         let durable = deliveries.iter().filter(|delivery| delivery.class == Class::Durable).count();
         for (class, count) in [("durable", durable), ("ephemeral", deliveries.len() - durable)] {
             if count > 0 {
-                metrics::counter!("switchboard_deliveries_total", "class" => class).increment(count as u64);
+                crate::metrics::DELIVERIES.add([class], count as u64);
             }
         }
         let Some(feed) = self.hub.feed(channel) else {
@@ -206,12 +216,12 @@ impl Relay {
             }
             return;
         };
-        // What this node stored is told by the task that stored it, and only its channels wait for that. What comes from other
-        // nodes comes to one task for all channels, which is not to be held up.
+        // Frames stored by this node are handed out by the task that stored them, which only its own channels wait for.
+        // Frames of other nodes arrive at one task for all channels, which must not be held up.
         let is_ours = then.is_some();
         let gap = feed.accept(deliveries, None);
         placed();
-        // Behind the frames, and not before now: somebody else may be handing out.
+        // Added after the frames, even if somebody else is already handing them out, so it runs after them.
         feed.accept(Vec::new(), then);
         match feed.len() {
             0..=HANDED_OUT_HERE => feed.hand_out(),
@@ -227,7 +237,7 @@ impl Relay {
     }
 }
 
-/// The delivery of a durable message. The socket it came from gets its own copy.
+/// The delivery of a durable message, with separate bytes for the socket that sent it.
 pub fn message_frame(message: &Message, echo: Option<(SessionId, &crate::model::ClientId)>) -> Delivery {
     let body = MessageFrame { kind: &message.kind, channel: message.channel, seq: message.seq, message };
     let frame = WireFrame::json(&body);

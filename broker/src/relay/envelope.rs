@@ -1,4 +1,4 @@
-//! Deliveries on their way between nodes: one line of JSON that says what they are, then the frames as they stand.
+//! The encoding of deliveries between nodes: one line of JSON that describes them, followed by the frames verbatim.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,8 @@ enum Head {
         durable: bool,
         audience: Audience,
     },
-    /// Several frames in a row. A node of an earlier version does not know them, and reads what is durable from the store.
+    /// Several consecutive frames. A node of an earlier version does not understand this and reads the durable ones
+    /// from the store.
     Frames(Vec<Part>),
     Revoke {
         user: UserId,
@@ -32,11 +33,11 @@ struct Part {
     bytes: usize,
 }
 
-/// What another node sent.
+/// A decoded bus message.
 pub(super) enum Opened {
-    /// Frames for the sessions here. The copy for the socket that caused one stays on that socket's node.
+    /// Frames for the sessions here. The echo stays on the node of the socket that caused it.
     Frames(Vec<Delivery>),
-    /// A member is no longer in the channel.
+    /// The user is no longer a member of the channel.
     Revoke(UserId),
 }
 
@@ -67,7 +68,7 @@ pub(super) fn revoke(user: &UserId) -> Bytes {
     write(&Head::Revoke { user: user.clone() }, std::iter::empty::<&[u8]>())
 }
 
-/// `None`: not written by [`frames`] or [`revoke`].
+/// `None` if the bytes were not written by [`frames`] or [`revoke`].
 pub(super) fn open(bytes: &[u8]) -> Option<Opened> {
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
     let mut rest = &bytes[end + 1..];

@@ -1,6 +1,7 @@
-//! One at a time for each channel, whatever goes on in the others.
+//! A keyed lock: one holder at a time for each channel.
 //!
-//! A channel has an entry while somebody holds its lock or waits for it, and no longer. Nothing here does I/O.
+//! A channel has an entry only while somebody holds or waits for its lock, so every holder and waiter shares one mutex.
+//! Nothing here does I/O.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,19 +11,19 @@ use tokio::sync::MutexGuard;
 
 use crate::model::ChannelKey;
 
-/// The channels in which somebody is at work.
+/// The channels whose lock is held or waited for.
 #[derive(Default)]
 pub(super) struct KeyedLock(Mutex<HashMap<ChannelKey, Entry>>);
 
 #[derive(Default)]
 struct Entry {
-    /// Tickets that were given out and are still held, that of the holder of the lock among them.
+    /// Tickets in existence, including the holder's.
     tickets: usize,
     lock: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl KeyedLock {
-    /// A ticket for a channel's lock. [`Ticket::lock`] waits for it.
+    /// Registers for a channel's lock. [`Ticket::lock`] waits for it.
     pub(super) fn queue(&self, channel: &ChannelKey) -> Ticket<'_> {
         let mut channels = self.0.lock();
         let entry = channels.entry(channel.clone()).or_default();
@@ -31,7 +32,7 @@ impl KeyedLock {
     }
 }
 
-/// The right to wait for a channel's lock, given up when it is dropped.
+/// A registration for a channel's lock; keeps the entry alive until it is dropped.
 pub(super) struct Ticket<'t> {
     keyed_lock: &'t KeyedLock,
     channel: ChannelKey,
@@ -39,7 +40,7 @@ pub(super) struct Ticket<'t> {
 }
 
 impl Ticket<'_> {
-    /// Waits for those who came before. The lock is held until the guard is dropped.
+    /// Waits for the lock, first come first served. Held until the guard is dropped.
     pub(super) async fn lock(&self) -> MutexGuard<'_, ()> {
         self.lock.lock().await
     }

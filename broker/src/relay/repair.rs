@@ -1,7 +1,17 @@
-//! Fills the holes of a feed from the store, or ends a feed that cannot be filled.
+//! Repairs gaps: fills a feed from the store, or ends a feed that cannot be filled.
 //!
-//! A feed has at most one repair under way, and few of them read at once. What a repair delivers goes through the feed as
-//! everything else does, so it may meet the bus half-way.
+//! A gap first gets [`PATIENCE`], because most missing frames are merely late, and then waits for this node's own batch
+//! if that may be what is missing. Only then is the store read. Repaired frames enter the feed like all others, so they
+//! may meet the bus half-way without harm.
+//!
+//! A feed has at most one repair under way, and few repairs read the store at once. A repair never changes the order of
+//! a feed and never skips a `seq`.
+//!
+//! Invariant: a gap noticed while a repair is under way is never forgotten. The claim is taken again after it is
+//! dropped, and the gap is looked at once more after that.
+//!
+//! If the store itself lacks the next `seq`, it will never come: the feed is ended and its sockets close with `position
+//! lost`. Start with `Relay::repair`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,32 +23,31 @@ use crate::hub::{Feed, Gap};
 use crate::model::ChannelKey;
 use crate::store::{Span, StoreError};
 
-/// How long a hole waits for a bus message that is only late.
+/// How long a gap waits for a bus message that is merely late.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// How long a hole waits at most for a batch of this node that may be what is missing: as long as its senders do. Read from
-/// the store, their messages would come without the ids that they gave them.
+/// How long a gap waits for this node's own batch that may be what is missing: as long as its senders wait. Read from
+/// the store, these messages would reach their senders without the ids that they chose.
 const OWN: Duration = Duration::from_secs(4);
 
-/// How often it is looked whether that batch is published.
+/// How often to look whether that batch has been published.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// How long after a read of the store that did not fill a hole it is tried again; after failures twice as long each time.
+/// The pause after a store read that did not fill the gap; doubled after each failure.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// The longest wait after a failure.
 const RETRY_MAX: Duration = Duration::from_secs(4);
 
-/// How many reads in a row may find nothing for a hole. A message is on the bus after it is in the store, so a hole that
-/// stays is none of this store's: a foreign message on the bus.
+/// Consecutive reads that may find nothing. A message reaches the bus only after it is stored, so a gap that stays was
+/// caused by a foreign message on the bus.
 const FRUITLESS: u32 = 10;
 
-/// How many messages one read of the store brings.
+/// Messages in one store read.
 const PAGE: u32 = 200;
 
 impl Relay {
-    /// Reads what a feed is missing from the store, in the background, once at a time. Only what stays missing: where several
-    /// nodes publish, the newest messages are always on their way, and each hole has the time of a late message.
+    /// Fills the feed's gaps in the background, one repair at a time. Only reads what stays missing: with several
+    /// publishing nodes the newest messages are always on their way, and each gap gets the time of a late message.
     pub(super) fn repair(self: &Arc<Self>, channel: &ChannelKey, feed: &Arc<Feed>) {
         let Some(mut claim) = feed.claim_repair() else { return };
         let (relay, channel, feed) = (Arc::clone(self), channel.clone(), Arc::clone(feed));
@@ -54,21 +63,22 @@ impl Relay {
                 if !relay.hub.has(&channel, &feed) {
                     return;
                 }
-                // A hole that was seen while the claim was held is ours.
+                // A gap noticed while the claim was held is ours to fill.
                 match feed.claim_repair() {
                     Some(again) => claim = again,
                     None => return,
                 }
             }
             drop(claim);
-            // So is one that was seen after the last look.
+            // And so is one noticed after the last look.
             if feed.gap().is_some() && relay.hub.has(&channel, &feed) {
                 relay.repair(&channel, &feed);
             }
         });
     }
 
-    /// Waits until the batch of this node that is under way in a channel is published, if there is one and it matters.
+    /// Waits until the batch that this node has under way in a channel is published, if there is one, for as long as it
+    /// matters.
     async fn own_batch(&self, channel: &ChannelKey, matters: impl Fn() -> bool) {
         let under_way = || self.batch_of.get().and_then(|batch_of| batch_of(channel));
         let Some(batch) = under_way() else { return };
@@ -78,8 +88,8 @@ impl Relay {
         }
     }
 
-    /// Ends feeds that do not go on where they were: their sockets close with `position lost`, and who comes next
-    /// begins where the store is.
+    /// Ends feeds that cannot continue. Their sockets close with `position lost`, and the next session starts at the
+    /// store's position.
     pub(super) fn lose(self: &Arc<Self>, lost: Vec<(ChannelKey, Arc<Feed>)>, why: &'static str) {
         let mut ended = Vec::new();
         let mut sockets = 0;
@@ -90,8 +100,8 @@ impl Relay {
             }
         }
         let Some(example) = ended.first() else { return };
-        tracing::error!(channels = ended.len(), sockets, %example, why, "channels do not go on where they were");
-        metrics::counter!("switchboard_sessions_dropped_total", "reason" => "position_lost").increment(sockets as u64);
+        tracing::error!(channels = ended.len(), sockets, %example, why, "channels do not continue where they were");
+        crate::metrics::SESSIONS_DROPPED.add(["position_lost"], sockets as u64);
         let relay = Arc::clone(self);
         tokio::spawn(async move {
             for channel in ended {
@@ -100,7 +110,7 @@ impl Relay {
         });
     }
 
-    /// Reads from the store until nothing is missing up to a `seq`, or until it is clear that nothing will come.
+    /// Reads from the store until nothing up to `until` is missing, or until it is clear that nothing more will come.
     async fn fill(self: &Arc<Self>, channel: &ChannelKey, feed: &Arc<Feed>, until: u64) {
         let is_open = || feed.gap().is_some_and(|gap| gap.after < until);
         let (mut fruitless, mut wait) = (0, RETRY);
@@ -117,17 +127,16 @@ impl Relay {
                     if fruitless == FRUITLESS {
                         let dropped = feed.give_up() as u64;
                         let reason = "never_filled";
-                        metrics::counter!("switchboard_frames_held_dropped_total", "reason" => reason)
-                            .increment(dropped);
-                        tracing::error!(%channel, dropped, "gave up a hole that the store has nothing for");
+                        crate::metrics::FRAMES_HELD_DROPPED.add([reason], dropped);
+                        tracing::error!(%channel, dropped, "gave up on a gap that the store cannot fill");
                         return;
                     }
                     sleep(RETRY).await;
                 }
                 Err(error) => {
-                    // That the store is away is said by the check of positions, once and not for each channel.
+                    // If the store is away, the position check logs that once, not for each channel.
                     if !error.is_unavailable() {
-                        tracing::warn!(%error, %channel, "failed to read what a channel is missing; trying again");
+                        tracing::warn!(%error, %channel, "failed to read the missing messages of a channel; trying again");
                     }
                     sleep(wait).await;
                     wait = (wait * 2).min(RETRY_MAX);
@@ -136,18 +145,18 @@ impl Relay {
         }
     }
 
-    /// Delivers what the store has of what is missing up to a `seq`.
+    /// Delivers what the store has of the missing messages up to `until`.
     async fn catch_up(self: &Arc<Self>, channel: &ChannelKey, feed: &Arc<Feed>, until: u64) -> Result<(), StoreError> {
         let _turn = self.repairs.acquire().await.expect("the semaphore is never closed");
         while let Some(Gap { after, .. }) = feed.gap().filter(|gap| gap.after < until && feed.has_room()) {
             let missed = self.store.messages(&channel.tenant, channel.channel, Span::After(after), PAGE).await?;
             let Some(first) = missed.first() else { return Ok(()) };
             if first.seq > after + 1 {
-                // A reader sees a number only after all before it: this one was taken out, and will not come.
-                self.lose(vec![(channel.clone(), Arc::clone(feed))], "the store has a hole in its numbering");
+                // Readers see a `seq` only after all before it. This one was deleted and will not come.
+                self.lose(vec![(channel.clone(), Arc::clone(feed))], "the store has a gap in its numbering");
                 return Ok(());
             }
-            metrics::counter!("switchboard_gap_repairs_total").increment(1);
+            crate::metrics::GAP_REPAIRS.handle().increment(1);
             for message in &missed {
                 feed.deliver(message_frame(message, None));
             }

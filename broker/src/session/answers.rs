@@ -1,7 +1,16 @@
-//! Answers the frames of a session, in the order of each channel.
+//! Answers a session's frames, in the order of each channel.
 //!
-//! Whoever brings an answer sends it: the worker what it knows at once, and the committer what it has stored, right behind the
-//! echo and without waking the session. The session is told only of what it waits for.
+//! Whoever has an answer sends it: the worker for what it knows at once, and the committer for what it has stored,
+//! right behind the echo and without waking the session. The worker is woken only while it listens, because something
+//! waits for an answer to be given.
+//!
+//! Nothing here decides what the answer is. It turns a [`Routed`] into an ack or an error frame and pushes it to the
+//! outbox; the frame goes out with the next flush.
+//!
+//! Invariant: within one key, answers leave in the order of their frames, each exactly once. That holds because the
+//! queue is advanced and the frame is pushed under one lock.
+//!
+//! Start with [`Answers::give`].
 
 use std::sync::Arc;
 
@@ -17,26 +26,26 @@ use crate::model::{ClientId, Clock};
 use crate::protocol::{Ack, ErrorFrame, Refusal, WireFrame};
 use crate::router::Routed;
 
-/// What a session has in hand, and its way out.
+/// The frames a session has in hand, and the outbox that answers go to.
 pub(super) struct Answers<T> {
     state: Mutex<State<T>>,
     outbox: Arc<Outbox>,
     clock: Clock,
-    /// Told of answers while the worker listens.
+    /// Wakes the worker after an answer, while it listens.
     given: Notify,
 }
 
 struct State<T> {
     queue: KeyedQueue<T, Addressee, Routed>,
-    /// Whether the worker waits for answers, to go on with what stands behind them.
+    /// Whether the worker wants to hear of answers, to start what waits behind them.
     is_listening: bool,
-    /// The queue in which answers were given since.
+    /// Keys in which answers were given since the worker last looked.
     given: Vec<Key>,
 }
 
-/// Which frame is answered.
+/// The frame that an answer belongs to.
 pub(super) struct Addressee {
-    /// None: its session is in no such channel.
+    /// `None` if the session has no subscription to the channel.
     pub(super) subscription: Option<Arc<Subscription>>,
     pub(super) id: Option<ClientId>,
 }
@@ -47,15 +56,16 @@ impl<T> Answers<T> {
         Arc::new(Self { state: Mutex::new(state), outbox, clock, given: Notify::new() })
     }
 
-    /// Does something with what is in hand. Nothing may be answered meanwhile.
+    /// Runs `act` on the queue under the lock. No answer goes out meanwhile.
     pub(super) fn queue<R>(&self, act: impl FnOnce(&mut KeyedQueue<T, Addressee, Routed>) -> R) -> R {
         act(&mut self.state.lock().queue)
     }
 
-    /// Gives the answer to a frame, or keeps it until those before it are given. It goes out with the next flush.
+    /// Records the answer to a frame, and pushes every answer that is now next in its key. They go out with the next
+    /// flush.
     pub(super) fn give(&self, key: Key, number: u64, routed: Routed) {
         let mut state = self.state.lock();
-        // Under the lock, so that the next answer cannot overtake these.
+        // Under the lock, so that no later answer can overtake these.
         for (addressee, routed) in state.queue.answered(key, number, routed) {
             self.say(&addressee, routed);
         }
@@ -67,13 +77,13 @@ impl<T> Answers<T> {
         }
     }
 
-    /// The same, for whoever is not the session: what is returned is to be flushed.
+    /// Like [`Answers::give`], for the committer: the caller must flush what is returned.
     pub(super) fn bring(&self, key: Key, number: u64, routed: Routed) -> Option<Arc<dyn Flush>> {
         self.give(key, number, routed);
         Some(Arc::<Outbox>::clone(&self.outbox))
     }
 
-    /// Looks at what is in hand, and says whether the worker is to be told of answers from now on.
+    /// Looks at the queue and sets whether the worker listens from now on, both under one lock.
     pub(super) fn look<R>(&self, look: impl FnOnce(&KeyedQueue<T, Addressee, Routed>) -> (bool, R)) -> R {
         let mut state = self.state.lock();
         let (is_listening, seen) = look(&state.queue);
@@ -81,7 +91,7 @@ impl<T> Answers<T> {
         seen
     }
 
-    /// The queue in which answers were given, when there are any and the worker listens.
+    /// Waits for keys in which answers were given. Cancel-safe: keys not taken stay for the next call.
     pub(super) async fn given(&self) -> Vec<Key> {
         loop {
             let given = std::mem::take(&mut self.state.lock().given);
@@ -92,7 +102,7 @@ impl<T> Answers<T> {
         }
     }
 
-    /// Answers that there is no answer to those frames whose time is over. Returns the time of the next one.
+    /// Answers the frames whose time is up as unavailable. Returns when the next one is due.
     pub(super) fn give_up(&self, now: Instant) -> Option<Instant> {
         let overdue = self.state.lock().queue.overdue(now);
         given_up(overdue.len() as u64);
@@ -120,7 +130,7 @@ impl<T> Answers<T> {
             }
             _ => return,
         };
-        // Together with the echo before it and the answers after it.
+        // Buffered, so that it leaves in one write with the echo before it and the answers after it.
         self.outbox.push_soon(frame, Class::Durable);
     }
 }

@@ -1,4 +1,4 @@
-//! A session's place in a channel: taking it, what is sent on arrival, and giving it up.
+//! Joins a channel: subscribes, brings the client up to date, and goes live.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,7 +10,6 @@ use tokio::time::timeout;
 use super::member::Member;
 use super::roster::Attendance;
 use super::subscription::Subscription;
-use crate::effects::refusal;
 use crate::hub::{Class, Subscriber};
 use crate::model::{Channel, ChannelId, ChannelKey, Message, UserId};
 use crate::protocol::{
@@ -20,30 +19,35 @@ use crate::protocol::{
 use crate::relay::message_frame;
 use crate::store::Span;
 
-/// How many messages one read of the store brings to a client that comes back.
+/// Messages per store read while a client catches up.
 const PAGE: u32 = 200;
 
-/// How long a client that comes back may take to make room for the next message it has missed.
+/// How long a client that catches up may take to make room for the next message.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
 
-/// A place just taken.
+/// A new subscription.
 pub(super) struct Arrival {
     pub(super) subscription: Subscription,
-    /// Up to here the session has everything.
+    /// The client has everything up to here.
     pub(super) seq: u64,
     /// Whether this is the member's first session in the channel.
     pub(super) first: bool,
 }
 
 impl Member<'_> {
-    /// Takes a place in a channel that the member belongs to, and sends what the client needs: what it has missed since
-    /// a position, or what the channel looks like. Frames wait meanwhile and begin right after, whatever was committed
-    /// while it was read. With `told`, the client hears where that is.
-    pub(super) async fn join(&self, channel: ChannelId, since: Option<Since>, told: bool) -> Result<Arrival, Refusal> {
+    /// Subscribes to a channel the member belongs to, and sends what the client needs: the messages since a position,
+    /// or the channel's state. Live frames are held back until that is sent, so the client misses nothing and gets
+    /// nothing twice. With `announced`, a `subscribed` frame says where live frames begin.
+    pub(super) async fn join(
+        &self,
+        channel: ChannelId,
+        since: Option<Since>,
+        announced: bool,
+    ) -> Result<Arrival, Refusal> {
         let key = ChannelKey { tenant: self.principal.tenant.clone(), channel };
         let (session, services) = (self.session, &self.session.services);
         let user = &self.principal.user.id;
-        let role = services.store.role(&key.tenant, channel, user).await.map_err(|error| refusal(&error))?;
+        let role = services.store.role(&key.tenant, channel, user).await?;
         if role.is_none() {
             return Err(Refusal::unknown_channel());
         }
@@ -54,21 +58,21 @@ impl Member<'_> {
             Ok(feed) => feed,
             Err(error) => {
                 attendance.end();
-                return Err(refusal(&error));
+                return Err(error.into());
             }
         };
-        // Present before the state is read: the newcomer sees itself online, and when another session of the member
-        // leaves meanwhile, that is no leaving.
+        // Enter presence before reading the state: the newcomer sees itself online, and if another session of the
+        // member leaves meanwhile, no departure is announced.
         let first = match services.presence.enter(&key, &self.principal.user, session.id).await {
             Ok(first) => first,
             Err(error) => {
-                tracing::debug!(%error, "a member's arrival is not noted");
+                tracing::debug!(%error, "failed to record a member's arrival");
                 false
             }
         };
         match self.bring_up(&key, since).await {
             Ok((Channel { epoch, seq, .. }, recovered)) => {
-                if told {
+                if announced {
                     self.send(&Subscribed { channel, epoch: &epoch, seq, recovered });
                 }
                 subscriber.go_live(seq);
@@ -81,16 +85,16 @@ impl Member<'_> {
         }
     }
 
-    /// Sends everything up to the channel's present end, one way or the other. Returns the channel at that moment, and
-    /// whether the client has what it missed.
+    /// Sends everything up to the channel's current end: missed messages if possible, otherwise the state. Returns the
+    /// channel as of that end, and whether missed messages were recovered.
     async fn bring_up(&self, key: &ChannelKey, since: Option<Since>) -> Result<(Channel, bool), Refusal> {
         let (store, user) = (&self.session.services.store, &self.principal.user.id);
-        // Both are read after the session is in the hub: what is committed later comes as a frame, and of a membership
-        // that is ended later the session is told.
+        // Read both only once the session is in the hub. Later commits then arrive as frames, and a membership that
+        // ends later revokes the subscription.
         let (channel, role) =
             tokio::join!(store.channel(&key.tenant, key.channel), store.role(&key.tenant, key.channel, user));
-        let channel = channel.map_err(|error| refusal(&error))?;
-        let role = role.map_err(|error| refusal(&error))?;
+        let channel = channel?;
+        let role = role?;
         let (Some(channel), Some(_)) = (channel, role) else { return Err(Refusal::unknown_channel()) };
         let recovered = match since {
             None => false,
@@ -103,15 +107,15 @@ impl Member<'_> {
         Ok((channel, recovered))
     }
 
-    /// Sends the messages after a position, in order, up to the channel's present end. `false`: there is no way from
-    /// that position to this end; the client has been told.
+    /// Sends the messages after a position, in order, up to the channel's current end. `false` means that position and
+    /// end are not connected or too far apart; the client has been announced.
     async fn recover(&self, key: &ChannelKey, channel: &Channel, since: &Since) -> Result<bool, Refusal> {
         let known = since.epoch == channel.epoch.as_str();
         let missed = channel.seq.checked_sub(since.seq).filter(|missed| known && *missed <= MAX_RECOVERED);
-        metrics::counter!("switchboard_resumes_total", "recovered" => if missed.is_some() { "yes" } else { "no" })
-            .increment(1);
+        crate::metrics::RESUMES.add([if missed.is_some() { "yes" } else { "no" }], 1);
         if missed.is_none() {
-            let message = "what came after this position cannot be sent one by one; the channel's state follows";
+            let message =
+                "the broker cannot send everything after this position one by one; the channel's state follows";
             let refusal = Refusal::new(ErrorCode::UnrecoverablePosition, message);
             self.send(&ErrorFrame::of(key.channel, &refusal));
             return Ok(false);
@@ -120,7 +124,7 @@ impl Member<'_> {
         while position < channel.seq {
             let before = position;
             let page = self.session.services.store.messages(&key.tenant, key.channel, Span::After(position), PAGE);
-            for message in page.await.map_err(|error| refusal(&error))? {
+            for message in page.await? {
                 if message.seq != position + 1 {
                     break;
                 }
@@ -131,17 +135,14 @@ impl Member<'_> {
                 }
             }
             if position == before {
-                tracing::error!(channel = %key, after = position, "the store has a hole in a channel");
-                return Err(Refusal::new(
-                    ErrorCode::Internal,
-                    "the broker failed; its operator can read why in the log",
-                ));
+                tracing::error!(channel = %key, after = position, "the store has a gap in a channel");
+                return Err(Refusal::new(ErrorCode::Internal, "the broker failed; its log says why"));
             }
         }
         Ok(true)
     }
 
-    /// Sends on at the client's pace: what was missed may be more than the outbound queue holds.
+    /// Sends at the client's pace: there may be more missed messages than the outbox holds.
     async fn send_missed(&self, frame: WireFrame) -> Result<(), Refusal> {
         let outbox = &self.session.outbox;
         if timeout(ROOM_WITHIN, outbox.has_room(frame.len())).await.is_err() {
@@ -154,7 +155,6 @@ impl Member<'_> {
         Ok(())
     }
 
-    /// What a channel looks like.
     async fn state(&self, key: &ChannelKey, channel: &Channel) -> Result<WireFrame, Refusal> {
         let services = &self.session.services;
         let (store, tenant, id) = (&services.store, &key.tenant, key.channel);
@@ -164,13 +164,13 @@ impl Member<'_> {
             store.member_count(tenant, id),
             services.presence.present(key, STATE_MEMBERS as usize),
         );
-        let messages = messages.map_err(|error| refusal(&error))?;
-        let members = members.map_err(|error| refusal(&error))?;
-        let count = count.map_err(|error| refusal(&error))?;
+        let messages = messages?;
+        let members = members?;
+        let count = count?;
         let online: HashSet<UserId> = match online {
             Ok(users) => users.into_iter().map(|user| user.id).collect(),
             Err(error) => {
-                tracing::debug!(%error, "a channel's state is sent without who is online");
+                tracing::debug!(%error, "sending a channel's state without the members who are online");
                 HashSet::new()
             }
         };
@@ -184,7 +184,7 @@ impl Member<'_> {
     }
 }
 
-/// The newest messages that fit into so many bytes.
+/// As many of the newest messages as fit into `bytes`.
 fn newest(messages: &[Message], mut bytes: usize) -> &[Message] {
     let fits = messages.iter().rev().take_while(|message| {
         let size = message.content.get().len() + message.attachments.get().len();

@@ -1,8 +1,16 @@
-//! From a socket's reader to its session's worker, which are two futures of one task.
+//! Passes frames from a socket's reader to its session's worker, two futures of the same task.
 //!
-//! A channel would wake the task while it runs, and the runtime would give it another turn, often on another thread. Nothing here
-//! wakes anybody. Instead [`Handover::pass`] polls both: the reader, then the worker, and again while the one waits for the
-//! other.
+//! A channel would wake the task while it is already running; the runtime would then reschedule it, often on another
+//! thread. Nothing here wakes anybody. Instead [`Handover::pass`] polls both futures: the reader, then the worker, and
+//! again for as long as the reader waits for room that the worker has just made.
+//!
+//! There is room for one frame. A worker that does not take frames therefore stops the reader, and TCP stops the
+//! client.
+//!
+//! Invariant: neither side's `Pending` here registers a waker, so both must be polled through `pass` (or the reader
+//! must have ended). Frames are neither lost nor reordered.
+//!
+//! Start with [`Handover::pass`].
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -11,20 +19,19 @@ use std::task::{Poll, ready};
 use parking_lot::Mutex;
 use tokio::task::coop;
 
-/// Room for one frame.
+/// Holds at most one frame.
 #[derive(Debug, Default)]
 pub(super) struct Handover(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     frame: Option<String>,
-    /// The reader has another one, and waits for room.
+    /// The reader has another frame and waits for room.
     has_more: bool,
-    /// No further frame comes.
     ended: bool,
 }
 
-/// Which of the two has ended, and with what.
+/// Which of the two ended first, and its result.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ended<R, W> {
     Reader(R),
@@ -32,7 +39,7 @@ pub(super) enum Ended<R, W> {
 }
 
 impl Handover {
-    /// Gives a frame, once there is room for it.
+    /// Passes a frame on, once there is room.
     pub(super) async fn give(&self, frame: String) {
         let mut frame = Some(frame);
         poll_fn(|_| {
@@ -47,7 +54,7 @@ impl Handover {
         .await;
     }
 
-    /// Takes the next frame; none when no further one comes. Each counts into what the task may do before others have a turn.
+    /// Takes the next frame; `None` after the last one. Each frame counts against the task's cooperative budget.
     pub(super) async fn take(&self) -> Option<String> {
         poll_fn(|context| {
             let budget = ready!(coop::poll_proceed(context));
@@ -63,12 +70,12 @@ impl Handover {
         .await
     }
 
-    /// No further frame comes, because the reader is dropped.
+    /// No further frame will come, because the reader has ended.
     pub(super) fn end(&self) {
         self.0.lock().ended = true;
     }
 
-    /// Polls both until one of them ends.
+    /// Polls both futures until one of them ends.
     pub(super) async fn pass<R, W>(
         &self,
         mut reader: Pin<&mut impl Future<Output = R>>,
@@ -83,6 +90,8 @@ impl Handover {
                     return Poll::Ready(Ended::Worker(end));
                 }
                 let state = self.0.lock();
+                // Poll again only if the reader waits for room and the worker has made some. Nothing else would wake
+                // the task for that.
                 if !state.has_more || state.frame.is_some() {
                     return Poll::Pending;
                 }

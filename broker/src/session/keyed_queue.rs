@@ -1,8 +1,16 @@
-//! The order of a session's work: one after the other within a channel, side by side between channels.
+//! The keyed queue: one task after another within a channel, side by side across channels.
 //!
-//! A key is a channel, or the socket itself for what is no channel's affair. Of a key one task is worked on at a time. A task
-//! that is worked on may leave an answer to come, and the next one begins meanwhile; the answers are given in the order of
-//! their tasks. A task that goes alone begins when all answers before it are given. What is done is not decided here.
+//! A key is a channel, or `None` for frames that concern the socket itself. One task of a key is worked on at a time. A
+//! task may finish its work and leave its answer to come; the next one then begins, and answers are given in the order
+//! of their tasks. A task marked `alone` begins only when every earlier answer of its key has been given.
+//!
+//! Only bookkeeping happens here: nothing runs, sends or waits.
+//!
+//! Invariants: `tasks` and `bytes` count every task from entering until its answer is given. An absent key has nothing
+//! in hand. A number identifies one answer for the life of the session, so an answer that arrives too late can never be
+//! taken for another one.
+//!
+//! Start with [`KeyedQueue::enter`].
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,39 +18,39 @@ use tokio::time::Instant;
 
 use crate::model::ChannelId;
 
-/// Tasks of one key, from their coming in to their answers.
+/// Tasks of one key, from entering to answered.
 const MOST_OF_A_KEY: usize = 96;
 
-/// Tasks of one session, from their coming in to their answers, beyond which its socket is not read.
+/// Tasks of one session, from entering to answered. Beyond this its socket is not read.
 const TASKS: usize = 128;
 
-/// Bytes of frames of one session, in the same way.
+/// Bytes of frames of one session, counted and enforced the same way.
 const BYTES: usize = 1 << 20;
 
-/// A channel; none for the socket itself.
+/// A channel, or `None` for the socket itself.
 pub(super) type Key = Option<ChannelId>;
 
-/// What waits, what is worked on, and what is to be answered to whom.
+/// What waits, what is worked on, and which answers are due to whom.
 #[derive(Debug)]
 pub(super) struct KeyedQueue<T, W, A> {
-    /// A key that is not here has nothing in hand.
+    /// An absent key has nothing in hand.
     keys: HashMap<Key, InHand<T, W, A>>,
     tasks: usize,
     bytes: usize,
-    /// How many of the tasks wait.
+    /// How many of `tasks` have not begun.
     waiting: usize,
-    /// How many answers there have been to come. A key begins to count there, so that it gives no number that a key of the same
-    /// channel gave before it: an answer may come when it was given up and its key has ended.
+    /// Answers promised so far, over all keys. A new key starts counting here, so that it never reuses a number of an
+    /// earlier key of the same channel: an answer may still arrive after it was given up and its key was removed.
     numbered: u64,
 }
 
 #[derive(Debug)]
 struct InHand<T, W, A> {
     waiting: VecDeque<Waiting<T>>,
-    /// The bytes of the task that is worked on, if one is.
+    /// Bytes of the task being worked on, if there is one.
     working: Option<usize>,
     answers: VecDeque<ToCome<W, A>>,
-    /// The number of the first of the answers.
+    /// The number of the front of `answers`.
     first: u64,
 }
 
@@ -57,19 +65,18 @@ struct Waiting<T> {
 struct ToCome<W, A> {
     to: W,
     answer: Option<A>,
-    /// When it is given up, if it ever is.
+    /// When the answer is given up; `None` means never.
     by: Option<Instant>,
     bytes: usize,
 }
 
-/// What becomes of a task that comes in.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Entered<T> {
-    /// It is to be begun now.
+    /// Begin it now.
     Now(T),
-    /// It waits.
+    /// It is queued.
     Later,
-    /// Too many of its key are in hand already.
+    /// Refused: its key is full.
     Full(T),
 }
 
@@ -78,7 +85,7 @@ impl<T, W, A> KeyedQueue<T, W, A> {
         Self { keys: HashMap::new(), tasks: 0, bytes: 0, waiting: 0, numbered: 0 }
     }
 
-    /// Takes a task in, in its key's order.
+    /// Adds a task, behind those of its key.
     pub(super) fn enter(&mut self, key: Key, task: T, alone: bool, bytes: usize) -> Entered<T> {
         let first = self.numbered;
         let new = || InHand { waiting: VecDeque::new(), working: None, answers: VecDeque::new(), first };
@@ -97,7 +104,8 @@ impl<T, W, A> KeyedQueue<T, W, A> {
         Entered::Later
     }
 
-    /// Begins something in a key before what waits there, if nothing is worked on and no answer is to come. `false`: not now.
+    /// Begins something ahead of the tasks that wait in a key. `false` if a task is being worked on or an answer is
+    /// outstanding.
     pub(super) fn begin_alone(&mut self, key: Key) -> bool {
         let Some(in_hand) = self.keys.get_mut(&key).filter(|in_hand| in_hand.may_begin(true)) else { return false };
         in_hand.working = Some(0);
@@ -105,7 +113,7 @@ impl<T, W, A> KeyedQueue<T, W, A> {
         true
     }
 
-    /// The task that is worked on is done, and nothing of it is to be answered.
+    /// Ends the task being worked on, without an answer.
     pub(super) fn finish(&mut self, key: Key) {
         if let Some(bytes) = self.keys.get_mut(&key).and_then(|in_hand| in_hand.working.take()) {
             self.tasks -= 1;
@@ -113,7 +121,7 @@ impl<T, W, A> KeyedQueue<T, W, A> {
         }
     }
 
-    /// The task that is worked on is done but for its answer, which has this number in its key.
+    /// Ends the work on a task and promises its answer. Returns the number by which the answer is given.
     pub(super) fn answer_later(&mut self, key: Key, to: W, by: Option<Instant>) -> u64 {
         let in_hand = self.keys.get_mut(&key).expect("a key with a task under way is here");
         let bytes = in_hand.working.take().expect("a task is worked on");
@@ -122,7 +130,8 @@ impl<T, W, A> KeyedQueue<T, W, A> {
         in_hand.first + in_hand.answers.len() as u64 - 1
     }
 
-    /// An answer has come: those that are to be given now, in order. What was given up already has its answer.
+    /// Records an answer, and returns every answer of the key that is now due, in order. An answer that was already
+    /// given up is ignored.
     pub(super) fn answered(&mut self, key: Key, number: u64, answer: A) -> Vec<(W, A)> {
         let Some(in_hand) = self.keys.get_mut(&key) else { return Vec::new() };
         let place = number.checked_sub(in_hand.first).and_then(|place| usize::try_from(place).ok());
@@ -142,7 +151,6 @@ impl<T, W, A> KeyedQueue<T, W, A> {
         given
     }
 
-    /// The answers that should have come by now.
     pub(super) fn overdue(&self, now: Instant) -> Vec<(Key, u64)> {
         let overdue = |to_come: &ToCome<W, A>| to_come.answer.is_none() && to_come.by.is_some_and(|by| by <= now);
         let of_key = |(key, in_hand): (&Key, &InHand<T, W, A>)| {
@@ -153,13 +161,13 @@ impl<T, W, A> KeyedQueue<T, W, A> {
         self.keys.iter().flat_map(of_key).collect()
     }
 
-    /// When the next answer is overdue.
+    /// When the next answer becomes overdue.
     pub(super) fn next_overdue(&self) -> Option<Instant> {
         let to_come = self.keys.values().flat_map(|in_hand| &in_hand.answers);
         to_come.filter(|to_come| to_come.answer.is_none()).filter_map(|to_come| to_come.by).min()
     }
 
-    /// The task of a key that is to be begun now, if there is one.
+    /// Takes the next task of a key, if it may begin now.
     pub(super) fn next(&mut self, key: Key) -> Option<T> {
         let in_hand = self.keys.get_mut(&key)?;
         let is_next = in_hand.waiting.front().is_some_and(|next| in_hand.may_begin(next.alone));
@@ -174,22 +182,21 @@ impl<T, W, A> KeyedQueue<T, W, A> {
         None
     }
 
-    /// Whether a task of this key would not be taken in.
+    /// Whether a task of this key would be refused.
     pub(super) fn is_full(&self, key: Key) -> bool {
         self.keys.get(&key).is_some_and(InHand::is_full)
     }
 
-    /// Whether anything of this key is in hand.
     pub(super) fn is_busy(&self, key: Key) -> bool {
         self.keys.contains_key(&key)
     }
 
-    /// Whether the session may take in more.
+    /// Whether the session may take in another frame.
     pub(super) fn have_room(&self) -> bool {
         self.tasks < TASKS && self.bytes < BYTES
     }
 
-    /// Drops what waits; what is under way stays to be finished.
+    /// Drops the tasks that have not begun. Those under way and outstanding answers stay.
     pub(super) fn give_up_waiting(&mut self) {
         for in_hand in self.keys.values_mut() {
             for given_up in in_hand.waiting.drain(..) {
@@ -200,12 +207,11 @@ impl<T, W, A> KeyedQueue<T, W, A> {
         }
     }
 
-    /// Whether a task waits for its turn.
     pub(super) fn has_waiting(&self) -> bool {
         self.waiting > 0
     }
 
-    /// Whether no answer is to come.
+    /// Whether no answer is outstanding.
     pub(super) fn is_answered(&self) -> bool {
         self.keys.values().all(|in_hand| in_hand.answers.is_empty())
     }
@@ -236,7 +242,7 @@ mod tests {
         Some(ChannelId(uuid::Uuid::from_u128(number)))
     }
 
-    /// The task under way is done, and the next one begins.
+    /// Finishes the task under way and begins the next one.
     fn on<A>(queue: &mut KeyedQueue<&'static str, (), A>, key: Key) -> Option<&'static str> {
         queue.finish(key);
         queue.next(key)
@@ -303,7 +309,7 @@ mod tests {
         assert_eq!(queue.answered(key(1), c, "C"), [((), "C")]);
     }
 
-    /// Answers come in any order, twice, and after they were given up.
+    /// Answers arrive in any order, twice, and after they were given up.
     #[test]
     fn whatever_comes_each_frame_has_one_answer_of_its_own_in_its_place() {
         let mut dice = Dice::new();
@@ -332,7 +338,7 @@ mod tests {
                 _ => {
                     let Some((place, number, done)) = dice.take(&mut to_come) else { continue };
                     let answer = if dice.roll(4) == 0 {
-                        // It comes later, when it is no answer any more.
+                        // Arrives later, when it is no longer wanted.
                         to_come.push((place, number, done));
                         None
                     } else {

@@ -1,6 +1,6 @@
-//! A member at a socket: what is done for it in a channel, and how it is answered.
+//! A member on a socket: what it does in a channel, and how it is answered.
 //!
-//! Nothing here keeps which channels the session is in, or the order of its frames.
+//! Which channels the session is in, and the order of its frames, are kept elsewhere.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,7 +9,6 @@ use tokio::sync::Notify;
 
 use super::state::Session;
 use super::subscription::Subscription;
-use crate::effects::refusal as store_refusal;
 use crate::hub::Class;
 use crate::identity::IdentityError;
 use crate::model::{ChannelId, ClientId, Epoch, Principal};
@@ -17,16 +16,16 @@ use crate::plugin::Earlier;
 use crate::protocol::{Ack, Close, ErrorCode, ErrorFrame, EventFrame, Refusal, Since, Unsubscribed, WireFrame};
 use crate::router::Dispatched;
 
-/// Who is behind a session, known from the token to the end.
+/// The authenticated member of a session.
 pub(super) struct Member<'s> {
     pub(super) session: &'s Session,
     pub(super) principal: Principal,
-    /// Told when the member was taken out of a channel.
+    /// Notified when the member is removed from a channel.
     pub(super) revoked: Arc<Notify>,
 }
 
 impl Member<'_> {
-    /// Takes a frame to its handler. What it reads has in it what is `earlier`.
+    /// Dispatches a frame to its handler. The handler's reads wait for `earlier`.
     pub(super) async fn handle(
         &self,
         subscription: &Subscription,
@@ -37,8 +36,8 @@ impl Member<'_> {
         router.dispatch(&subscription.key, &self.principal.user, Some(self.session.id), event, earlier).await
     }
 
-    /// Joins a channel, after leaving it if the session is in it: the client wants what it has lost. The member itself
-    /// does not come or go by that.
+    /// Joins a channel. If the session is in it already, it leaves first: the client wants to catch up on what it
+    /// missed. That announces neither an arrival nor a departure of the member.
     pub(super) async fn subscribe(
         &self,
         id: Option<&ClientId>,
@@ -80,13 +79,13 @@ impl Member<'_> {
         }
     }
 
-    /// Leaves a channel and says so.
+    /// Leaves a channel and confirms it.
     pub(super) async fn unsubscribe(&self, subscription: &Subscription) {
         subscription.attendance.leave().await;
         self.send(&Unsubscribed { channel: subscription.key.channel });
     }
 
-    /// Takes a new token. `Some`: it is somebody else's.
+    /// Takes a new token. Returns a close if it belongs to somebody else.
     pub(super) async fn refresh(&self, id: Option<&ClientId>, token: &str) -> Option<Close> {
         match self.session.services.identity.principal(token).await {
             Ok(fresh) if fresh.tenant == self.principal.tenant && fresh.user.id == self.principal.user.id => {
@@ -96,16 +95,17 @@ impl Member<'_> {
             }
             Ok(_) => return Some(Close::Forbidden),
             Err(IdentityError::Refused) => {
-                let refusal = Refusal::new(ErrorCode::Unauthorized, "this token is not valid; the present one stays");
+                let refusal =
+                    Refusal::new(ErrorCode::Unauthorized, "this token is not valid; the current one stays in use");
                 self.refuse(id, &refusal);
             }
             Err(IdentityError::Busy(_)) => self.refuse(id, &Refusal::unavailable()),
-            Err(IdentityError::Store(error)) => self.refuse(id, &store_refusal(&error)),
+            Err(IdentityError::Store(error)) => self.refuse(id, &error.into()),
         }
         None
     }
 
-    /// Answers a frame that is no channel's affair.
+    /// Acknowledges a frame that concerns no channel.
     pub(super) fn acknowledge(&self, id: Option<&ClientId>) {
         if let Some(id) = id {
             let created_at = self.session.services.clock.now();

@@ -1,5 +1,4 @@
-//! Who is in which channel: the hub and the bus know the session, presence its member, and those who stay hear of coming and
-//! going.
+//! Keeps hub, bus, presence and the other members consistent about who is in which channel.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,18 +10,15 @@ use crate::presence::Presence;
 use crate::relay::Relay;
 use crate::router::Router;
 
-/// Notes coming and going.
+/// Where a session's coming and going is recorded and announced.
 #[derive(Clone)]
 pub struct Roster {
-    /// Where the sessions of a channel are.
     pub relay: Arc<Relay>,
-    /// Which members are.
     pub presence: Arc<dyn Presence>,
-    /// Who tells of it.
     pub router: Arc<Router>,
-    /// The kind of the notice that a member came into a channel.
+    /// The kind of notice sent when a member joins a channel.
     pub joined: Kind,
-    /// The kind of the notice that a member left a channel.
+    /// The kind of notice sent when a member leaves a channel.
     pub left: Kind,
 }
 
@@ -32,8 +28,8 @@ impl std::fmt::Debug for Roster {
     }
 }
 
-/// A session's being in a channel, from before it is noted anywhere. When it is dropped and has not ended, as after a panic,
-/// the session is taken out in a task of its own.
+/// A session's membership of a channel, created before it is recorded anywhere. If it is dropped without having ended,
+/// as after a panic, a task of its own removes the session.
 pub(super) struct Attendance {
     roster: Arc<Roster>,
     key: ChannelKey,
@@ -48,19 +44,18 @@ impl Attendance {
         Self { roster, key, user, session, has_ended: AtomicBool::new(false) }
     }
 
-    /// Has a member's arrival announced.
     pub(super) async fn announce(&self) {
         let Self { roster, key, user, session, .. } = self;
         roster.router.notify(key, &roster.joined, user, *session).await;
     }
 
-    /// Takes the session out, and has a member's last one announced to those who stay.
+    /// Removes the session, and announces the member's departure if it was the last one.
     pub(super) async fn leave(&self) {
         leave(&self.roster, &self.key, &self.user, self.session).await;
         self.end();
     }
 
-    /// Takes the session out again before anybody has heard of it.
+    /// Removes the session before anybody has heard of it.
     pub(super) async fn withdraw(&self) {
         let Self { roster, key, user, session, .. } = self;
         roster.relay.leave(key, *session).await;
@@ -68,7 +63,7 @@ impl Attendance {
         self.end();
     }
 
-    /// There is nothing to be taken out: the session did not get in, or has another attendance here.
+    /// Nothing is left to remove: the session never got in, or another attendance took over.
     pub(super) fn end(&self) {
         self.has_ended.store(true, Ordering::Relaxed);
     }
@@ -79,7 +74,7 @@ async fn leave(roster: &Roster, key: &ChannelKey, user: &User, session: SessionI
     match roster.presence.leave(key, user, session).await {
         Ok(true) => roster.router.notify(key, &roster.left, user, session).await,
         Ok(false) => {}
-        Err(error) => tracing::debug!(%error, "a member's leaving is not noted"),
+        Err(error) => tracing::debug!(%error, "failed to record a member's departure"),
     }
 }
 
@@ -90,7 +85,7 @@ impl Drop for Attendance {
         }
         let (roster, key) = (Arc::clone(&self.roster), self.key.clone());
         let (user, session) = (self.user.clone(), self.session);
-        // Without a runtime the process ends, and with it what is noted.
+        // Without a runtime the process is ending, and the records with it.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move { leave(&roster, &key, &user, session).await });
         }

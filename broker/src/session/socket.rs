@@ -1,8 +1,8 @@
-//! The inbound side of a socket: whole text messages, and what breaks RFC 6455.
+//! The inbound half of a socket: whole text messages, and the rules of RFC 6455.
 //!
-//! The WebSocket library reads frames; it does not refuse unmasked ones, bounds a frame but not a message, and leaves
-//! closing to its user. Those rules are kept here. So is its buffer of 8 KiB, which a socket has only while something of a
-//! frame is in it: most sockets are silent most of the time.
+//! The WebSocket library parses frames. It does not reject unmasked frames, bounds a frame but not a message, and
+//! leaves closing to its user; those rules are enforced here. The library's 8 KiB buffer exists only while part of a
+//! frame is in it, because most sockets are silent most of the time.
 
 use std::future::poll_fn;
 use std::io::{self, Cursor};
@@ -19,55 +19,53 @@ use tokio::net::tcp::OwnedReadHalf;
 
 use crate::protocol::{Close, MAX_READ};
 
-/// The largest payload of a control frame, in bytes (RFC 6455, section 5.5).
+/// Largest payload of a control frame, in bytes (RFC 6455, section 5.5).
 const MAX_CONTROL: usize = 125;
 
-/// How many bytes are taken from a socket at first; a frame that is longer is read on into the library's buffer.
+/// Bytes of the first read. The rest of a longer frame goes into the library's buffer.
 const FIRST_BYTES: usize = 4_096;
 
-/// What a client sent.
+/// A message from the client.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Inbound {
-    /// A whole text message.
+    /// A complete text message.
     Text(String),
-    /// To be answered with a pong of the same payload.
+    /// Must be answered with a pong of the same payload.
     Ping(Vec<u8>),
-    /// The answer to a ping.
     Pong,
 }
 
-/// Why nothing more will be read.
+/// Why the socket is not read any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// To be told with a close.
+    /// The broker closes the connection.
     Close(Close),
-    /// The client has closed, and is to be answered with this.
+    /// The client has closed; this is the answer.
     Answer(Close),
     /// The connection is gone.
     Gone,
 }
 
-/// Reads one socket.
 pub(super) struct Reader {
     half: Arc<OwnedReadHalf>,
-    /// What came right behind the handshake, until it is read.
+    /// Bytes that arrived right behind the handshake, until they are read.
     early: Bytes,
-    /// None while nothing that has come is left to be read.
+    /// `None` while nothing received is left to parse.
     frames: Option<Frames>,
-    /// The parts of a fragmented text message that have come.
+    /// The parts received so far of a fragmented text message.
     partial: Option<Vec<u8>>,
 }
 
-/// The library's reader, and how much is in its buffer.
+/// The library's parser, with an account of its buffer.
 struct Frames {
     socket: WebSocketRead<Chain<Cursor<Bytes>, Counted>>,
-    /// Bytes that it was given.
+    /// Bytes handed to the parser.
     given: Arc<AtomicUsize>,
-    /// Bytes of the frames that it has made of them, if each is written as briefly as it can be.
+    /// Bytes of the frames it has returned, assuming that each was encoded as briefly as possible.
     read: usize,
 }
 
-/// The socket, counting what it gives.
+/// The socket's read half, counting bytes.
 struct Counted {
     half: Arc<OwnedReadHalf>,
     given: Arc<AtomicUsize>,
@@ -85,13 +83,14 @@ impl Frames {
         Self { socket, given, read: 0 }
     }
 
-    /// Whether nothing is left in the buffer. A client that writes a length longer than it needs to be only keeps its buffer.
+    /// Whether the buffer is empty. A client that encodes a length in more bytes than necessary merely keeps its buffer
+    /// allocated.
     fn is_empty(&self) -> bool {
         self.read == self.given.load(Ordering::Relaxed)
     }
 }
 
-/// Bytes of a client's frame that is written as briefly as it can be.
+/// Bytes of a masked frame in its shortest encoding.
 fn frame_length(payload: usize) -> usize {
     const MASK: usize = 4;
     let length = match payload {
@@ -121,12 +120,13 @@ impl AsyncRead for Counted {
 }
 
 impl Reader {
-    /// Reads a socket whose handshake is done. `early` is what came right behind the handshake.
+    /// Reads a socket after its handshake. `early` is what arrived right behind it.
     pub(super) fn new(half: OwnedReadHalf, early: Bytes) -> Self {
         Self { half: Arc::new(half), early, frames: None, partial: None }
     }
 
-    /// The next message. Not safe to drop half-way: whoever calls keeps the future until it is done or the socket is.
+    /// The next message. Not cancel-safe: a half-read frame would be lost. Keep the future until it completes or the
+    /// socket is dropped.
     pub(super) async fn next(&mut self) -> Result<Inbound, End> {
         loop {
             if self.frames.as_ref().is_some_and(Frames::is_empty) {
@@ -168,19 +168,19 @@ impl Reader {
         }
     }
 
-    /// Is woken by the socket from now on, in the place of whoever spoke HTTP on it: as long as the socket can wake a task, the
-    /// memory of that task is kept.
+    /// Registers this task's waker with the socket, replacing that of the HTTP task: until then the socket would keep
+    /// the memory of that task alive.
     pub(super) async fn take_over(&self) {
         let stream: &TcpStream = self.half.as_ref().as_ref();
         poll_fn(|context| {
-            // What it says is asked again before the first read.
+            // The readiness itself is asked for again before the first read.
             let _ = stream.poll_read_ready(context);
             Poll::Ready(())
         })
         .await;
     }
 
-    /// Waits for bytes, and takes what comes, without a buffer that would be kept meanwhile.
+    /// Waits for bytes and takes them into a stack buffer, so that an idle socket holds none.
     async fn first_bytes(&self) -> Result<Bytes, End> {
         let stream: &TcpStream = self.half.as_ref().as_ref();
         let read = poll_fn(|context| {
@@ -197,13 +197,13 @@ impl Reader {
         read.await.ok().filter(|bytes| !bytes.is_empty()).ok_or(End::Gone)
     }
 
-    /// Reads on until the client has closed too, so that a close on its way out is not lost to a reset.
+    /// Reads until the client has closed as well. Hanging up earlier could send a reset that overtakes the close frame.
     pub(super) async fn until_closed(&mut self) {
         while self.next().await.is_ok() {}
     }
 }
 
-/// The library sends nothing by itself in this configuration.
+/// Never called: automatic pongs and closes are off.
 async fn no_reply(_: Frame<'static>) -> Result<(), WebSocketError> {
     Ok(())
 }
@@ -212,7 +212,7 @@ fn text(bytes: Vec<u8>) -> Result<Inbound, End> {
     String::from_utf8(bytes).map(Inbound::Text).map_err(|_| End::Close(Close::InvalidText))
 }
 
-/// The library keeps the mask to itself, but writes it into a header when asked for one.
+/// The library does not expose the mask, but encodes it when asked to format the header.
 fn is_masked(frame: &mut Frame<'_>) -> bool {
     let mut head = [0; 16];
     frame.fmt_head(&mut head);
@@ -253,7 +253,7 @@ mod tests {
 
     use super::*;
 
-    /// What the reader makes of bytes that a client sends.
+    /// Feeds the reader these bytes from a client.
     async fn read(bytes: &[u8]) -> Result<Inbound, End> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -265,7 +265,7 @@ mod tests {
         Reader::new(half, Bytes::copy_from_slice(early)).next().await
     }
 
-    /// A frame as a client masks it; the mask is zero, so the payload reads as it stands.
+    /// A client frame with a zero mask, so that the payload stays readable.
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut bytes = vec![first];
         match payload.len() {

@@ -1,4 +1,4 @@
-//! What all sessions work with, and what the parts of one session share.
+//! What all sessions share, and what the parts of one session share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::places::Places;
+use super::permits::SocketPermits;
 use super::roster::Roster;
 use crate::config::Limits;
 use crate::hub::Outbox;
@@ -19,27 +19,17 @@ use crate::relay::Relay;
 use crate::router::Router;
 use crate::store::Store;
 
-/// What sessions work with.
 pub struct Services {
-    /// Who is behind a token.
     pub identity: Arc<Identity>,
-    /// Where frames go.
     pub router: Arc<Router>,
-    /// Where channels' frames come from.
     pub relay: Arc<Relay>,
-    /// What a channel looks like.
     pub store: Arc<dyn Store>,
-    /// Who is where.
     pub presence: Arc<dyn Presence>,
-    /// Time and ids.
     pub clock: Clock,
-    /// Bounds.
     pub limits: Limits,
-    /// Who may have a socket.
-    pub places: Arc<Places>,
-    /// Set when the broker is going away: over which time its sockets are to close.
+    pub permits: Arc<SocketPermits>,
+    /// Set when the broker drains: the time over which its sockets close.
     pub draining: watch::Receiver<Option<Duration>>,
-    /// Who is in which channel.
     pub roster: Arc<Roster>,
 }
 
@@ -52,29 +42,25 @@ impl std::fmt::Debug for Services {
 /// What a socket is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// One channel.
     One {
-        /// Its name in the path, as the client wrote it.
+        /// As the client wrote it in the path.
         channel: String,
-        /// The position to go on from, as the client wrote it.
+        /// The position to resume from, as the client wrote it.
         since: Option<String>,
     },
-    /// Any number of channels, by `subscribe`.
+    /// Any number of channels, through `subscribe`.
     Many,
 }
 
-/// A socket whose handshake is done.
+/// A socket after its handshake.
 #[derive(Debug)]
 pub struct Arrival {
-    /// The connection.
     pub stream: TcpStream,
-    /// What came right behind the handshake.
+    /// Bytes that arrived right behind the handshake.
     pub early: Bytes,
-    /// What it is for.
     pub scope: Scope,
-    /// The token it brought, if any.
+    /// The token sent with the handshake, if there was one.
     pub token: Option<String>,
-    /// Where it is from.
     pub address: ClientAddress,
 }
 
@@ -85,11 +71,11 @@ pub(super) struct Session {
     pub(super) outbox: Arc<Outbox>,
     pub(super) scope: Scope,
     pub(super) address: ClientAddress,
-    /// Milliseconds since the epoch; moved by `auth.refresh`.
+    /// Milliseconds since the Unix epoch. `auth.refresh` moves it.
     pub(super) expires_at: AtomicI64,
     pub(super) awaiting_pong: AtomicBool,
-    /// Whether the socket is being read; not while too many of its frames wait.
+    /// Whether the socket is being read. False while the session is full, when a pong may wait unread in the socket.
     pub(super) reading: AtomicBool,
-    /// Frames that still wait are given up.
+    /// Set when frames that have not begun are to be given up.
     pub(super) out_of_time: AtomicBool,
 }

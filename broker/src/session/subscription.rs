@@ -1,4 +1,4 @@
-//! A channel that a session is in.
+//! A session's membership of one channel.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::roster::Attendance;
 use crate::hub::{Feed, Subscriber};
 use crate::model::{ChannelKey, Epoch};
 
-/// A channel that a session is in.
+/// Shared with the jobs and answers under way, which may outlive the session's own entry.
 pub(super) struct Subscription {
     pub(super) key: ChannelKey,
     pub(super) epoch: Epoch,

@@ -1,7 +1,15 @@
-//! Works on a session's frames: in order within a channel, side by side between channels.
+//! The worker: handles a session's frames in order within a channel and side by side across channels.
 //!
-//! A frame is worked on as soon as the effects of the one before it are queued to be stored. Its answer is given when they
-//! are, in the order of the frames.
+//! A frame is handled as soon as the effects of the previous frame in its channel are queued for storing. Its answer
+//! follows when they are stored, in the order of the frames. A slow handler or store delays only its own channel.
+//!
+//! The worker alone knows which channels the session is in. It runs handlers but applies no effects, and it never drops
+//! a job half-way: a future under way is always driven to its end, because a half-made subscription would belong to
+//! nobody.
+//!
+//! Invariant: at most one job of a key runs at a time, and no frame is answered twice.
+//!
+//! Start with [`Worker::run`], then `take`, `job` and `finish`.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -22,39 +30,37 @@ use crate::plugin::Earlier;
 use crate::protocol::{BadFrame, ClientFrame, Close, ErrorCode, EventFrame, Pong, Refusal, Since, parse};
 use crate::router::{Dispatched, Routed};
 
-/// How many channels a closing session leaves at once.
+/// Channels that a closing session leaves at once.
 const LEAVING: usize = 16;
 
-/// The part of a session that acts. It alone knows which channels the session is in.
+/// The part of a session that acts on frames. It alone knows which channels the session is in.
 pub(super) struct Worker<'m> {
     member: &'m Member<'m>,
     subscriptions: HashMap<ChannelId, Arc<Subscription>>,
-    /// Channels that are being joined, and are in no subscription yet.
+    /// Channels being joined, which are not in `subscriptions` yet. They count towards the limit.
     joining: usize,
-    /// What is in hand, and what is to be answered.
     answers: Arc<Answers<Task>>,
     running: FuturesUnordered<Job<'m>>,
-    /// When the next answer is given up. It is not stopped when the answer comes: most sockets say more before that.
+    /// When the next answer is given up. The timer is not stopped when that answer arrives: most sockets have sent more
+    /// by then.
     overdue: Option<Pin<Box<Sleep>>>,
-    /// Whether the member was taken out of a channel in which something is under way.
+    /// Whether the member was removed from a channel in which something is still under way.
     is_leaving: bool,
-    /// Of each channel, the last effects that were queued. What is read next in it waits for these.
+    /// The last effects queued in each channel. The next event's reads wait for them.
     earlier: HashMap<ChannelId, Earlier>,
     frames: &'m Handover,
-    /// On a socket for one channel, that channel.
+    /// The channel of a socket that serves only one.
     only: Option<ChannelId>,
 }
 
-/// Something to be done.
 #[derive(Debug)]
 enum Task {
-    /// In a channel.
+    /// Ordered behind the earlier tasks of its channel.
     Channel(ChannelId, Work),
-    /// On the socket itself: `auth.refresh`.
+    /// `auth.refresh`, which concerns the socket itself.
     Refresh { id: Option<ClientId>, token: String },
 }
 
-/// Something to be done in a channel.
 #[derive(Debug)]
 enum Work {
     Event(EventFrame),
@@ -65,18 +71,18 @@ enum Work {
     Unsubscribe {
         id: Option<ClientId>,
     },
-    /// Leave: the member was taken out of it.
+    /// Leave, because the member was removed from the channel.
     Revoked,
 }
 
-/// What a job leaves for the worker to note.
+/// The result of a job.
 enum Done {
     Nothing,
-    /// A frame was handled, and is to be answered.
+    /// A frame was handled and has to be answered.
     Handled(Arc<Subscription>, Option<ClientId>, Dispatched),
-    /// A subscription ended, one way or the other.
+    /// A `subscribe` ended, with or without a subscription.
     Joined(Option<Arc<Subscription>>),
-    /// The session is over.
+    /// The session must close.
     Close(Close),
 }
 
@@ -98,7 +104,7 @@ impl<'m> Worker<'m> {
         }
     }
 
-    /// Says welcome, or joins the one channel that the socket is for.
+    /// Sends the welcome, or joins the one channel that the socket serves.
     pub(super) async fn open(&mut self) -> Result<(), Close> {
         let member = self.member;
         let (name, since) = match &member.session.scope {
@@ -108,7 +114,7 @@ impl<'m> Worker<'m> {
             }
             Scope::One { channel, since } => (channel, since),
         };
-        // A position that does not read is no reason to keep the client out: it gets the channel's state.
+        // A malformed position does not keep the client out: it gets the channel's state instead.
         let since = since.as_ref().map(|since| since.parse::<Since>());
         if let Some(Err(refusal)) = &since {
             member.refuse(None, refusal);
@@ -134,7 +140,7 @@ impl<'m> Worker<'m> {
         }
     }
 
-    /// Works until the session must close, or until nothing more comes: `None`.
+    /// Works until the session must close. `None` means that no frame comes any more and every one is answered.
     pub(super) async fn run(&mut self) -> Option<Close> {
         let revoked = Arc::clone(&self.member.revoked);
         let mut more = true;
@@ -164,8 +170,9 @@ impl<'m> Worker<'m> {
         }
     }
 
-    /// Whether there is room for a frame, and whether all are answered. On a socket for one channel, the client waits for that
-    /// channel and for nothing else. On one for many, a full key refuses instead, so that it holds up nobody.
+    /// Whether there is room for another frame, and whether all are answered. A socket for one channel stops reading
+    /// when that channel's key is full. A socket for many refuses the frame instead, so that one channel cannot hold up
+    /// the others.
     fn look(&self, more: bool) -> (bool, bool) {
         let (only, is_leaving) = (self.only, self.is_leaving);
         self.answers.look(|queue| {
@@ -181,7 +188,8 @@ impl<'m> Worker<'m> {
         while let Some((key, done)) = self.running.next().await {
             self.finish(key, done);
         }
-        // What was queued is stored whoever waits. It is waited for so that others hear of it before they hear that the member left.
+        // What is queued is stored whether or not anybody waits. Waiting keeps the order that others see: first the
+        // stored messages, then the member's departure.
         while let (_, false) = self.look(false) {
             tokio::select! {
                 _ = self.answers.given() => {}
@@ -194,13 +202,13 @@ impl<'m> Worker<'m> {
             .await;
     }
 
-    /// Says that there is no answer to frames whose time is over.
+    /// Answers the frames whose time is up.
     fn give_up(&mut self) {
         let next = self.answers.give_up(Instant::now());
         self.overdue = next.map(|by| Box::pin(sleep_until(by)));
     }
 
-    /// Sorts a frame into its key.
+    /// Parses a frame and queues it under its key.
     fn take(&mut self, text: String) {
         let (member, bytes) = (self.member, text.len());
         let frame = match parse(text) {
@@ -217,7 +225,7 @@ impl<'m> Worker<'m> {
                 member.acknowledge(id.as_ref());
             }
             ClientFrame::Subscribe { id, .. } | ClientFrame::Unsubscribe { id, .. } if self.only.is_some() => {
-                member.refuse(id.as_ref(), &bad("this socket is for one channel; open /ws/ for several"));
+                member.refuse(id.as_ref(), &bad("this socket serves one channel; open /ws/ for several"));
             }
             ClientFrame::Subscribe { id, channel, since } => {
                 self.enter(Task::Channel(channel, Work::Subscribe { id, since }), bytes);
@@ -226,7 +234,7 @@ impl<'m> Worker<'m> {
                 self.enter(Task::Channel(channel, Work::Unsubscribe { id }), bytes);
             }
             ClientFrame::Auth { id, .. } => {
-                member.refuse(id.as_ref(), &bad("this socket has its token; use auth.refresh"));
+                member.refuse(id.as_ref(), &bad("this socket is already authenticated; use auth.refresh"));
             }
             ClientFrame::AuthRefresh { id, token } => self.enter(Task::Refresh { id, token }, bytes),
         }
@@ -248,15 +256,15 @@ impl<'m> Worker<'m> {
             Entered::Now(task) => self.start(task),
             Entered::Later => {}
             Entered::Full(task) => {
-                metrics::counter!("switchboard_frames_refused_total", "reason" => "lane_full").increment(1);
+                crate::metrics::FRAMES_REFUSED.add(["lane_full"], 1);
                 let refusal =
-                    Refusal::new(ErrorCode::Overloaded, "too many frames of this channel are under way; try again");
+                    Refusal::new(ErrorCode::Overloaded, "too many frames of this channel are waiting; try again");
                 self.member.refuse(task.id(), &Refusal { retry_after_ms: Some(250), ..refusal });
             }
         }
     }
 
-    /// Starts a task whose turn it is, and when that leaves nothing to wait for, the one after it in its key.
+    /// Starts a task. If it is done at once, starts the next one of its key.
     fn start(&mut self, task: Task) {
         let key = task.key();
         match self.job(task) {
@@ -265,9 +273,9 @@ impl<'m> Worker<'m> {
         }
     }
 
-    /// Starts what is next in a key.
+    /// Starts the next task of a key.
     fn go_on(&mut self, key: Key) {
-        // Whoever was taken out meanwhile leaves before anything else is done there.
+        // A member who was removed leaves the channel before anything else happens in it.
         if let Some(channel) = key.filter(|channel| self.is_gone(*channel))
             && self.answers.queue(|queue| queue.begin_alone(key))
         {
@@ -278,7 +286,7 @@ impl<'m> Worker<'m> {
         }
     }
 
-    /// Starts what stood behind answers that were given.
+    /// Starts what waited behind answers that have been given.
     fn go_on_after(&mut self, answered: Vec<Key>) {
         for key in answered {
             self.go_on(key);
@@ -288,7 +296,7 @@ impl<'m> Worker<'m> {
         }
     }
 
-    /// The frame that is worked on is done but for its answer, which has this number.
+    /// Ends the work on a frame and promises its answer. Starts the give-up timer if none runs.
     fn answer_later(&mut self, key: Key, addressee: Addressee, by: Option<Instant>) -> u64 {
         if self.overdue.is_none() {
             self.overdue = by.map(|by| Box::pin(sleep_until(by)));
@@ -296,13 +304,13 @@ impl<'m> Worker<'m> {
         self.answers.queue(|queue| queue.answer_later(key, addressee, by))
     }
 
-    /// Refuses the frame that is worked on, behind the answers of those before it.
+    /// Refuses the frame being worked on, behind the answers of earlier frames.
     fn refuse(&mut self, key: Key, id: Option<ClientId>, refusal: Refusal) {
         let number = self.answer_later(key, Addressee { subscription: None, id }, None);
         self.answers.give(key, number, Routed::Refused(refusal));
     }
 
-    /// What a task comes to; none when it is done already.
+    /// The job of a task; `None` if it is done already.
     fn job(&mut self, task: Task) -> Option<Job<'m>> {
         let (member, key) = (self.member, task.key());
         let (channel, work) = match task {
@@ -333,7 +341,7 @@ impl<'m> Worker<'m> {
                 if before.is_none()
                     && self.subscriptions.len() + self.joining >= member.session.services.limits.subscriptions
                 {
-                    let refusal = "this socket is in as many channels as it may be";
+                    let refusal = "this socket has reached its limit of channels";
                     self.refuse(key, id, Refusal::new(ErrorCode::LimitExceeded, refusal));
                     return None;
                 }
@@ -392,6 +400,8 @@ impl<'m> Worker<'m> {
                     }
                     Dispatched::Later(later) => {
                         if let Some(channel) = key {
+                            // Settled entries have nothing to wait for. Removing them here bounds the map by what is
+                            // under way.
                             self.earlier.retain(|_, earlier| !earlier.is_settled());
                             self.earlier.insert(channel, later.earlier().clone());
                         }
@@ -406,7 +416,8 @@ impl<'m> Worker<'m> {
         None
     }
 
-    /// Leaves the channels that the member was taken out of; where something is under way, when that is done.
+    /// Leaves the channels that the member was removed from. Where something is under way, leaving waits until that is
+    /// done.
     fn leave_revoked(&mut self) {
         let gone: Vec<_> = self.subscriptions.keys().copied().filter(|channel| self.is_gone(*channel)).collect();
         self.is_leaving = false;
@@ -443,7 +454,7 @@ impl Task {
     }
 }
 
-/// The end of a time, if there is one.
+/// Waits for a timer, or for ever without one.
 async fn ends(time: &mut Option<Pin<Box<Sleep>>>) {
     match time {
         Some(time) => time.await,

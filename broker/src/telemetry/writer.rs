@@ -1,8 +1,8 @@
-//! Standard error, for a process that must not depend on who reads it.
+//! A writer to standard error that never makes the process wait for a reader.
 //!
-//! Whoever logs leaves a line and goes on. One thread writes; while nobody reads, what finds no room is dropped and counted,
-//! and a write that fails is a loss of its lines and nothing else. (`tracing-appender` does most of this, and then reports
-//! on standard error, for which it waits.)
+//! Logging only queues a line; one thread writes. While nobody reads, lines for which there is no room are dropped and
+//! counted, and a failed write only loses its lines. (`tracing-appender` does most of this, but reports on standard error,
+//! for which it waits.)
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -12,13 +12,13 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes of lines that may wait to be written.
+/// Maximum size of the waiting lines in bytes.
 const WAITING: usize = 1 << 20;
 
-/// How long the end of the process waits for what is not written yet.
+/// How long the process waits at its end for lines that are not written yet.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The way to standard error. A clone is the same way.
+/// A handle to the queue; clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Writer(Arc<Shared>);
 
@@ -30,14 +30,14 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whole lines.
+    /// Complete lines.
     waiting: Vec<u8>,
     writing: bool,
     dropped: u64,
 }
 
 impl Writer {
-    /// Begins to write what is left here.
+    /// Starts the thread that writes the queued lines.
     pub(super) fn start(mut to: impl Write + Send + 'static) -> io::Result<Self> {
         let writer = Self::default();
         let shared = Arc::clone(&writer.0);
@@ -51,17 +51,17 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Standard error itself. Not through `std::io::stderr`: who writes there would keep out whoever else wants to.
+    /// Writes to standard error directly, not through `std::io::stderr`, whose lock would block other writers.
     pub(super) fn standard_error() -> io::Result<Self> {
         Self::start(std::fs::File::from(io::stderr().as_fd().try_clone_to_owned()?))
     }
 
-    /// How many lines were dropped.
+    /// The number of dropped lines.
     pub(super) fn dropped(&self) -> u64 {
         self.0.state.lock().dropped
     }
 
-    /// Waits until everything is written, for [`LAST_WORDS`] at most.
+    /// Waits until everything is written, at most for [`LAST_WORDS`].
     pub(super) fn flush(&self) {
         let unwritten = |state: &mut State| state.writing || !state.waiting.is_empty();
         self.0.changed.wait_while_for(&mut self.0.state.lock(), unwritten, LAST_WORDS);
@@ -107,7 +107,7 @@ impl MakeWriter<'_> for Writer {
     }
 }
 
-/// The formatter hands over each line whole.
+/// The formatter passes each line in one call.
 impl Write for Writer {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.leave(line);
@@ -130,13 +130,13 @@ mod tests {
         let (mut reader, pipe) = io::pipe().unwrap();
         let mut writer = Writer::start(pipe).unwrap();
         let line = [b'x'; 999].into_iter().chain([b'\n']).collect::<Vec<u8>>();
-        // More than the pipe takes, than the thread holds, and than may wait.
+        // More than fits into the pipe, the thread's buffer and the queue together.
         for _ in 0..4_000 {
             writer.write_all(&line).unwrap();
         }
         let dropped = writer.dropped();
         assert!((1..4_000).contains(&dropped), "{dropped}");
-        // It is read again, and what was not dropped comes.
+        // Once the pipe is read again, the lines that were not dropped arrive.
         let mut read = vec![0; usize::try_from(4_000 - dropped).unwrap() * line.len()];
         reader.read_exact(&mut read).unwrap();
         assert!(read.chunks(line.len()).all(|chunk| chunk == line), "whole lines");

@@ -1,20 +1,20 @@
-//! What a commit is answered with, whichever database keeps it.
+//! The answer to a commit, whichever database stored it.
 //!
-//! Nothing here reads or writes: an adapter hands in what it found and what it numbered.
+//! Nothing here reads or writes: an adapter passes in what it found and what it numbered.
 
 use std::collections::HashSet;
 
 use super::{AppliedRead, Commit, Committed, Outcome, Receipt};
 use switchboard_model::{Epoch, Message, MessageId};
 
-/// The commit that was found under a request's key.
+/// The commit found under a request's key.
 pub(super) struct Earlier {
     pub(super) receipt: Receipt,
     pub(super) digest: Option<Vec<u8>>,
 }
 
 impl Earlier {
-    /// The first answer again, if the request is the same.
+    /// The first answer again if the request is the same, a conflict otherwise.
     pub(super) fn outcome(self, commit: &Commit) -> Outcome {
         let same = commit.request.as_ref().is_some_and(|(_, digest)| self.digest.as_deref() == Some(digest.as_slice()));
         if same { Outcome::Duplicate(self.receipt) } else { Outcome::IdConflict }
@@ -23,16 +23,16 @@ impl Earlier {
 
 /// What the database did with a commit.
 pub(super) struct Applied {
-    /// The channel's numbering.
+    /// The channel's epoch.
     pub(super) epoch: Epoch,
-    /// The channel's last number, the drafts counted in.
+    /// The channel's last `seq`, including the drafts.
     pub(super) last: u64,
-    /// Where the sender's cursor went, if it moved.
+    /// The sender's new cursor, if it moved.
     pub(super) cursor: Option<(MessageId, u64)>,
 }
 
 impl Applied {
-    /// Tells it in the words of the store.
+    /// The result as the store reports it.
     pub(super) fn committed(self, commit: &Commit) -> Committed {
         let before = self.last.saturating_sub(commit.drafts.len() as u64);
         let messages: Vec<_> =
@@ -71,7 +71,7 @@ fn message(commit: &Commit, seq: u64, (id, draft): &(MessageId, switchboard_mode
     }
 }
 
-/// The messages that must be in the channel before the commit, each once.
+/// The messages that must already be in the channel, without duplicates.
 pub(super) fn named(commit: &Commit) -> Vec<MessageId> {
     let answered = commit.drafts.iter().filter_map(|(_, draft)| draft.reply_to);
     let mut named: Vec<_> = answered.chain(commit.reads.iter().map(|mark| mark.message)).collect();
@@ -80,7 +80,7 @@ pub(super) fn named(commit: &Commit) -> Vec<MessageId> {
     named
 }
 
-/// Whether no two commits stand under the same key of the same sender.
+/// Whether no two commits have the same sender and key.
 pub(super) fn has_distinct_keys(batch: &[Commit]) -> bool {
     let mut seen = HashSet::new();
     batch.iter().filter_map(|commit| Some((&commit.sender.id, &commit.request.as_ref()?.0))).all(|key| seen.insert(key))

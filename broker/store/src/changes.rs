@@ -1,33 +1,32 @@
-//! What a batch changes of what is there already: keys of plugins, and messages.
+//! What a batch changes of what already exists: keys of plugins, and messages.
 //!
-//! The commits are judged in the order of the batch, each by what those before it leave. Nothing here reads or writes: an
-//! adapter looks up what is [`Asked`], hands it in, and writes what comes of it. Until it has done so, nobody else may
-//! change any of it.
+//! Commits are judged in batch order, each by what the earlier ones leave. Nothing here reads or writes: an adapter
+//! looks up what is [`Asked`], passes it in, and writes the result. Until then nobody else may change any of it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{Commit, Outcome};
 use switchboard_model::{Amendment, ChannelId, KvWrite, MessageId, PluginName, RequestKey, Timestamp};
 
-/// How many keys of a plugin that have ended are taken out when it writes, and how many requests without a message that may
-/// be forgotten: more than a commit puts, and than a batch has commits, so that they go sooner than they come.
+/// Expired keys of a plugin that are deleted when it writes, and old requests without a message that are forgotten.
+/// More than one commit puts, and more than a batch has commits, so that they go faster than they come.
 pub(super) const SWEPT: u32 = 200;
 
-/// What has to be looked up for a batch, each part in order and without repetition.
+/// What has to be looked up for a batch: sorted, without duplicates.
 #[derive(Debug)]
 pub(super) struct Asked<'b> {
-    /// Those that write.
+    /// The plugins that write.
     pub(super) plugins: Vec<&'b PluginName>,
-    /// What they write.
+    /// The keys they write.
     pub(super) keys: Vec<(&'b PluginName, &'b str)>,
-    /// Messages to be changed.
+    /// The messages to be changed.
     pub(super) messages: Vec<MessageId>,
-    /// What ended by then has ended for every commit.
+    /// What has expired by then has expired for every commit of the batch.
     pub(super) ended_by: Timestamp,
 }
 
 impl<'b> Asked<'b> {
-    /// What the batch asks for.
+    /// Collects what a batch needs.
     pub(super) fn of(batch: &'b [Commit]) -> Self {
         let (mut keys, mut messages) = (BTreeSet::new(), BTreeSet::new());
         for commit in batch {
@@ -45,35 +44,32 @@ impl<'b> Asked<'b> {
     }
 }
 
-/// What a plugin uses.
+/// What a plugin uses in a tenant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Usage {
-    /// How many keys.
     pub(super) keys: u64,
-    /// Bytes of its keys and values.
     pub(super) bytes: u64,
-    /// The last version that was given to one of its keys.
+    /// The version last given to one of its keys. Never decreases, so that a deleted key's version is never used again.
     pub(super) version: u64,
 }
 
 impl Usage {
-    /// Without a key that was swept.
+    /// Subtracts a key that was swept or is replaced.
     pub(super) fn swept(&mut self, bytes: u64) {
         self.keys = self.keys.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
 
-/// A key that is kept.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Held {
     pub(super) version: u64,
-    /// Of the key and its value.
+    /// Of key and value.
     pub(super) bytes: u64,
     pub(super) expires_at: Option<Timestamp>,
 }
 
-/// What is to be kept under a key.
+/// What is stored under a key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Put<'b> {
     pub(super) value: &'b [u8],
@@ -81,7 +77,7 @@ pub(super) struct Put<'b> {
     pub(super) expires_at: Option<Timestamp>,
 }
 
-/// What becomes of a message.
+/// The new state of a message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Amended<'b> {
     pub(super) content: &'b str,
@@ -89,19 +85,19 @@ pub(super) struct Amended<'b> {
     pub(super) deleted_at: Option<Timestamp>,
 }
 
-/// What is there, and what the commits that were found good make of it.
+/// What exists, with the changes of the commits accepted so far.
 #[derive(Debug, Default)]
 pub(super) struct Changes<'b> {
     usage: BTreeMap<&'b PluginName, Usage>,
     held: HashMap<(&'b PluginName, &'b str), Held>,
-    /// Those that are there and not deleted.
+    /// Messages that exist and are not deleted.
     messages: HashMap<MessageId, ChannelId>,
     keys: BTreeMap<(&'b PluginName, &'b str), Option<Put<'b>>>,
     amended: BTreeMap<MessageId, Amended<'b>>,
 }
 
 impl<'b> Changes<'b> {
-    /// Nothing has changed yet of what was found.
+    /// Starts with what was found, and no changes.
     pub(super) fn of(
         usage: impl IntoIterator<Item = (&'b PluginName, Usage)>,
         held: impl IntoIterator<Item = ((&'b PluginName, &'b str), Held)>,
@@ -115,7 +111,7 @@ impl<'b> Changes<'b> {
         }
     }
 
-    /// Makes a commit's changes, all of them, or says why not.
+    /// Applies a commit's changes, all of them, or returns why not.
     pub(super) fn judge(&mut self, commit: &'b Commit) -> Option<Outcome> {
         if !self.has_messages_of(commit) {
             return Some(Outcome::UnknownMessage);
@@ -131,22 +127,22 @@ impl<'b> Changes<'b> {
         None
     }
 
-    /// What each plugin uses then.
+    /// The usage of each plugin afterwards.
     pub(super) fn usage(&self) -> impl Iterator<Item = (&'b PluginName, Usage)> {
         self.usage.iter().map(|(plugin, usage)| (*plugin, *usage))
     }
 
-    /// The keys that are written, in order; `None`: it is taken out.
+    /// The keys to write, sorted; `None` deletes a key.
     pub(super) fn keys(&self) -> impl Iterator<Item = (&'b PluginName, &'b str, Option<Put<'b>>)> {
         self.keys.iter().map(|((plugin, key), put)| (*plugin, *key, *put))
     }
 
-    /// The messages that change, in order.
+    /// The messages that change, sorted.
     pub(super) fn amended(&self) -> impl Iterator<Item = (MessageId, Amended<'b>)> {
         self.amended.iter().map(|(message, amended)| (*message, *amended))
     }
 
-    /// Whether what it amends is in its channel, and not deleted before that.
+    /// Whether the messages that it amends are in its channel and were not deleted before.
     fn has_messages_of(&self, commit: &Commit) -> bool {
         let mut deleted = HashSet::new();
         commit.amendments.iter().all(|amendment| {
@@ -159,7 +155,7 @@ impl<'b> Changes<'b> {
         })
     }
 
-    /// Versions are compared with what there was before the commit, which is what its event has read.
+    /// Compares versions with those before the commit, which is what its event has read.
     fn write(&mut self, plugin: &'b PluginName, writes: &'b [KvWrite], at: Timestamp) -> Result<(), Outcome> {
         let version = |key: &str| {
             let held = self.held.get(&(plugin, key));
@@ -168,7 +164,7 @@ impl<'b> Changes<'b> {
         if writes.iter().any(|write| write.expected.is_some_and(|expected| expected != version(&write.key))) {
             return Err(Outcome::KvConflict);
         }
-        // Of several writes of a key the last one stands.
+        // Of several writes of a key, the last one wins.
         let last: BTreeMap<&str, &KvWrite> = writes.iter().map(|write| (write.key.as_str(), write)).collect();
         let before = self.usage.get(plugin).copied().unwrap_or_default();
         let mut after = before;
@@ -181,7 +177,7 @@ impl<'b> Changes<'b> {
                 after.bytes += size(key, value);
             }
         }
-        // Whoever has too much may still give some of it up.
+        // A plugin over its limit may still shrink.
         if after.keys > KvWrite::MAX_KEYS.max(before.keys) || after.bytes > KvWrite::MAX_BYTES.max(before.bytes) {
             return Err(Outcome::KvFull);
         }
@@ -221,18 +217,18 @@ impl<'b> Changes<'b> {
     }
 }
 
-/// The key under which a commit is to be remembered, when no message of its own does that.
+/// The key by which a commit must be remembered if no message of its own does that.
 pub(super) fn lone_request(commit: &Commit) -> Option<(&RequestKey, &[u8; 32])> {
     let (key, digest) = commit.request.as_ref()?;
     (commit.has_changes() && commit.drafts.is_empty()).then_some((key, digest))
 }
 
-/// The bytes of all keys that begin with a prefix and come after another key: from the first on, and before the second.
+/// The byte range of keys with a prefix, after another key: from the first, up to and excluding the second.
 pub(super) fn span(prefix: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>) {
-    // Nothing lies between a text and the same with one more byte, the smallest.
+    // Nothing sorts between a text and that text followed by the smallest byte.
     let next = after.map_or_else(Vec::new, |after| [after.as_bytes(), &[0]].concat());
     let mut end = prefix.as_bytes().to_vec();
-    // The largest byte is none of UTF-8, so there is a larger one for each, and one after all texts.
+    // The byte 255 never occurs in UTF-8, so incrementing the last byte is safe, and 255 sorts after every text.
     match end.last_mut() {
         Some(last) => *last += 1,
         None => end.push(u8::MAX),
@@ -280,7 +276,7 @@ mod tests {
         for usage in [
             Usage { keys: KvWrite::MAX_KEYS, bytes: 21, version: 3 },
             Usage { keys: 1, bytes: KvWrite::MAX_BYTES, version: 3 },
-            // More than there may be, as after a bound was lowered.
+            // Over the limit, as after a limit was lowered.
             Usage { keys: KvWrite::MAX_KEYS + 9, bytes: KvWrite::MAX_BYTES + 9, version: 3 },
         ] {
             let mut changes = Changes::of([(&plugin, usage)], [((&plugin, "a"), held)], []);

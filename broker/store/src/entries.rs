@@ -1,8 +1,9 @@
-//! The catalogue of plugins as rows: each thing that is decided is an entry, a key and a JSON document.
+//! The plugin catalogue as rows: each decision is an entry, a key with a JSON document.
 //!
-//! Both adapters keep the same entries. Nothing here reads or writes a database, or knows what an entry is good for.
+//! Both adapters store the same entries. Nothing here reads or writes a database, or interprets an entry.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,32 +14,32 @@ use switchboard_model::catalogue::{Catalogue, Change, Scope};
 const VERSION: &str = "version";
 const GENERATION: &str = "generation";
 const ROUTE: &str = "route";
-const TERMS: &str = "terms";
-const POLICY: &str = "policy";
+const PLUGIN_POLICY: &str = "terms";
+const KIND_POLICY: &str = "policy";
 const CONSENT: &str = "consent";
 
-/// Where an entry stands.
+/// The primary key of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     pub(super) part: &'static str,
-    /// A tenant's slug, or nothing.
+    /// A tenant's slug; empty for all tenants.
     pub(super) scope: String,
     pub(super) name: String,
 }
 
-/// What a change does to the entries. No key stands here twice.
+/// What a change does to the entries. No key appears twice.
 #[derive(Debug, Default)]
 pub(super) struct Edits {
-    /// What must not be there before: what is deployed stays as it is for ever.
+    /// Must not exist yet: what is deployed never changes.
     pub(super) added: Vec<(Key, String)>,
-    /// What takes the place of what is there, if something is.
+    /// Inserts or replaces.
     pub(super) put: Vec<(Key, String)>,
-    /// What is taken out, if it is there.
+    /// Deletes, if present.
     pub(super) gone: Vec<Key>,
 }
 
 impl Edits {
-    /// What a change comes to. Of a route that is dropped and put, the putting counts.
+    /// The edits of a change. For a route that is both dropped and put, the put wins.
     pub(super) fn of(change: &Change) -> Self {
         let mut edits = Self::default();
         let nowhere = &Scope::All;
@@ -56,12 +57,15 @@ impl Edits {
         for route in &change.routes {
             last.insert(key(ROUTE, &route.scope, document(&route.subject)), Some(document(route)));
         }
-        for terms in &change.terms {
-            last.insert(key(TERMS, &terms.scope, terms.plugin.to_string()), Some(document(terms)));
+        for plugin_policies in &change.plugin_policies {
+            last.insert(
+                key(PLUGIN_POLICY, &plugin_policies.scope, plugin_policies.plugin.to_string()),
+                Some(document(plugin_policies)),
+            );
         }
-        for policy in &change.policies {
+        for policy in &change.kind_policies {
             let decided = policy.policy.map(|_| document(policy));
-            last.insert(key(POLICY, &policy.scope, policy.kind.to_string()), decided);
+            last.insert(key(KIND_POLICY, &policy.scope, policy.kind.to_string()), decided);
         }
         for (tenant, given) in &change.consents {
             let scope = Scope::Tenant(tenant.clone());
@@ -77,20 +81,21 @@ impl Edits {
     }
 }
 
-/// Whether a change is one of the audit alone.
+/// Whether a change consists of audit lines only.
 pub(super) fn is_audit_alone(change: &Change) -> bool {
-    let Change { artefact, versions, generations, routes, dropped, terms, policies, consents, audit: _ } = change;
+    let Change { artefact, versions, generations, routes, dropped, plugin_policies, kind_policies, consents, audit: _ } =
+        change;
     artefact.is_none()
         && versions.is_empty()
         && generations.is_empty()
         && routes.is_empty()
         && dropped.is_empty()
-        && terms.is_empty()
-        && policies.is_empty()
+        && plugin_policies.is_empty()
+        && kind_policies.is_empty()
         && consents.is_empty()
 }
 
-/// Puts the entries together again: each a part and a document, in any order.
+/// Assembles the catalogue from entries in any order.
 pub(super) fn catalogue(
     revision: u64,
     entries: impl IntoIterator<Item = (String, String)>,
@@ -101,32 +106,32 @@ pub(super) fn catalogue(
             VERSION => all.versions.push(read(&text)?),
             GENERATION => all.generations.push(read(&text)?),
             ROUTE => all.routes.push(read(&text)?),
-            TERMS => all.terms.push(read(&text)?),
-            POLICY => all.policies.push(read(&text)?),
+            PLUGIN_POLICY => all.plugin_policies.push(read(&text)?),
+            KIND_POLICY => all.kind_policies.push(read(&text)?),
             CONSENT => drop(all.consents.insert(read(&text)?)),
             _ => {
-                return Err(StoreError::Failed(
-                    format!("an entry of the catalogue is of an unknown part: {part}").into(),
-                ));
+                return Err(StoreError::Failed(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(format!(
+                    "an entry of the catalogue has an unknown part: {part}"
+                )))));
             }
         }
     }
     all.versions.sort_by(|a, b| (&a.plugin, a.deployed_at, &a.version).cmp(&(&b.plugin, b.deployed_at, &b.version)));
     all.generations.sort_by_key(|generation| generation.id);
     all.routes.sort_by(|a, b| (&a.scope, &a.subject).cmp(&(&b.scope, &b.subject)));
-    all.terms.sort_by(|a, b| (&a.scope, &a.plugin).cmp(&(&b.scope, &b.plugin)));
-    all.policies.sort_by(|a, b| (&a.scope, &a.kind).cmp(&(&b.scope, &b.kind)));
+    all.plugin_policies.sort_by(|a, b| (&a.scope, &a.plugin).cmp(&(&b.scope, &b.plugin)));
+    all.kind_policies.sort_by(|a, b| (&a.scope, &a.kind).cmp(&(&b.scope, &b.kind)));
     Ok(all)
 }
 
-/// A document's text. What JSON escapes, such as a NUL, stands escaped.
+/// The JSON text of a value. It contains no NUL, because JSON escapes it.
 pub(super) fn document<T: Serialize>(value: &T) -> String {
-    serde_json::to_string(value).expect("the types of the catalogue have names for keys and no failing part")
+    serde_json::to_string(value).expect("the types of the catalogue always have a JSON form")
 }
 
-/// A document that was written by [`document`].
+/// Parses what [`document`] wrote.
 pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
-    serde_json::from_str(text).map_err(|error| StoreError::Failed(Box::new(error)))
+    serde_json::from_str(text).map_err(|error| StoreError::Failed(Arc::new(error)))
 }
 
 fn key(part: &'static str, scope: &Scope, name: String) -> Key {

@@ -1,4 +1,4 @@
-//! `chat.message`: says something in a channel.
+//! `chat.message`: sends a message to a channel.
 //!
 //! ```text
 //! client   {"type":"chat.message","id":"c1","message":"hi"}
@@ -6,8 +6,8 @@
 //! all      {"type":"chat.message","channel":"…","seq":42,"message":{"id":"…","content":"hi",…}}
 //! ```
 //!
-//! The content is kept as it was sent, blanks included. Blanks at its ends count neither as something said nor against
-//! its length, and with an attachment nothing need be said: a picture speaks for itself.
+//! The content is stored exactly as sent, including whitespace. Leading and trailing whitespace does not count as content
+//! or towards the length, and a message with an attachment needs no content: a picture speaks for itself.
 
 use std::fmt;
 
@@ -17,16 +17,16 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use switchboard_plugin_sdk::prelude::*;
 
-/// How long a message may be, in characters, blanks at its ends not counted.
+/// Maximum length of a message in characters, without leading and trailing whitespace.
 pub const MAX_CHARS: usize = 8000;
-/// How many attachments a message may have.
+/// Maximum number of attachments of a message.
 pub const MAX_ATTACHMENTS: usize = 10;
 
-/// The handler. It remembers nothing from one event to the next.
+/// The handler. It keeps nothing from one event to the next.
 #[derive(Debug, Default)]
 pub struct ChatMessage;
 
-/// What the handler reads of the client's frame; the rest of it is ignored.
+/// The part of the client's frame that the handler reads; it ignores the rest.
 #[derive(Deserialize)]
 struct Frame {
     #[serde(deserialize_with = "text_or_object")]
@@ -37,7 +37,7 @@ struct Frame {
 struct Said {
     content: String,
     reply_to: Option<String>,
-    // An attachment is the clients' affair: its JSON is passed on as it was written.
+    // Clients define what an attachment means: its JSON is passed on unchanged.
     attachments: Option<Vec<Box<RawValue>>>,
 }
 
@@ -96,8 +96,8 @@ fn text_or_object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Said, D:
     deserializer.deserialize_any(TextOrObject)
 }
 
-/// Whether a JSON text holds U+0000, which the databases that keep JSON cannot hold. JSON can only write it escaped; a
-/// backslash that is itself escaped begins no escape.
+/// Whether a JSON text contains U+0000, which databases that store JSON cannot store. JSON can only write it escaped; a
+/// backslash that is itself escaped does not begin an escape.
 fn has_nul(json: &RawValue) -> bool {
     json.get().replace(r"\\", "").contains(r"\u0000")
 }

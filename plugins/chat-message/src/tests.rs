@@ -1,4 +1,4 @@
-//! What the handler makes of frames, good and bad.
+//! How the handler treats valid and invalid frames.
 
 use serde_json::Value;
 use switchboard_plugin_sdk::mock::{self, MockHost};

@@ -1,33 +1,33 @@
 /**
- * `shout`: says what a member sends, in capitals.
+ * `shout`: stores what a member sends, in capitals.
  *
  *     client   {"type":"shout","id":"c1","text":"hello"}
  *     all      {"type":"shout","channel":"…","seq":7,"message":{"content":{"text":"HELLO!"},…}}
  *
- * The operator may set what a text ends with: {"mark":"!!!"}.
+ * The operator can configure what each text ends with: {"mark":"!!!"}.
  *
- * What the module holds is a cache: the broker runs several instances of it and ends any of them when it likes.
+ * What the module keeps is a cache: the broker runs several instances of it and may end any of them at any time.
  */
 
 const MAX_CHARS = 500;
 
 let mark = "!";
 
-/** What the broker calls, named and typed as in the interface `handler` of the WIT. */
+/** The functions that the broker calls, named and typed as in the interface `handler` of the WIT. */
 export const handler = {
-  /** What the plugin is. Called once a generation. */
+  /** Describes the plugin. Called once per generation. */
   describe() {
     return {
       name: "shout-js",
       version: "0.1.0",
-      // Durable: who sends it counts on it being kept.
+      // Durable: the sender relies on it being stored.
       kinds: [{ name: "shout", origin: "client", durability: "durable" }],
       watches: [],
       wants: [],
     };
   },
 
-  /** Called once an instance, before its first event. What is thrown is for the operator to read. */
+  /** Called once per instance, before its first event. The operator reads what it throws. */
   init(config) {
     mark = "!";
     if (config === "") return;
@@ -41,7 +41,7 @@ export const handler = {
     mark = given;
   },
 
-  /** Called for each event. Nothing is done here: the broker applies all effects that are returned, or none. */
+  /** Called for each event. It only returns effects: the broker applies all of them, or none. */
   handle(event) {
     const { text } = JSON.parse(event.payload);
     if (typeof text !== "string") throw { tag: "invalid", val: "`text` must be a string" };

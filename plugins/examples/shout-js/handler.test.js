@@ -1,4 +1,4 @@
-/** The handler is plain functions, so its tests need no broker: `npm test`. */
+/** The handler consists of plain functions, so its tests need no broker: `npm test`. */
 
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";

@@ -1,9 +1,9 @@
-"""`shout`: says what a member sends, in capitals.
+"""`shout`: stores what a member sends, in capitals.
 
     client   {"type":"shout","id":"c1","text":"hello"}
     all      {"type":"shout","channel":"…","seq":7,"message":{"content":{"text":"HELLO!"},…}}
 
-The operator may set what a text ends with: {"mark":"!!!"}.
+The operator can configure what each text ends with: {"mark":"!!!"}.
 
 `wit_world` is made of the WIT by the build (see README.md).
 """
@@ -19,26 +19,26 @@ MAX_CHARS = 500
 
 
 class Handler(exports.Handler):
-    """What the broker calls, named and typed as in the interface `handler` of the WIT.
+    """The functions that the broker calls, named and typed as in the interface `handler` of the WIT.
 
-    What it holds is a cache: the broker runs several instances of it and ends any of them when it likes.
+    What it keeps is a cache: the broker runs several instances of it and may end any of them at any time.
     """
 
     mark = "!"
 
     def describe(self):
-        """What the plugin is. Called once a generation."""
+        """Describes the plugin. Called once per generation."""
         return Descriptor(
             name="shout-py",
             version="0.1.0",
-            # Durable: who sends it counts on it being kept.
+            # Durable: the sender relies on it being stored.
             kinds=[KindSpec(name="shout", origin=Origin.CLIENT, durability=Durability.DURABLE)],
             watches=[],
             wants=[],
         )
 
     def init(self, config):
-        """Called once an instance, before its first event. An error is for the operator to read."""
+        """Called once per instance, before its first event. The operator reads an error."""
         Handler.mark = "!"
         if not config:
             return
@@ -51,7 +51,7 @@ class Handler(exports.Handler):
         Handler.mark = mark
 
     def handle(self, event):
-        """Called for each event. Nothing is done here: the broker applies all effects that are returned, or none."""
+        """Called for each event. It only returns effects: the broker applies all of them, or none."""
         text = json.loads(event.payload).get("text")
         if not isinstance(text, str):
             raise Err(Failure_Invalid("`text` must be a string"))

@@ -1,4 +1,4 @@
-"""The handler is a class like any other, so its tests need no broker: see build.py."""
+"""The handler is a plain class, so its tests need no broker: see build.py."""
 
 import json
 import unittest

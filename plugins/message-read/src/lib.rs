@@ -1,21 +1,21 @@
-//! `message.read`: notes that a member has read a channel up to and including a message.
+//! `message.read`: records that a member has read a channel up to and including a message.
 //!
 //! ```text
 //! client   {"type":"message.read","message_id":"…"}
 //! all      {"type":"message.read","channel":"…","user":{…},"message_id":"…","read_at":"…"}
 //! ```
 //!
-//! The plugin only names the message. The broker looks for it in the channel, moves the member's mark, and tells the
-//! channel when the mark has moved forward; a mark never moves back.
+//! The plugin only names the message. The broker finds it in the channel, moves the member's mark, and notifies the
+//! channel if the mark moved forward; a mark never moves back.
 
 use serde::Deserialize;
 use switchboard_plugin_sdk::prelude::*;
 
-/// The handler. It remembers nothing from one event to the next.
+/// The handler. It keeps nothing from one event to the next.
 #[derive(Debug, Default)]
 pub struct MessageRead;
 
-/// What the handler reads of the client's frame; the rest of it is ignored.
+/// The part of the client's frame that the handler reads; it ignores the rest.
 #[derive(Deserialize)]
 struct Frame {
     message_id: String,
@@ -24,7 +24,7 @@ struct Frame {
 impl Handler for MessageRead {
     const NAME: &'static str = env!("CARGO_PKG_NAME");
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    // The mark is kept, so the sender wants to know when it could not be.
+    // The mark is stored, so the sender must learn if that fails.
     const KINDS: &'static [Kind] = &[Kind::durable("message.read")];
 
     fn handle(&mut self, event: Event, _host: &impl Host) -> Outcome {

@@ -1,21 +1,21 @@
-//! `user.join` and `user.leave`: tell the others in a channel who comes and goes.
+//! `user.join` and `user.leave`: tell the other members of a channel who comes and goes.
 //!
 //! ```text
 //! others   {"type":"user.join","channel":"…","user":{"id":"…","username":"…"}}
 //! others   {"type":"user.leave","channel":"…","user":{"id":"…","username":"…"}}
 //! ```
 //!
-//! No client sends these. They are notices of the broker, about the first session of a member in a channel and the
-//! last one, so their payload is empty and all there is to know stands in the context.
+//! No client sends these. They are notices of the broker about a member's first and last session in a channel, so their
+//! payload is empty, and the context holds everything.
 
 use serde::Serialize;
 use switchboard_plugin_sdk::prelude::*;
 
-/// The handler of both kinds. It remembers nothing: who is here is the broker's to know.
+/// The handler of both kinds. It keeps nothing: the broker knows who is connected.
 #[derive(Debug, Default)]
 pub struct Presence;
 
-/// What the others get. The broker adds `type` and `channel`.
+/// What the other members receive. The broker adds `type` and `channel`.
 #[derive(Serialize)]
 struct Notice {
     user: User,
@@ -29,7 +29,7 @@ impl Handler for Presence {
 
     fn handle(&mut self, event: Event, _host: &impl Host) -> Outcome {
         let notice = Notice { user: event.context.user };
-        // The frame has the type of the event, which is one of the two: the broker calls a handler for no other kind.
+        // The frame has the type of the event, which is one of these two: the broker calls a handler for no other kind.
         Ok(vec![Effect::broadcast(Signal::to_channel(event.kind, &notice)?.except_sender())])
     }
 }

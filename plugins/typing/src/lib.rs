@@ -1,26 +1,26 @@
-//! `typing`: tells the others in a channel that a member is typing, or has stopped.
+//! `typing`: tells the other members of a channel that a member is typing, or has stopped.
 //!
 //! ```text
 //! client   {"type":"typing","is_typing":true}
 //! others   {"type":"typing","channel":"…","user":{"id":"…","username":"…"},"is_typing":true}
 //! ```
 //!
-//! Nothing of it is kept. It is the smallest plugin that answers a client's frame, so it is a good one to copy.
+//! It stores nothing. It is the smallest plugin that handles a client's frame, so it is a good one to copy.
 
 use serde::{Deserialize, Serialize};
 use switchboard_plugin_sdk::prelude::*;
 
-/// The handler. It remembers nothing from one event to the next.
+/// The handler. It keeps nothing from one event to the next.
 #[derive(Debug, Default)]
 pub struct Typing;
 
-/// What the handler reads of the client's frame; the rest of it is ignored.
+/// The part of the client's frame that the handler reads; it ignores the rest.
 #[derive(Deserialize)]
 struct Frame {
     is_typing: bool,
 }
 
-/// What the others get. The broker adds `type` and `channel`.
+/// What the other members receive. The broker adds `type` and `channel`.
 #[derive(Serialize)]
 struct Notice {
     user: User,
@@ -34,7 +34,7 @@ impl Handler for Typing {
 
     fn handle(&mut self, event: Event, _host: &impl Host) -> Outcome {
         let frame: Frame = event.payload()?;
-        // Who is typing comes from the broker: a client cannot type in someone else's name.
+        // The broker says who is typing: a client cannot type in someone else's name.
         let notice = Notice { user: event.context.user, is_typing: frame.is_typing };
         Ok(vec![Effect::broadcast(Signal::to_channel("typing", &notice)?.except_sender())])
     }

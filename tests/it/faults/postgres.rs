@@ -36,7 +36,7 @@ async fn a_plugin_that_traps_while_the_database_is_away_is_taken_back_when_it_is
     for _ in 0..3 {
         assert_eq!(socket.refused(json!({"type": "versions.which"})).await["code"], 202);
     }
-    scene.a.broker().logged("a plugin is not taken back yet").await;
+    scene.a.broker().logged("failed to revert a plugin; trying again").await;
     scene.a_to_postgres.set(Traffic::Pass).await;
     let mut answered = async || {
         let frame = socket.request(json!({"type": "versions.which"})).await;

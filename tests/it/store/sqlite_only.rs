@@ -59,7 +59,7 @@ fn damages() -> [Damage; 3] {
     let end = |path: &Path| std::fs::remove_file(path).unwrap();
     let empty = |path: &Path| replace(path, b"");
     let overwrite = |path: &Path| replace(path, &b"what another program left here ".repeat(99));
-    [("is missing", end), ("is empty", empty), ("is no database", overwrite)]
+    [("is missing", end), ("is empty", empty), ("is not a database", overwrite)]
 }
 
 fn replace(path: &Path, bytes: &[u8]) {

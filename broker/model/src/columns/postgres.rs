@@ -79,9 +79,9 @@ impl<'a> FromSql<'a> for Role {
     }
 }
 
-/// 2000-01-01, where Postgres counts microseconds from.
+/// 2000-01-01, from which Postgres counts microseconds.
 const POSTGRES_EPOCH_MS: i64 = 946_684_800_000;
-/// The years 1 to 9999, well within what a `timestamptz` holds.
+/// The years 1 to 9999, well within what `timestamptz` holds.
 const TIME_MS: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
 
 impl ToSql for Timestamp {

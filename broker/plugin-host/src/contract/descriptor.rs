@@ -1,4 +1,4 @@
-//! What a component says of itself and needs, found out without trusting it.
+//! What a component says about itself and what it needs, checked without trusting it.
 
 use std::collections::BTreeSet;
 
@@ -8,16 +8,16 @@ use switchboard_model::{Digest, Kind, PluginName};
 use crate::contract::text::for_client;
 use crate::contract::v0_1::VERSION;
 
-/// The broker's own frames; no plugin can take their names.
+/// Frames the broker handles itself. No plugin can claim these names.
 const RESERVED: &[&str] = &["auth", "auth.refresh", "subscribe", "unsubscribe", "ping"];
 
-/// The parts of WASI that languages' standard libraries need to start.
+/// The WASI packages that standard libraries need to start.
 const WASI: &[&str] = &["cli", "clocks", "filesystem", "io", "random"];
 
-/// How many kinds a plugin handles at most, and how many it watches.
+/// Kinds a plugin may handle, and kinds it may watch.
 const MOST_KINDS: usize = 32;
 
-/// What a component says of itself, not checked.
+/// What a component says about itself, unchecked.
 pub(crate) struct Description {
     pub(crate) name: String,
     pub(crate) version: String,
@@ -26,39 +26,33 @@ pub(crate) struct Description {
     pub(crate) wants: Vec<String>,
 }
 
-/// A kind that it says it handles.
 pub(crate) struct DescribedKind {
     pub(crate) name: String,
     pub(crate) origin: Origin,
     pub(crate) durability: Durability,
 }
 
-/// A component as its deployment and its audit know it.
+/// A component as deployments and the audit log record it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Descriptor {
-    /// The plugin's name.
     pub plugin: PluginName,
-    /// The plugin's version.
     pub version: String,
-    /// The SHA-256 of the component.
     pub digest: Digest,
-    /// Bytes of the component.
     pub size: u64,
-    /// The message types it handles.
     pub kinds: Vec<KindSpec>,
-    /// The kinds of stored messages that it is told of.
+    /// The kinds of stored messages it is called with.
     pub watches: Vec<Kind>,
-    /// The interfaces of the broker that it imports or says that it wants, in order, each once.
+    /// The interfaces it imports or declares that it wants, sorted and without duplicates.
     pub wants: Vec<Import>,
 }
 
 impl Descriptor {
-    /// The first interface that it needs and that is not among these.
+    /// The first wanted interface that is missing from `grants`.
     pub fn ungranted(&self, grants: &BTreeSet<Import>) -> Option<Import> {
         self.wants.iter().copied().find(|import| !grants.contains(import))
     }
 
-    /// Checks what a component said. An error is one line for its author.
+    /// Checks a description. The error is one line for the component's author.
     pub(crate) fn read(
         said: Description,
         imports: BTreeSet<Import>,
@@ -72,24 +66,26 @@ impl Descriptor {
         let mut wants = imports;
         for name in &said.wants {
             let import = Import::from_name(name);
-            wants.insert(import.ok_or_else(|| format!("it wants `{name}`, and there is only {}", all_imports()))?);
+            wants.insert(import.ok_or_else(|| {
+                format!("it wants `{name}`, which is not an interface; the interfaces are {}", all_imports())
+            })?);
         }
         for (count, what) in [(said.kinds.len(), "describes"), (said.watches.len(), "watches")] {
             if count > MOST_KINDS {
-                return Err(format!("it {what} {count} kinds, and {MOST_KINDS} are the most"));
+                return Err(format!("it {what} {count} kinds; the maximum is {MOST_KINDS}"));
             }
         }
         let (kinds, watches) = (kinds(&said)?, watches(&said)?);
         if kinds.is_empty() && watches.is_empty() {
-            return Err("it neither handles nor watches a kind".to_owned());
+            return Err("it neither handles nor watches any kind".to_owned());
         }
         let size = u64::try_from(size).unwrap_or(u64::MAX);
         Ok(Self { plugin, version: said.version, digest, size, kinds, watches, wants: wants.into_iter().collect() })
     }
 }
 
-/// The broker's interfaces among a component's imports. What is neither the contract's nor the part of WASI that is there
-/// is refused, in one line that says what to do about it.
+/// The broker's interfaces among a component's imports. Any import outside the contract and the permitted part of WASI
+/// is refused, with one line that says what to do about it.
 pub(crate) fn imports<'a>(names: impl Iterator<Item = &'a str>) -> Result<BTreeSet<Import>, String> {
     let mut found = BTreeSet::new();
     for name in names {
@@ -101,14 +97,14 @@ pub(crate) fn imports<'a>(names: impl Iterator<Item = &'a str>) -> Result<BTreeS
             match Import::from_name(own) {
                 Some(import) => drop(found.insert(import)),
                 None if own == "types" => {}
-                None => return Err(format!("it imports {name}, which the contract does not have")),
+                None => return Err(format!("it imports {name}, which is not part of the contract")),
             }
         } else if let Some(package) = interface.strip_prefix("wasi:").and_then(|rest| rest.split('/').next()) {
             if !WASI.contains(&package) {
                 return Err(format!("it imports {name}; plugins have no network: build it without wasi:{package}"));
             }
         } else {
-            return Err(format!("it imports {name}; a plugin has the imports of switchboard:plugin@{VERSION} only"));
+            return Err(format!("it imports {name}; a plugin can only import from switchboard:plugin@{VERSION}"));
         }
     }
     Ok(found)
@@ -119,7 +115,7 @@ fn kinds(said: &Description) -> Result<Vec<KindSpec>, String> {
     for spec in &said.kinds {
         let kind = kind(&spec.name)?;
         if RESERVED.contains(&kind.as_str()) || kinds.iter().any(|other| other.kind == kind) {
-            return Err(format!("its kind `{kind}` is the broker's own, or described twice"));
+            return Err(format!("its kind `{kind}` is reserved for the broker, or described twice"));
         }
         kinds.push(KindSpec { kind, origin: spec.origin, durability: spec.durability });
     }

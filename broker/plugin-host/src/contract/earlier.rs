@@ -1,33 +1,32 @@
-//! What was asked for before an event, by the same session in the same channel, and may not be stored yet.
+//! Makes host reads wait for effects that the same session asked for earlier in the same channel.
 //!
-//! A handler may be called with an event while the effects of the one before it are still on their way into the store. Only
-//! what reads the store could tell, and it waits here first.
+//! A handler may run while the effects of the previous event are still on their way to the store. Only a read could
+//! notice, so reads wait here first.
 
 use std::sync::Arc;
 
 use tokio::sync::SetOnce;
 
-/// For those who wait.
+/// The waiting end.
 #[derive(Debug, Clone)]
 pub struct Earlier(Arc<SetOnce<()>>);
 
-/// For the effects that are waited for. When it is dropped, nobody waits any longer.
+/// The end held by the effects. Dropping it releases every waiter, whether the effects were stored or not.
 #[derive(Debug)]
 pub struct Settling(Arc<SetOnce<()>>);
 
 impl Earlier {
-    /// Both ends.
+    /// A connected pair.
     pub fn new() -> (Self, Settling) {
         let set = Arc::new(SetOnce::new());
         (Self(Arc::clone(&set)), Settling(set))
     }
 
-    /// Whether nothing is on its way any more.
+    /// Whether nothing is pending any more.
     pub fn is_settled(&self) -> bool {
         self.0.initialized()
     }
 
-    /// Returns when that is so.
     pub(crate) async fn settled(&self) {
         self.0.wait().await;
     }
@@ -35,7 +34,7 @@ impl Earlier {
 
 impl Drop for Settling {
     fn drop(&mut self) {
-        // It is set here alone, and once.
+        // This is the only place that sets it, and drop runs once.
         let _ = self.0.set(());
     }
 }

@@ -1,7 +1,13 @@
-//! What a guest finds behind its imports.
+//! The host side of a guest's imports.
 //!
-//! Every answer is about the channel of the event at hand, or about the plugin's own keys in its tenant. Which these are
-//! stands in [`HostState`], set by the broker; a guest has no argument to name another with.
+//! Every read is about the channel of the current event, or about the plugin's own keys in that channel's tenant.
+//! [`HostState`] holds both, set by the broker; a guest has no argument with which to name another. The state also
+//! counts down the event's host reads and log lines.
+//!
+//! A component is linked against everything granted to anybody, so each call checks the grant again for the tenant at
+//! hand. A guest gets clocks, random bytes and standard output from WASI, and no file, socket or environment variable.
+//!
+//! Start with `HostState::read`, which every host read passes through.
 
 use std::sync::Arc;
 
@@ -21,23 +27,22 @@ pub(crate) mod usage;
 use space::Space;
 use usage::Usage;
 
-/// How many messages or members one host read answers at most.
+/// Messages or members in one answer.
 const PAGE: u32 = 100;
 
-/// Bytes that one call for random ones gets at most, as of the Web's `getRandomValues`. While they are made nothing can
-/// stop the guest.
+/// Random bytes in one call, the same bound as the Web's `getRandomValues`. Generating them cannot be interrupted.
 const RANDOM: u64 = 64 << 10;
 
-/// WASI's own things that an instance has open at most: streams and timers.
+/// WASI resources an instance may hold open at once: streams and timers.
 const OPEN: usize = 1_024;
 
-/// How many bytes of keys and values one host read answers at most, unless the first entry has more.
+/// Bytes of keys and values in one answer, unless the first entry alone has more.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// The state of one instance: whose it is, which event it is at, and what is left of its bounds.
+/// The state of one instance: its tenant, its current event, and what is left of that event's bounds.
 pub(crate) struct HostState {
     channel: Option<ChannelKey>,
-    /// What a read of this event waits for.
+    /// Effects that a read of this event waits for. Taken by the first read.
     earlier: Option<Earlier>,
     data: Arc<dyn HostData>,
     allowance: Arc<Allowance>,
@@ -67,7 +72,7 @@ impl HostState {
         Self { channel: None, earlier: None, data, reads_left: 0, log, usage, space, wasi, table, allowance }
     }
 
-    /// Sets the event at hand and gives the bounds of one call.
+    /// Starts a call: sets its channel and resets its bounds.
     pub(crate) fn begin(&mut self, channel: Option<ChannelKey>, earlier: Option<Earlier>) {
         (self.channel, self.earlier) = (channel, earlier);
         self.reads_left = self.allowance.limits.reads;
@@ -82,37 +87,36 @@ impl HostState {
         &self.allowance
     }
 
-    /// What this instance's memories and tables take.
+    /// What this instance's memories and tables occupy.
     pub(crate) fn space(&self) -> &Space {
         &self.space
     }
 
-    /// Is asked before they take more.
     pub(crate) fn limiter(&mut self) -> &mut Space {
         &mut self.space
     }
 
-    /// The newest messages before a `seq`, or of all.
+    /// The newest messages, or the newest before a `seq`.
     pub(crate) async fn recent(&mut self, before: Option<u64>, limit: u32) -> Result<Vec<Message>, String> {
         let channel = self.read(Import::History).await?;
         self.data.recent(&channel, before, limit.min(PAGE)).await.map_err(|error| error.to_string())
     }
 
-    /// One message of the channel. What is no id names none.
+    /// One message of the channel. A malformed id gives `None`.
     pub(crate) async fn message(&mut self, id: &str) -> Result<Option<Message>, String> {
         let channel = self.read(Import::History).await?;
         let Ok(id) = id.parse() else { return Ok(None) };
         self.data.message(&channel, id).await.map_err(|error| error.to_string())
     }
 
-    /// Members by id, those after a given one first.
+    /// A page of members, sorted by id, after the given one.
     pub(crate) async fn members(&mut self, after: Option<&str>, limit: u32) -> Result<Vec<User>, String> {
         let channel = self.read(Import::Members).await?;
-        let after = after.map(str::parse).transpose().map_err(|_| "`after` is no member's id")?;
+        let after = after.map(str::parse).transpose().map_err(|_| "`after` is not a member's id")?;
         self.data.members(&channel, after.as_ref(), limit.min(PAGE)).await.map_err(|error| error.to_string())
     }
 
-    /// Whether a member is in the channel. What is no id names nobody.
+    /// Whether a member is in the channel. A malformed id gives `false`.
     pub(crate) async fn contains(&mut self, user: &str) -> Result<bool, String> {
         let channel = self.read(Import::Members).await?;
         let Ok(user) = user.parse() else { return Ok(false) };
@@ -125,7 +129,7 @@ impl HostState {
         self.data.online(&channel, PAGE as usize).await.map_err(|error| error.to_string())
     }
 
-    /// A key of the plugin in the tenant. What is no key has no entry.
+    /// The plugin's entry for a key in this tenant. A malformed key gives `None`.
     pub(crate) async fn kv_get(&mut self, key: &str) -> Result<Option<KvEntry>, String> {
         let channel = self.read(Import::Kv).await?;
         if !KvWrite::is_key(key) {
@@ -134,7 +138,7 @@ impl HostState {
         self.data.kv_get(&channel.tenant, self.log.plugin(), key).await.map_err(|error| error.to_string())
     }
 
-    /// The plugin's keys with a prefix, those after a given one first, as many as a guest can be given at once.
+    /// A page of the plugin's keys with a prefix, after the given one, cut to [`PAGE_BYTES`].
     pub(crate) async fn kv_page(
         &mut self,
         prefix: &str,
@@ -143,34 +147,34 @@ impl HostState {
     ) -> Result<Vec<KvEntry>, String> {
         let channel = self.read(Import::Kv).await?;
         if !(prefix.is_empty() || KvWrite::is_key(prefix)) || !after.is_none_or(KvWrite::is_key) {
-            return Err("`prefix` or `after` is no key".to_owned());
+            return Err("`prefix` or `after` is not a valid key".to_owned());
         }
         let found = self.data.kv_list(&channel.tenant, self.log.plugin(), prefix, after, limit.min(PAGE)).await;
         found.map(page).map_err(|error| error.to_string())
     }
 
-    /// Writes a line to the plugin's log, where it may.
+    /// Writes to the guest log, if that is granted here.
     pub(crate) fn log(&self, level: Level, line: &str) {
         if self.granted(Import::Log).is_ok() {
             self.log.write(level, line);
         }
     }
 
-    /// Takes one host read from what is left and says which channel it is about, when what the same session sent before
-    /// can be read.
+    /// Checks the grant, takes one of the event's host reads, and returns the channel to read. Waits until earlier
+    /// effects of the same session are visible.
     async fn read(&mut self, import: Import) -> Result<ChannelKey, String> {
         self.granted(import)?;
         self.reads_left = self.reads_left.checked_sub(1).ok_or("this event has used up its host reads")?;
-        let channel = self.channel.clone().ok_or_else(|| "there is no channel outside of an event".to_owned())?;
+        let channel = self.channel.clone().ok_or_else(|| "there is no channel outside an event".to_owned())?;
         if let Some(earlier) = self.earlier.take() {
             earlier.settled().await;
         }
         Ok(channel)
     }
 
-    /// A component is linked against what is granted somewhere; whose event it is at decides what it may use.
+    /// A component is linked against everything granted to anybody. Whether this tenant may use it is decided here.
     fn granted(&self, import: Import) -> Result<(), String> {
-        if self.allowance.grants.contains(&import) { Ok(()) } else { Err(format!("{import} is not granted here")) }
+        if self.allowance.grants.contains(&import) { Ok(()) } else { Err(format!("{import} is not granted")) }
     }
 }
 
@@ -180,7 +184,7 @@ impl WasiView for HostState {
     }
 }
 
-/// As many entries from the first one on as a guest can be given at once.
+/// As many leading entries as fit one answer; always at least one.
 fn page(mut entries: Vec<KvEntry>) -> Vec<KvEntry> {
     let mut bytes = 0;
     let fits = |entry: &&KvEntry| {

@@ -1,34 +1,32 @@
-//! What handlers may read. The broker answers from its store and its presence, a replay from a file.
+//! What handlers may read. The broker answers from its store and presence, a replay from a file.
 
 use async_trait::async_trait;
 
 use switchboard_model::{ChannelKey, KvEntry, Message, MessageId, PluginName, TenantSlug, User, UserId};
 
-/// Reads about one channel, or of one plugin's keys. Channel, tenant and plugin come from the broker, never from a guest.
-/// An error means: not now.
+/// Reads of one channel or of one plugin's keys. Channel, tenant and plugin come from the broker, never from a guest.
+/// An error means "not now": the same read may succeed later.
 #[async_trait]
 pub trait HostData: Send + Sync + 'static {
-    /// The newest messages before a `seq`, or of all, in ascending order.
+    /// The newest messages, or the newest before a `seq`, in ascending order.
     async fn recent(&self, channel: &ChannelKey, before: Option<u64>, limit: u32) -> Result<Vec<Message>, Unavailable>;
 
-    /// One message of the channel.
     async fn message(&self, channel: &ChannelKey, id: MessageId) -> Result<Option<Message>, Unavailable>;
 
-    /// Members by id, those after a given one first.
+    /// Members sorted by id, starting after the given one.
     async fn members(&self, channel: &ChannelKey, after: Option<&UserId>, limit: u32)
     -> Result<Vec<User>, Unavailable>;
 
-    /// Whether a member is in the channel.
     async fn contains(&self, channel: &ChannelKey, user: &UserId) -> Result<bool, Unavailable>;
 
     /// Members with a live session in the channel.
     async fn online(&self, channel: &ChannelKey, limit: usize) -> Result<Vec<User>, Unavailable>;
 
-    /// A plugin's key in a tenant.
+    /// A plugin's entry for a key.
     async fn kv_get(&self, tenant: &TenantSlug, plugin: &PluginName, key: &str)
     -> Result<Option<KvEntry>, Unavailable>;
 
-    /// A plugin's keys with a prefix in the order of their bytes, those after a given one first.
+    /// A plugin's entries with a prefix, in byte order of their keys, starting after the given key.
     async fn kv_list(
         &self,
         tenant: &TenantSlug,
@@ -39,12 +37,11 @@ pub trait HostData: Send + Sync + 'static {
     ) -> Result<Vec<KvEntry>, Unavailable>;
 }
 
-/// The data cannot be read now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("failed to read: not available now")]
+#[error("failed to read: not available at the moment")]
 pub struct Unavailable;
 
-/// Answers nothing, for a component that is only looked at or that is not to read.
+/// Fails every read, for a component that is only described or that must not read.
 #[derive(Debug, Clone, Copy)]
 pub struct NoHostData;
 

@@ -1,5 +1,5 @@
-//! What a component finds behind its imports: of the contract exactly what is granted, of WASI what a language's standard
-//! library needs to start, and no socket, file or variable.
+//! Which imports a component finds: from the contract exactly what is granted; from WASI what standard libraries need
+//! to start, and no socket, file or environment variable.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::contract::host::HostState;
 use crate::contract::v0_1::bindings::switchboard::plugin::{history, kv, log, members, presence, types};
 use switchboard_model::catalogue::Import;
 
-/// A linker with these interfaces of the broker.
+/// Links the granted interfaces of the contract, and the permitted part of WASI.
 pub(crate) fn linker(engine: &wasmtime::Engine, granted: &BTreeSet<Import>) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = Linker::new(engine);
     let l = &mut linker;

@@ -1,6 +1,6 @@
-//! An event in a file, with what the host answered while it was handled: a line of JSON each.
+//! One recorded event: a line of JSON with the event and what the host answered while it was handled.
 //!
-//! Authors write such lines to try a plugin out, and a recorder writes them of live events. Nothing here runs a plugin.
+//! Authors write such lines to try out a plugin; a recorder writes them from live events. Nothing here runs a plugin.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -11,98 +11,90 @@ use switchboard_model::{
     ChannelId, ChannelKey, Event, Kind, KvEntry, Message, MessageId, SessionId, TenantSlug, Timestamp, User, Username,
 };
 
-/// When the first event of a file happens that does not say when: 2026-01-01T00:00:00Z.
+/// Time of the first event if its line gives none: 2026-01-01T00:00:00Z.
 const BEGINNING_MS: u64 = 1_767_225_600_000;
 
-/// What ids count from that a line does not give.
+/// First of the ids used where a line gives none.
 const FIRST_ID: u128 = 0x0198_a5c0_0000_7000_8000_0000_0000_0001;
 
-/// One event. What a line leaves out gets a value that follows from the line's number.
+/// One event. Missing fields get values derived from the line's number.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recorded {
-    /// The type of the frame, or of the stored message.
+    /// The type of the frame or of the stored message.
     pub kind: Kind,
-    /// A JSON object: the frame. A line that has none stands for `{}`.
+    /// The frame, a JSON object. `{}` if missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<Value>,
-    /// Whose event it is; `demo` if none is given.
+    /// `demo` if missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<TenantSlug>,
-    /// Where it happens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<ChannelId>,
-    /// Who causes it; `alice` if nobody is given.
+    /// `alice` if missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<Person>,
-    /// On which socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
-    /// When the broker took it in, in milliseconds.
+    /// When the broker received it, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now_ms: Option<u64>,
-    /// Its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_id: Option<MessageId>,
-    /// What the host is to answer, call by call.
+    /// The host's answers, call by call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reads: Vec<Read>,
-    /// The message that was stored, when the event is that; the plugin's `stored` is called with it, not `handle`.
+    /// If present, the plugin's `stored` is called with this message instead of `handle`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<RecordedMessage>,
 }
 
-/// A member: the whole of it, or a name that is also the id.
+/// A member in full, or just a name that doubles as the id.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Person {
-    /// A name.
     Named(Username),
-    /// A name and an id.
     Whole(User),
 }
 
-/// A call of the host by a handler, and what came of it.
+/// A host call made by a handler, and its answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Read {
-    /// The interface and its function.
     pub call: Call,
-    /// What the handler asked for, by name; `null` stands for anything.
+    /// The arguments by name; `null` matches anything.
     #[serde(default)]
     pub arguments: Value,
-    /// What it got; left out when the broker could not answer.
+    /// Left out when the broker could not answer.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub answer: Option<Value>,
 }
 
-/// What a handler may ask the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Call {
-    /// `history.recent`: a list of messages.
+    /// A list of messages.
     #[serde(rename = "history.recent")]
     Recent,
-    /// `history.get`: a message or `null`.
+    /// A message or `null`.
     #[serde(rename = "history.get")]
     Message,
-    /// `members.page`: a list of members.
+    /// A list of members.
     #[serde(rename = "members.page")]
     Members,
-    /// `members.contains`: true or false.
+    /// True or false.
     #[serde(rename = "members.contains")]
     Contains,
-    /// `presence.online`: a list of members.
+    /// A list of members.
     #[serde(rename = "presence.online")]
     Online,
-    /// `kv.get`: an entry or `null`.
+    /// An entry or `null`.
     #[serde(rename = "kv.get")]
     KvGet,
-    /// `kv.page`: a list of entries.
+    /// A list of entries.
     #[serde(rename = "kv.page")]
     KvPage,
 }
 
-/// A stored message as a handler sees it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedMessage {
@@ -123,7 +115,7 @@ pub struct RecordedMessage {
     deleted_at_ms: Option<u64>,
 }
 
-/// A key's value: text where it is text, or `{"hex":"…"}`.
+/// A key's entry. The value is a string if it is UTF-8, and otherwise `{"hex":"…"}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedEntry {
@@ -133,7 +125,8 @@ pub struct RecordedEntry {
 }
 
 impl Recorded {
-    /// Reads a file: a line an event; empty lines and those that begin with `#` are skipped. The error names the line.
+    /// Reads a file with one event on each line. Empty lines and lines that begin with `#` are skipped. The error names
+    /// the line.
     pub fn read_lines(text: &str) -> Result<Vec<Self>, String> {
         let mut events = Vec::new();
         let is_event = |line: &str| !line.trim().is_empty() && !line.starts_with('#');
@@ -146,7 +139,7 @@ impl Recorded {
         Ok(events)
     }
 
-    /// What a live event is in a file, without what the host answered.
+    /// The recorded form of a live event, without the host's answers.
     pub(crate) fn of(channel: &ChannelKey, event: &Event, message: Option<&Message>) -> Self {
         Self {
             kind: event.kind.clone(),
@@ -162,14 +155,14 @@ impl Recorded {
         }
     }
 
-    /// The event itself. `index` counts the events of a file, from 0.
+    /// The live form of this event. `index` is its position in the file, from 0.
     pub(crate) fn event(&self, index: usize) -> (ChannelKey, Event, Option<Message>) {
         let step = u64::try_from(index).unwrap_or(u64::MAX);
         let channel = self.channel.unwrap_or(ChannelId(Uuid::from_u128(FIRST_ID)));
         let tenant = self.tenant.clone().unwrap_or_else(|| "demo".parse().expect("a slug"));
         let mut payload = self.payload.clone().unwrap_or_else(|| json!({}));
         if let (Value::Object(frame), None) = (&mut payload, &self.message) {
-            // What every frame of a client has.
+            // Every frame from a client has a `type`.
             frame.entry("type").or_insert_with(|| self.kind.as_str().into());
         }
         let event = Event {
@@ -193,7 +186,7 @@ impl Recorded {
         for read in &self.reads {
             let Some(answer) = &read.answer else { continue };
             read.call.check(answer).map_err(|error| {
-                format!("the answer of {} does not read: {error}", json!(read.call).as_str().unwrap_or_default())
+                format!("failed to parse the answer of {}: {error}", json!(read.call).as_str().unwrap_or_default())
             })?;
         }
         Ok(())
@@ -224,7 +217,6 @@ impl Person {
 }
 
 impl RecordedMessage {
-    /// The message itself, which is in this channel.
     pub(crate) fn message(&self, channel: ChannelId) -> Message {
         let texts: Vec<&str> = self.attachments.iter().map(|object| object.get()).collect();
         let attachments = format!("[{}]", texts.join(","));
@@ -274,7 +266,7 @@ impl From<RecordedEntry> for KvEntry {
     }
 }
 
-/// Bytes as a file has them: text where they are text.
+/// A string for UTF-8, `{"hex":"…"}` for anything else.
 pub(crate) fn bytes_to_json(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.into(),
@@ -291,13 +283,13 @@ fn bytes_of_json(value: &Value) -> Vec<u8> {
     digits.chunks_exact(2).filter_map(|pair| Some(nibble(&pair[0])? << 4 | nibble(&pair[1])?)).collect()
 }
 
-/// Tells an answer that is `null` from one that is not there.
+/// Distinguishes an answer of `null` from a missing answer.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
 fn named(name: &str) -> User {
-    // An id is shorter than a name may be.
+    // An id is at most 64 bytes, and a name may be longer.
     let id = &name[..name.floor_char_boundary(64)];
     User { id: id.parse().expect("the beginning of a name is an id"), username: name.parse().expect("it is a name") }
 }
@@ -335,7 +327,7 @@ mod tests {
             ("{\"kind\":\"poke\",\"reads\":[{\"call\":\"kv.put\"}]}", "line 2: unknown variant `kv.put`"),
             (
                 "{\"kind\":\"poke\",\"reads\":[{\"call\":\"members.contains\",\"answer\":1}]}",
-                "line 2: the answer of members.contains does not read",
+                "line 2: failed to parse the answer of members.contains",
             ),
         ] {
             let error = Recorded::read_lines(&format!("{{\"kind\":\"poke\"}}\n{line}")).unwrap_err();

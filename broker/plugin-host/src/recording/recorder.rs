@@ -1,7 +1,7 @@
-//! Takes down what live events were given and what the host answered them, for whoever asked to record.
+//! Captures live events and the host's answers to them for whoever asked to record.
 //!
-//! While nobody records, an event pays one load of an atomic for it. While somebody does, an event never waits: what the
-//! recording has no room for is left out of it and counted. Whether a tenant's events may be recorded is decided elsewhere.
+//! While nobody records, an event pays one atomic load. While somebody does, an event still never waits: what a
+//! recording has no room for is dropped and counted. Whether a tenant's events may be recorded is decided elsewhere.
 
 mod redaction;
 
@@ -22,40 +22,38 @@ use switchboard_model::{
     ChannelKey, Effect, Event, Kind, KvEntry, Message, MessageId, PluginName, TenantSlug, User, UserId,
 };
 
-/// Recordings at once, on a node.
+/// Concurrent recordings on a node.
 const RECORDINGS: usize = 8;
 
-/// Events that a recording holds for whoever reads it.
+/// Events buffered for the reader of a recording.
 const WAITING: usize = 32;
 
-/// Bytes of answers that are kept of one event; one that got more is left out.
+/// Bytes of answers kept for one event. An event with more is left out and counted as missed.
 const MOST_ANSWERED: usize = 1 << 20;
 
 tokio::task_local! {
-    /// What the event at hand was answered so far.
+    /// The host's answers to the current event so far. Set only while the event is being recorded.
     static HEARD: Arc<Heard>;
 }
 
-/// What is recorded.
+/// Selects the events to record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// Whose events.
     pub tenant: TenantSlug,
-    /// Of which type.
     pub kind: Kind,
-    /// The plugin that is told of stored messages of this type; none: what the handler of the type is given.
+    /// `None` records the kind's handler; otherwise, this plugin's calls with stored messages of the kind.
     pub watcher: Option<PluginName>,
 }
 
-/// There are as many recordings as there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("failed to record: {RECORDINGS} recordings run on this node, which is the most")]
+#[error("failed to record: this node already runs {RECORDINGS} recordings, its maximum")]
 pub struct TooMany;
 
-/// Knows who records what on this node.
+/// The recordings under way on this node.
 #[derive(Debug, Default)]
 pub struct Recorder {
-    /// How many recordings there are: all that an event looks at while there is none.
+    /// The length of `tapes`, so that an event needs no lock while there are none. `Relaxed` is enough: an event that
+    /// races with the start or end of a recording may count as before or after it.
     running: AtomicUsize,
     tapes: Mutex<Vec<Tape>>,
     next: AtomicU64,
@@ -69,7 +67,7 @@ struct Tape {
     missed: Arc<AtomicU64>,
 }
 
-/// A recording that runs, until it is dropped.
+/// A running recording. Dropping it ends it.
 #[derive(Debug)]
 pub struct Recording {
     number: u64,
@@ -78,7 +76,7 @@ pub struct Recording {
     missed: Arc<AtomicU64>,
 }
 
-/// An event that was handled.
+/// A handled event.
 #[derive(Debug, Clone)]
 struct Take {
     channel: ChannelKey,
@@ -87,7 +85,7 @@ struct Take {
     answers: Vec<Answer>,
 }
 
-/// What the host answered to one call, as it was given.
+/// The host's answer to one call, unconverted: the event pays only for a clone, the reader for the JSON.
 #[derive(Debug, Clone)]
 enum Answer {
     Messages(Value, Result<Vec<Message>, Unavailable>),
@@ -102,7 +100,6 @@ enum Answer {
 struct Heard(Mutex<(Vec<Answer>, usize)>);
 
 impl Recorder {
-    /// Begins to record.
     pub fn record(self: &Arc<Self>, wanted: Wanted) -> Result<Recording, TooMany> {
         let mut tapes = self.tapes.lock();
         if tapes.len() >= RECORDINGS {
@@ -115,7 +112,7 @@ impl Recorder {
         Ok(Recording { number, recorder: Arc::clone(self), takes, missed })
     }
 
-    /// Runs a call of a handler, or of a watcher, and takes it down if somebody records it.
+    /// Runs a call of a handler, or of a watcher, and captures it if somebody records it.
     pub(crate) async fn during(
         &self,
         watcher: Option<&PluginName>,
@@ -137,7 +134,7 @@ impl Recorder {
         }
         let heard = Arc::new(Heard::default());
         let answer = HEARD.scope(Arc::clone(&heard), call).await;
-        // It was not called.
+        // The handler was never called.
         if matches!(answer, Err(CallError::Busy)) {
             return answer;
         }
@@ -158,7 +155,7 @@ impl Recorder {
     }
 }
 
-/// Lets a future that will be run elsewhere note what it hears for the event at hand.
+/// Carries the current event's recording into a future that will run on another task.
 pub(crate) fn along<T: Send + 'static>(job: BoxFuture<'static, T>) -> BoxFuture<'static, T> {
     match HEARD.try_with(Arc::clone) {
         Ok(heard) => Box::pin(HEARD.scope(heard, job)),
@@ -167,7 +164,7 @@ pub(crate) fn along<T: Send + 'static>(job: BoxFuture<'static, T>) -> BoxFuture<
 }
 
 impl Recording {
-    /// The next event; never without one, unless the broker goes away.
+    /// The next event. Waits for one; `None` only once the broker shuts down.
     pub async fn next(&mut self) -> Option<Recorded> {
         let Take { channel, event, message, answers } = self.takes.recv().await?;
         let mut recorded = Recorded::of(&channel, &event, message.as_ref());
@@ -175,7 +172,7 @@ impl Recording {
         Some(recorded)
     }
 
-    /// How many events it had no room for.
+    /// Events this recording had no room for.
     pub fn missed(&self) -> u64 {
         self.missed.load(Ordering::Relaxed)
     }
@@ -195,12 +192,12 @@ impl Heard {
             let answer = answer();
             let mut noted = heard.0.lock();
             noted.1 += answer.size();
-            // What is too much is not kept until the end.
+            // Over the limit: free what was kept. The size keeps counting, so nothing is added again.
             if noted.1 <= MOST_ANSWERED { noted.0.push(answer) } else { noted.0.clear() }
         });
     }
 
-    /// All of it; none when it was too much.
+    /// The answers, or `None` if they exceeded [`MOST_ANSWERED`].
     fn take(&self) -> Option<Vec<Answer>> {
         let mut noted = self.0.lock();
         (noted.1 <= MOST_ANSWERED).then(|| std::mem::take(&mut noted.0))
@@ -208,7 +205,7 @@ impl Heard {
 }
 
 impl Answer {
-    /// About how many bytes it has.
+    /// A rough size in bytes.
     fn size(&self) -> usize {
         let message = |message: &Message| 256 + message.content.get().len() + message.attachments.get().len();
         let entry = |entry: &KvEntry| 64 + entry.key.len() + entry.value.len();
@@ -249,7 +246,7 @@ impl From<Answer> for Read {
     }
 }
 
-/// HostData whose answers are noted while their event is recorded.
+/// Captures answers for the event being recorded, if any.
 pub(crate) struct RecordedReads(pub(crate) Arc<dyn HostData>);
 
 #[async_trait]
@@ -338,7 +335,7 @@ mod tests {
             at: Timestamp(5),
         };
         let call = async {
-            // As a call that goes on in another thread.
+            // Stands in for a call that continues on another thread.
             let job = along(Box::pin(async move {
                 let entry = KvEntry { key: "k".to_owned(), value: vec![b'x'; size], version: 1 };
                 Heard::note(|| Answer::Entry(json!({ "key": "k" }), Ok(Some(entry))));

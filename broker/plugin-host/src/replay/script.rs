@@ -1,4 +1,4 @@
-//! What a host answers in a rehearsal: what was recorded, and otherwise what the events before left behind.
+//! Answers host reads during a replay: from the recording, or else from what earlier events wrote.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ use switchboard_model::{
     ChannelKey, KvEntry, KvWrite, Message, MessageId, PluginName, TenantSlug, Timestamp, User, UserId,
 };
 
-/// Answers one event at a time.
+/// The host's answers, one event at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Script(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// The moment of the event at hand, in milliseconds.
+    /// Time of the current event, in milliseconds.
     now: i64,
     reads: Vec<Option<Read>>,
     asked: u32,
@@ -35,7 +35,7 @@ struct Kept {
 }
 
 impl Script {
-    /// Takes up the next event and what is recorded of it.
+    /// Starts an event with its recorded answers.
     pub(crate) fn begin(&self, now: Timestamp, reads: &[Read]) {
         let mut state = self.0.lock();
         state.now = now.0;
@@ -43,13 +43,13 @@ impl Script {
         (state.asked, state.unrecorded) = (0, 0);
     }
 
-    /// How often the event at hand asked, and how often of these nothing was recorded.
+    /// Host reads of the current event, and how many of them had no recorded answer.
     pub(crate) fn asked(&self) -> (u32, u32) {
         let state = self.0.lock();
         (state.asked, state.unrecorded)
     }
 
-    /// Applies what an event writes, all of it or nothing: the error is the key that has another version.
+    /// Applies an event's writes, all or none. The error is the key whose version did not match.
     pub(crate) fn write(&self, tenant: &TenantSlug, writes: &[&KvWrite]) -> Result<(), String> {
         let mut state = self.0.lock();
         let now = Timestamp(state.now);
@@ -73,7 +73,7 @@ impl Script {
         Ok(())
     }
 
-    /// The answer that was recorded of a call: the one to the same question if there is one, else the next one.
+    /// Takes the recorded answer to a call: the one with the same arguments, or else the next one of that call.
     fn recorded<T: DeserializeOwned>(&self, call: Call, arguments: &Value) -> Option<Result<T, Unavailable>> {
         let mut state = self.0.lock();
         state.asked += 1;
@@ -159,7 +159,7 @@ impl HostData for Script {
 }
 
 impl State {
-    /// Has a key as it was when it was recorded, so that a write which expects that finds it.
+    /// Sets a key to its recorded state, so that a write which expects that version succeeds.
     fn learn(&mut self, tenant: &TenantSlug, key: &str, entry: Option<&KvEntry>) {
         let keys = self.keys.entry(tenant.clone()).or_default();
         match entry {
@@ -228,7 +228,7 @@ mod tests {
         script.begin(Timestamp(10), &[]);
         assert_eq!(script.kv_get(&tenant, &plugin, "k").await, Ok(None));
 
-        // A recording that begins in the middle.
+        // A recording that begins after the key was written.
         let answer = Some(json!({ "key": "k", "value": "seven", "version": 7 }));
         script.begin(Timestamp(11), &[Read { call: Call::KvGet, arguments: json!({ "key": "k" }), answer }]);
         assert_eq!(script.kv_get(&tenant, &plugin, "k").await.unwrap().unwrap().version, 7);

@@ -1,4 +1,4 @@
-//! What came of an event, as people and programs read it.
+//! The result of a replayed event, for people and programs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,42 +11,38 @@ use crate::guest_log::LogLine;
 use crate::recording::recorded::bytes_to_json;
 use switchboard_model::{Audience, Effect};
 
-/// What came of an event.
 #[derive(Debug)]
 pub struct Played {
-    /// What the handler asks for, or why not.
+    /// The effects, or why there are none.
     pub asked: Result<Vec<Effect>, CallError>,
-    /// The key that had another version than the handler expected, at the last try.
+    /// The key whose version did not match on the last attempt.
     pub conflict: Option<String>,
-    /// Time on a processor.
+    /// Processor time.
     pub time: Duration,
-    /// Whether an instance had to be started for it; its start is in neither time nor fuel.
+    /// Whether a new instance was started. Its start counts in neither `time` nor `fuel`.
     pub started: bool,
-    /// Units of work that the engine counted: about one an instruction.
+    /// Fuel units, about one for each instruction.
     pub fuel: u64,
-    /// The most memory that the instance had so far, in bytes.
+    /// Bytes of memories and tables; they never shrink.
     pub memory: usize,
-    /// Host reads.
     pub reads: u32,
-    /// Host reads to which nothing was recorded, so that the answer was nothing.
+    /// Host reads without a recorded answer. They were answered from earlier writes, or with nothing.
     pub unrecorded: u32,
-    /// What it wrote and printed.
     pub log: Vec<Arc<LogLine>>,
 }
 
 impl Played {
-    /// Whether the handler is at fault. That it refused an event is an answer.
+    /// Whether the handler is at fault. Refusing an event is not a fault.
     pub fn is_failure(&self) -> bool {
         self.asked.as_ref().is_err_and(CallError::is_fault) || self.conflict.is_some()
     }
 }
 
-/// What a handler answered, in a form that can be compared and printed: a line an effect.
+/// A handler's answer in a form that can be compared and printed, one line for each effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shown(Vec<Value>);
 
 impl Shown {
-    /// What came of an event.
     pub fn of(played: &Played) -> Self {
         let lines = match (&played.asked, &played.conflict) {
             (_, Some(key)) => vec![json!({ "conflict": key })],
@@ -56,12 +52,11 @@ impl Shown {
         Self(lines)
     }
 
-    /// The answer as one JSON value.
     pub fn to_json(&self) -> Value {
         Value::Array(self.0.clone())
     }
 
-    /// Where another answer differs: each line that only one of them has, what is gone before what is new.
+    /// The lines that only one of the answers has, old ones first.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let (old, new) = (&self.0, &other.0);
         let same = |pair: &(&Value, &Value)| pair.0 == pair.1;
@@ -74,7 +69,7 @@ impl Shown {
 }
 
 impl fmt::Display for Shown {
-    /// A line an effect, or one line that says why there is none.
+    /// One line for each effect, or one line that says why there are none.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
             return f.write_str("nothing");
@@ -84,7 +79,7 @@ impl fmt::Display for Shown {
     }
 }
 
-/// `store {"kind":…}` for `{"store":{"kind":…}}`.
+/// Turns `{"store":{"kind":…}}` into `store {"kind":…}`.
 fn text(line: &Value) -> String {
     match line.as_object().and_then(|object| object.iter().next()) {
         Some((name, Value::String(inside))) => format!("{name} {inside}"),
@@ -138,7 +133,7 @@ fn refusal(error: &CallError) -> Value {
         CallError::Invalid(text) => json!({ "invalid": text }),
         CallError::Denied(text) => json!({ "denied": text }),
         CallError::Retry(after) => json!({ "retry": { "after_ms": after } }),
-        CallError::UnknownMessage => json!({ "invalid": "it names a message that is no message" }),
+        CallError::UnknownMessage => json!({ "invalid": "it names a message that does not exist" }),
         CallError::Failed(text) => json!({ "failed": text }),
         CallError::Trapped(text) => json!({ "trapped": text }),
         CallError::TimedOut => json!({ "timed out": null }),

@@ -1,35 +1,41 @@
-//! Whether a generation that is tried out does worse than the one beside it.
+//! Decides whether a canary does worse than the stable generation.
 
 use std::time::Duration;
 
 use crate::runtime::recent::Summary;
 
-/// Calls below which nothing is concluded from failures.
+/// Calls needed before failures are judged.
 const ENOUGH: u32 = 20;
 
-/// Calls below which nothing is concluded from times: of fewer, the 99th percentile is the slowest one, which may have
-/// waited for something else.
+/// Calls needed before latencies are judged. With fewer, the 99th percentile is the slowest call, which may just have
+/// waited.
 const ENOUGH_TIMES: u32 = 100;
 
-/// A share of failures that is borne in any case, in per cent.
+/// Failure rate that is always tolerated, in per cent.
 const FAILURES: u32 = 5;
 
-/// A difference of the 99th percentile that is borne in any case.
+/// Difference in the 99th percentile that is always tolerated.
 const SLOWER: Duration = Duration::from_millis(5);
 
-/// Why a candidate is not to go on, if it is not.
+/// Why the canary should be stopped, or `None` if it may go on.
 pub(crate) fn worse(candidate: Summary, stable: Summary) -> Option<String> {
     let Summary { calls, failures, p99 } = candidate;
     if calls < ENOUGH {
         return None;
     }
+    // Compares failure rates without dividing.
     let more = u64::from(failures) * u64::from(stable.calls.max(1)) > u64::from(stable.failures) * u64::from(calls);
     if failures * 100 > calls * FAILURES && more {
         let (of, others) = (stable.calls, stable.failures);
-        return Some(format!("{failures} of its {calls} calls failed, and {others} of {of} of the stable generation"));
+        return Some(format!(
+            "{failures} of its {calls} calls failed, compared to {others} of {of} for the stable generation"
+        ));
     }
     if calls.min(stable.calls) >= ENOUGH_TIMES && p99 > stable.p99 * 2 && p99 > stable.p99 + SLOWER {
-        return Some(format!("its 99th percentile is {p99:.1?}, and {:.1?} of the stable generation", stable.p99));
+        return Some(format!(
+            "its 99th percentile is {p99:.1?}, compared to {:.1?} for the stable generation",
+            stable.p99
+        ));
     }
     None
 }

@@ -1,6 +1,6 @@
 //! The handler of a message type, and a call of it.
 //!
-//! It ties a generation to the allowance of one route. It does not look up routes and it does not apply effects.
+//! Ties a generation to the policy of one route. Neither looks up routes nor applies effects.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,47 +18,42 @@ use crate::runtime::incident::Incident;
 use switchboard_model::catalogue::{FailurePolicy, KindSpec, Scope, Subject};
 use switchboard_model::{ChannelKey, Effect, Event, Kind, Message};
 
-/// The handler of one message type for one tenant. An event takes it once and keeps it to its end, whatever is activated
+/// The handler of one message type in one tenant. An event takes it once and keeps it to the end, whatever is deployed
 /// meanwhile.
 #[derive(Debug)]
 pub struct Handler {
-    /// The version that runs.
     pub generation: Arc<Generation>,
-    /// What it says of this type. A plugin that watches a kind gets what the broker says, and an ephemeral place in it.
+    /// What the plugin declares for this type. For a watcher the broker makes one up: origin broker, ephemeral.
     pub spec: KindSpec,
-    /// What it may do and use in this tenant.
     pub allowance: Arc<Allowance>,
-    /// What follows from its failure.
+    /// What happens to the event when the handler fails.
     pub policy: FailurePolicy,
-    /// In which part it runs.
     pub role: Role,
-    /// For whom its route was decided; all, when nothing was decided.
+    /// The scope of the route; [`Scope::All`] if no route was set.
     pub scope: Scope,
-    /// What its route is about.
     pub subject: Subject,
-    /// The generation that is given the same events beside this one, if one is tried out like that.
+    /// The shadow that receives the same events, if there is one.
     pub shadow: Option<Arc<Handler>>,
-    /// The stable generation beside which this one is tried out, if it is.
+    /// For a canary, the stable generation it is compared with.
     pub rival: Option<Arc<Generation>>,
-    /// Whether it was said already that it does worse than its rival.
+    /// Whether it was already reported as worse than its rival.
     pub(crate) reported: AtomicBool,
 }
 
-/// The part of a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It counts.
+    /// Its effects are applied.
     Stable,
-    /// It counts in some of the channels, and is watched.
+    /// Its effects are applied in some of the channels, and its results are compared with the stable generation's.
     Canary,
-    /// What it asks for is compared and thrown away.
+    /// Its effects are compared with the stable generation's and dropped.
     Shadow,
 }
 
 impl Handler {
-    /// Gives the event to the generation, in an instance that belongs to the channel's tenant. Waits for the tenant's turn,
-    /// and for an instance to start if none is warm; takes at most the time of [`crate::limits::Limits::wall`] after that. What it
-    /// reads has in it what is `earlier`.
+    /// Calls the generation with an event, in an instance of the channel's tenant. Waits for a permit, and for a new
+    /// instance if none is warm; the call itself takes at most [`Limits::wall`](crate::Limits::wall) after that. Host
+    /// reads wait for `earlier`.
     pub async fn handle(
         &self,
         channel: &ChannelKey,
@@ -71,8 +66,8 @@ impl Handler {
         answer
     }
 
-    /// Gives it a message that was stored. `event` is the context in which its effects are read and applied. Otherwise as
-    /// [`Handler::handle`].
+    /// Calls the generation with a stored message. `event` is the context in which its effects are read and applied.
+    /// Otherwise the same as [`Handler::handle`].
     pub async fn stored(
         &self,
         channel: &ChannelKey,
@@ -86,15 +81,15 @@ impl Handler {
         answer
     }
 
-    /// Writes into the plugin's log that what it asked for could not be done. A trap and a call that took too long are there
-    /// already.
+    /// Writes to the guest log that the handler failed or that its effects could not be applied. Traps and timeouts are
+    /// logged where they happen.
     pub fn note_failure(&self, channel: &ChannelKey, kind: &Kind, error: &CallError) {
         if let CallError::Failed(reason) = error {
             self.generation.author().write(Some(&channel.tenant), Level::Error, format!("`{kind}` failed: {reason}"));
         }
     }
 
-    /// Calls it and notes how it did.
+    /// Calls the generation and reports a series of failures, or a canary that does worse.
     async fn call(
         &self,
         channel: &ChannelKey,
@@ -120,7 +115,7 @@ impl Handler {
         answer
     }
 
-    /// Says once that it does worse than the stable generation, from as many calls on as [`canary`] wants.
+    /// Reports once that a canary does worse than the stable generation.
     fn compare(&self, rival: &Generation, now: Instant) {
         if self.reported.load(Ordering::Relaxed) {
             return;

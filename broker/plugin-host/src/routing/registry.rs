@@ -1,7 +1,7 @@
-//! Which generation handles what, for whom, right now.
+//! The routing table in force.
 //!
-//! A table is made of what operators decided and of the generations that a node has prepared; it is put in force whole.
-//! Reading it takes no lock. It decides nothing by itself and prepares nothing.
+//! The table is built from the operators' decisions and the generations prepared on this node, and swapped in whole.
+//! Looking up a handler takes no lock. Nothing is decided or prepared here.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,6 @@ use crate::routing::table::{Row, Table};
 use crate::runtime::generation::Generation;
 use switchboard_model::{ChannelId, ChannelKey, Kind, PluginName};
 
-/// The table in force.
 #[derive(Debug, Default)]
 pub struct Registry {
     table: ArcSwap<Table>,
@@ -28,7 +27,7 @@ impl Registry {
         pick(own.or_else(|| table.all.handles.get(kind))?, channel.channel)
     }
 
-    /// The plugins that are told of a stored message of this kind.
+    /// The plugins to call with a stored message of this kind.
     pub fn watchers(&self, channel: &ChannelKey, kind: &Kind) -> Vec<Arc<Handler>> {
         let table = self.table.load();
         let own = table.tenants.get(&channel.tenant).and_then(|rows| rows.watches.get(kind));
@@ -36,16 +35,17 @@ impl Registry {
         rows.into_iter().flatten().filter_map(|row| pick(row, channel.channel)).collect()
     }
 
-    /// The revision of the catalogue that the table in force was made of.
+    /// The catalogue revision that the table in force was built from.
     pub fn revision(&self) -> u64 {
         self.table.load().revision
     }
 
-    /// Puts a table in force, at once for all of it. Events that have a handler keep it; what is kept warm of generations
-    /// that are not in the new table ends now, and the generations themselves with the last event that has them.
+    /// Swaps in a table atomically. Events that hold a handler keep it. Generations missing from the new table lose
+    /// their warm instances now, and end with the last event that holds them.
     pub fn replace(&self, table: Table) {
         let kept: HashMap<*const Generation, Arc<Generation>> =
             table.generations().map(|generation| (Arc::as_ptr(&generation), generation)).collect();
+        // Before the swap: from then on, calls expect these generations to keep their instances.
         for generation in kept.values() {
             generation.revive();
         }
@@ -65,8 +65,8 @@ fn pick(row: &Row, channel: ChannelId) -> Option<Arc<Handler>> {
     }
 }
 
-/// Where a channel stands in the trials of a plugin, 0 to 99: the same on all nodes, and for all kinds of the plugin.
-/// Another plugin is tried out in other channels.
+/// Maps a channel to a bucket from 0 to 99. Every node agrees on it, and so do all kinds of one plugin; another
+/// plugin's canary gets other channels.
 fn bucket(plugin: &PluginName, channel: ChannelId) -> u8 {
     let digest = Sha256::new().chain_update(plugin.as_str()).chain_update([0]).chain_update(channel.0).finalize();
     let number = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);

@@ -1,12 +1,13 @@
-//! Gives events to a generation that is tried out, after they were handled, and compares what it asks for.
+//! Calls a shadow with events that were already handled, and compares its effects with the stable generation's.
 //!
-//! Nobody waits for it and nothing of what it asks for is done. Each generation that is tried out has one call at a time and
-//! a bounded queue of its own, so that a slow one keeps no other waiting; what finds no place there is left out and counted.
+//! Nobody waits for a shadow and its effects are never applied. Each shadow runs one call at a time from its own
+//! bounded queue, so a slow one delays no other. Events beyond that bound are dropped and counted.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use switchboard_metrics::{PLUGIN_SHADOW, Value as Label};
 use switchboard_model::{Amendment, Audience, ChannelKey, Draft, Effect, Event, Message};
 
 use crate::contract::earlier::Earlier;
@@ -15,10 +16,10 @@ use crate::guest_log::Level;
 use crate::limits::Allowance;
 use crate::runtime::generation::Generation;
 
-/// At most one line in the plugin's log in this time; the metrics count each difference.
+/// At most one guest log line in this time. The metrics count every difference.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
-/// What happened, and what came of it.
+/// An event and the stable generation's answer to it.
 pub(crate) struct Happened {
     pub(crate) channel: ChannelKey,
     pub(crate) event: Event,
@@ -27,18 +28,18 @@ pub(crate) struct Happened {
     pub(crate) stable: Result<Vec<Effect>, CallError>,
 }
 
-/// Gives it to the generation later, if there is room.
+/// Queues the event for the shadow, or drops and counts it.
 pub(crate) fn give(generation: &Arc<Generation>, allowance: &Arc<Allowance>, happened: Happened) {
     let (candidate, allowance) = (Arc::clone(generation), Arc::clone(allowance));
-    let queued = generation.asides().queue(async move { compare(&candidate, &allowance, happened).await });
+    let queued = generation.deferred().queue(async move { compare(&candidate, &allowance, happened).await });
     if !queued {
         count(generation, "dropped");
     }
 }
 
 fn count(generation: &Generation, result: &'static str) {
-    let plugin = generation.name().to_owned();
-    metrics::counter!("switchboard_plugin_shadow_total", "plugin" => plugin, "result" => result).increment(1);
+    let plugin = Label::from(generation.name().to_owned());
+    PLUGIN_SHADOW.add([plugin, Label::from(result)], 1);
 }
 
 async fn compare(generation: &Generation, allowance: &Arc<Allowance>, happened: Happened) {
@@ -51,32 +52,41 @@ async fn compare(generation: &Generation, allowance: &Arc<Allowance>, happened: 
     };
     count(generation, result);
     if let Some(line) = line
-        && generation.asides().may_write(LINE_EVERY)
+        && generation.deferred().may_write(LINE_EVERY)
     {
         let line = format!("shadow of {}: {line}", event.kind);
         generation.author().write(Some(&channel.tenant), Level::Warn, line);
     }
 }
 
-/// How a candidate's answer differs from the stable one's, if it does. Contents are not told, only their kind.
+/// Describes how the shadow's answer differs, or `None` if it does not. Names only the kinds of effects, never their
+/// content.
 fn difference(stable: &Result<Vec<Effect>, CallError>, candidate: &Result<Vec<Effect>, CallError>) -> Option<String> {
     let (stable, candidate) = match (stable, candidate) {
         (Ok(stable), Ok(candidate)) => (stable, candidate),
         (Err(stable), Err(candidate)) if stable.word() == candidate.word() => return None,
         (stable, candidate) => {
             let word = |answer: &Result<_, CallError>| answer.as_ref().map_or_else(CallError::word, |_| "ok");
-            return Some(format!("it answers `{}` where the stable one answers `{}`", word(candidate), word(stable)));
+            return Some(format!(
+                "it answers `{}` where the stable generation answers `{}`",
+                word(candidate),
+                word(stable)
+            ));
         }
     };
     if stable.len() != candidate.len() {
-        return Some(format!("it asks for {} effects, and the stable one for {}", candidate.len(), stable.len()));
+        return Some(format!(
+            "it requests {} effects where the stable generation requests {}",
+            candidate.len(),
+            stable.len()
+        ));
     }
     let at = stable.iter().zip(candidate).position(|(stable, candidate)| plain(stable) != plain(candidate))?;
     let word = |effects: &[Effect]| plain(&effects[at])["effect"].as_str().unwrap_or_default().to_owned();
-    Some(format!("effect {} of {} is another: `{}`, and `{}`", at + 1, stable.len(), word(candidate), word(stable)))
+    Some(format!("effect {} of {} differs: `{}` instead of `{}`", at + 1, stable.len(), word(candidate), word(stable)))
 }
 
-/// An effect in a form in which spaces and the order of names do not count.
+/// A form of an effect that ignores whitespace and the order of object members.
 fn plain(effect: &Effect) -> Value {
     let read = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|_| Value::from(text));
     match effect {

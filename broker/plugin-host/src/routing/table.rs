@@ -1,7 +1,7 @@
-//! Makes the table of handlers of what operators decided.
+//! Builds the routing table from the operators' decisions.
 //!
-//! What is decided for a tenant goes before what is decided for all, and that before the built-in plugins. Only rows that
-//! differ from those for all are made for a tenant. It looks nothing up outside of what it is given.
+//! A decision for a tenant outranks one for all tenants, which outranks the built-in plugins. A tenant has rows only
+//! where they differ from those for all tenants. The table depends on nothing but its [`Plan`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,29 +16,25 @@ use switchboard_model::catalogue::{
 };
 use switchboard_model::{Kind, PluginName, TenantSlug};
 
-/// What a table is made of.
+/// Everything a table is built from.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan<'a> {
     /// The revision of the catalogue.
     pub revision: u64,
-    /// The built-in plugins and those named at the start; of two with the same kind the later one handles it.
+    /// The plugins that are built in or named at start-up. If two handle the same kind, the later one wins.
     pub builtin: &'a [Arc<Generation>],
-    /// The generations of the catalogue that are prepared: at least those that the routes name.
+    /// Prepared generations of the catalogue: at least those that the routes name.
     pub generations: &'a HashMap<GenerationId, Arc<Generation>>,
-    /// Of the catalogue.
     pub routes: &'a [Route],
-    /// Of the catalogue.
-    pub terms: &'a [PluginPolicy],
-    /// Of the catalogue.
-    pub policies: &'a [KindPolicy],
+    pub plugin_policies: &'a [PluginPolicy],
+    pub kind_policies: &'a [KindPolicy],
 }
 
-/// A route names a generation that is not prepared.
+/// A route names a generation that is not prepared on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("failed to route to generation {0}: it is not prepared")]
 pub struct Unprepared(pub GenerationId);
 
-/// Handlers by tenant and kind.
 #[derive(Debug, Default)]
 pub struct Table {
     pub(crate) revision: u64,
@@ -62,18 +58,18 @@ pub(crate) struct Row {
 pub(crate) struct Canary {
     pub(crate) plugin: PluginName,
     pub(crate) percent: u8,
-    /// None where the canary does not watch what the stable one watches.
+    /// `None` if the canary does not watch what the stable generation watches.
     pub(crate) handler: Option<Arc<Handler>>,
 }
 
 impl Table {
-    /// Makes a table. Every generation that a route leads to must be prepared.
+    /// Builds a table. Fails unless every generation that a route names is prepared.
     pub fn new(plan: &Plan<'_>) -> Result<Self, Unprepared> {
         let mut maker = Maker::new(plan);
         let mut table = Self { revision: plan.revision, all: maker.rows(None)?, tenants: HashMap::new() };
         let decided = plan.routes.iter().map(|route| &route.scope);
-        let decided = decided.chain(plan.terms.iter().map(|terms| &terms.scope));
-        let decided = decided.chain(plan.policies.iter().map(|policy| &policy.scope));
+        let decided = decided.chain(plan.plugin_policies.iter().map(|terms| &terms.scope));
+        let decided = decided.chain(plan.kind_policies.iter().map(|policy| &policy.scope));
         let tenants: HashSet<&TenantSlug> = decided.filter_map(Scope::tenant).collect();
         for tenant in tenants {
             let rows = maker.rows(Some(tenant))?;
@@ -84,14 +80,15 @@ impl Table {
         Ok(table)
     }
 
-    /// A table of nothing but built-in plugins.
+    /// A table of built-in plugins only.
     pub fn builtin(builtin: &[Arc<Generation>]) -> Self {
         let none = HashMap::new();
-        let plan = Plan { revision: 0, builtin, generations: &none, routes: &[], terms: &[], policies: &[] };
+        let plan =
+            Plan { revision: 0, builtin, generations: &none, routes: &[], plugin_policies: &[], kind_policies: &[] };
         Self::new(&plan).expect("no route can name a generation that is not there")
     }
 
-    /// The generations that it leads to, some of them more than once.
+    /// Every generation the table leads to. May repeat.
     pub(crate) fn generations(&self) -> impl Iterator<Item = Arc<Generation>> {
         let rows = std::iter::once(&self.all).chain(self.tenants.values());
         let rows = rows.flat_map(|rows| rows.handles.values().chain(rows.watches.values().flatten()));
@@ -111,11 +108,11 @@ struct Maker<'a> {
     routes: HashMap<(For<'a>, &'a Subject), &'a Route>,
     terms: HashMap<(For<'a>, &'a PluginName), &'a PluginPolicy>,
     policies: HashMap<(For<'a>, &'a Kind), FailurePolicy>,
-    /// Subjects that lead somewhere in all tenants.
+    /// Subjects that have a target for all tenants.
     subjects: HashSet<Subject>,
     handled: HashMap<&'a Kind, &'a Arc<Generation>>,
     named: HashMap<&'a PluginName, &'a Arc<Generation>>,
-    /// So that equal handlers share what they are allowed.
+    /// Lets equal handlers share one allowance.
     allowances: HashMap<(For<'a>, PluginName, bool), Arc<Allowance>>,
 }
 
@@ -130,10 +127,10 @@ impl<'a> Maker<'a> {
         subjects.extend(watching.map(|built| Subject::Watches(built.plugin().clone())));
         subjects
             .extend(plan.routes.iter().filter(|route| route.scope == Scope::All).map(|route| route.subject.clone()));
-        let policies = plan.policies.iter().filter_map(|row| Some(((row.scope.tenant(), &row.kind), row.policy?)));
+        let policies = plan.kind_policies.iter().filter_map(|row| Some(((row.scope.tenant(), &row.kind), row.policy?)));
         Self {
             routes: plan.routes.iter().map(|route| ((route.scope.tenant(), &route.subject), route)).collect(),
-            terms: plan.terms.iter().map(|terms| ((terms.scope.tenant(), &terms.plugin), terms)).collect(),
+            terms: plan.plugin_policies.iter().map(|terms| ((terms.scope.tenant(), &terms.plugin), terms)).collect(),
             policies: policies.collect(),
             subjects,
             handled,
@@ -143,7 +140,7 @@ impl<'a> Maker<'a> {
         }
     }
 
-    /// The rows for all tenants, or those of a tenant that differ.
+    /// The rows for all tenants, or those of one tenant that differ.
     fn rows(&mut self, tenant: For<'a>) -> Result<Rows, Unprepared> {
         let mut subjects = self.subjects.clone();
         let own = self.plan.routes.iter().filter(|route| tenant.is_some() && route.scope.tenant() == tenant);
@@ -165,7 +162,7 @@ impl<'a> Maker<'a> {
                             differing.insert(kind);
                         }
                     }
-                    // What is watched for all and not for this tenant has to be said, too.
+                    // Watched by default but not for this tenant: an empty row overrides the default.
                     if differs && tenant.is_some() {
                         for kind in self.watched(None, subject)? {
                             rows.watches.entry(kind.clone()).or_default();
@@ -242,8 +239,8 @@ impl<'a> Maker<'a> {
         let canary = match candidate {
             Some((generation, Trial::Canary(percent))) => {
                 let handler = self.handler(&place, generation, Role::Canary, stable, None);
-                // A canary that does not take a type leaves it to the stable generation; one that does not watch is
-                // right not to be told.
+                // A canary that does not handle a type leaves it to the stable generation. One that does not watch a
+                // kind is deliberately not called.
                 let tried = handler.is_some() || matches!(subject, Subject::Watches(_));
                 tried.then(|| Canary { plugin: generation.plugin().clone(), percent, handler })
             }
@@ -293,7 +290,7 @@ impl<'a> Maker<'a> {
         let trusted = generation.id().is_none();
         let all = self.terms.get(&(None, plugin)).copied();
         let own = tenant.and_then(|_| self.terms.get(&(tenant, plugin)).copied());
-        // A tenant for which nothing is decided shares what is allowed to all.
+        // A tenant without a policy of its own shares the allowance for all tenants.
         let key = (tenant.filter(|_| own.is_some()), plugin.clone(), trusted);
         let made = self.allowances.entry(key).or_insert_with(|| {
             let base = if trusted { Allowance::trusted() } else { Allowance::deployed() };
@@ -303,7 +300,7 @@ impl<'a> Maker<'a> {
     }
 }
 
-/// Where a handler stands.
+/// The place of a handler in the table.
 struct Place<'a> {
     tenant: For<'a>,
     scope: Scope,

@@ -1,8 +1,8 @@
-//! Compiled components on disk, so that a restart compiles nothing.
+//! Compiled components on disk, so that a restart does not compile again.
 //!
-//! Loading machine code is as dangerous as running any program, so only what this broker wrote is loaded: from its own
-//! private folder, under the digest of the component and of the engine's settings, and only when the file's own digest
-//! still matches. Anything else is compiled anew and written over. The folder is bounded: what was unused longest goes.
+//! Loading machine code is as dangerous as running any program. Only what this broker wrote is loaded: from its own
+//! private folder, by the digest of the component and of the engine's settings, and only if the file's checksum
+//! matches. Anything else is compiled again and overwritten. The folder is bounded; the file unused longest goes first.
 
 use std::fs;
 use std::io::{self, Write};
@@ -16,12 +16,13 @@ use crate::runtime::declared::BOUNDS;
 use crate::runtime::machine_code::deserialize;
 use switchboard_model::{Clock, Digest};
 
+/// Length of the SHA-256 checksum in front of the code.
 const SEAL: usize = 32;
 
-/// How long what another version of the engine compiled is kept: that version may come back, or run beside this one.
+/// How long files of another engine version are kept: that version may come back, or may run beside this one.
 const FOREIGN_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// A file that is still being written is younger than this.
+/// Partial files older than this were abandoned.
 const BEGUN_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// A folder of compiled components.
@@ -34,8 +35,8 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Opens the folder for one version of engine and settings, making it if needed, private to this user. All files
-    /// below it have at most so many bytes together.
+    /// Opens the folder for one engine version and settings, creating it with access for this user only. `most` bounds
+    /// the bytes of all versions together.
     pub(crate) fn open(root: &Path, engine: &wasmtime::Engine, most: u64, clock: Clock) -> io::Result<Self> {
         let cache = Self { root: root.to_owned(), folder: root.join(compatibility(engine)), most, clock };
         private_folder(&cache.folder)?;
@@ -43,24 +44,24 @@ impl Cache {
         Ok(cache)
     }
 
-    /// The compiled form of a component, if it is here and whole.
+    /// The compiled component, or `None` if it is missing or damaged.
     pub(crate) fn load(&self, engine: &wasmtime::Engine, component: &Digest) -> Option<Component> {
         let path = self.path(component);
         let file = fs::read(&path).ok()?;
         let whole = file.split_at_checked(SEAL).filter(|(seal, code)| seal_of(component, code)[..] == **seal);
         let Some((_, code)) = whole else {
-            tracing::warn!(%component, "a compiled plugin in the cache is damaged and will be compiled anew");
+            tracing::warn!(%component, "a compiled plugin in the cache is damaged; compiling it again");
             return None;
         };
-        // How recently it was used is only a hint for making room.
+        // The time of last use only guides eviction, so a failure is harmless.
         let _ = fs::File::options().write(true).open(&path).and_then(|file| file.set_modified(self.now()));
         deserialize(engine, code)
             .inspect_err(|error| tracing::warn!(%component, %error, "failed to load a compiled plugin"))
             .ok()
     }
 
-    /// Keeps what this broker's compiler made of a component, and loads it. It is written aside and renamed, so that a
-    /// crash leaves no half of it.
+    /// Stores and loads freshly compiled code. The file is written under another name and renamed, so a crash leaves no
+    /// partial file behind.
     pub(crate) fn keep(
         &self,
         engine: &wasmtime::Engine,
@@ -69,7 +70,7 @@ impl Cache {
     ) -> wasmtime::Result<Component> {
         let loaded = deserialize(engine, code)?;
         if let Err(error) = self.save(component, code) {
-            tracing::warn!(%error, "failed to keep a compiled plugin; the next start compiles it again");
+            tracing::warn!(%error, "failed to cache a compiled plugin; the next start compiles it again");
         }
         Ok(loaded)
     }
@@ -85,7 +86,7 @@ impl Cache {
         fs::rename(aside, self.path(component))
     }
 
-    /// Removes what is left over, and what was unused longest until there is room for so many bytes.
+    /// Removes leftovers, and then the files unused longest until there is room for `wanted` bytes.
     fn make_room(&self, wanted: u64) {
         let mut kept = Vec::new();
         let mut bytes = wanted;
@@ -120,12 +121,12 @@ impl Cache {
     }
 }
 
-/// What shows that a file is as it was written, and for which component.
+/// The checksum that binds a file's code to its component.
 fn seal_of(component: &Digest, code: &[u8]) -> [u8; SEAL] {
     Sha256::new().chain_update(component.as_str()).chain_update(code).finalize().into()
 }
 
-/// The files of all versions, with their sizes and the times of their last use.
+/// The files of all versions, with size and time of last use.
 fn files(root: &Path) -> Vec<(PathBuf, u64, SystemTime)> {
     let list = |folder: &Path| fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let mut found = Vec::new();
@@ -142,8 +143,8 @@ fn files(root: &Path) -> Vec<(PathBuf, u64, SystemTime)> {
     found
 }
 
-/// Names everything that compiled code depends on: the version and settings of the engine, the processor's features, and
-/// the bounds that it was held to before it was kept.
+/// Names everything that compiled code depends on: the engine's version and settings, the processor's features, and the
+/// bounds it was checked against.
 fn compatibility(engine: &wasmtime::Engine) -> String {
     use std::hash::{Hash, Hasher};
 
@@ -186,7 +187,7 @@ mod tests {
         fn new(name: &str, most: u64) -> Self {
             let folder = std::env::temp_dir().join(format!("switchboard-aot-{name}-{}", std::process::id()));
             let engine = wasmtime::Engine::default();
-            // Files that are written have the machine's time.
+            // Written files carry the machine's time.
             let clock = Clock::manual(Timestamp(Clock::system().now().0));
             let cache = Cache::open(&folder, &engine, most, clock.clone()).unwrap();
             let code = engine.precompile_component(EMPTY).unwrap();

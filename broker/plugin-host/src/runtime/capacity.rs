@@ -1,4 +1,4 @@
-//! How many instances there are, in all and of each tenant, and that there are no more than there may be.
+//! Counts instances, on the node and for each tenant, against their bounds.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,6 @@ use switchboard_model::TenantSlug;
 
 use crate::limits::Bounds;
 
-/// Counts instances.
 #[derive(Default)]
 pub(crate) struct Capacity {
     taken: Mutex<Taken>,
@@ -20,21 +19,20 @@ struct Taken {
     by_tenant: HashMap<TenantSlug, usize>,
 }
 
-/// The right of an instance to be there. Dropping it makes room for another one.
+/// Permission for one instance to exist. Dropping it frees the capacity.
 pub(crate) struct InstancePermit {
     capacity: Arc<Capacity>,
-    /// None for one that is asked what it is, and serves nobody.
+    /// `None` for an instance that is only described or test-started and serves nobody.
     tenant: Option<TenantSlug>,
 }
 
-/// Whose bound is reached.
+/// Which bound is reached.
 pub(crate) enum Full {
     Tenant,
     All,
 }
 
 impl Capacity {
-    /// A permit for one more instance.
     pub(crate) fn take(self: &Arc<Self>, tenant: Option<&TenantSlug>, bounds: &Bounds) -> Result<InstancePermit, Full> {
         let mut taken = self.taken.lock();
         if let Some(tenant) = tenant {
@@ -53,7 +51,7 @@ impl Capacity {
         Ok(InstancePermit { capacity: Arc::clone(self), tenant: tenant.cloned() })
     }
 
-    /// Instances that exist.
+    /// Instances in existence.
     pub(crate) fn taken(&self) -> usize {
         self.taken.lock().all
     }

@@ -1,7 +1,16 @@
-//! Makes generations of components: checked, compiled, linked against what is granted, asked what they are, started.
+//! Turns components into generations: checks, compiles, links against the grants, describes and test-starts them.
 //!
-//! All of it happens off the hot path. What goes wrong is one line for whoever brought the component, and changes nothing
-//! about what runs.
+//! All of this happens off the hot path. A failure is one line for whoever deployed the component, and changes nothing
+//! about what already runs. One component is compiled at a time on a node, and each is compiled once: the result is
+//! cached on disk by its digest.
+//!
+//! A component never runs unlinked or unbounded. Even to be described, it runs in a bounded instance under the
+//! executor, which serves no tenant and is dropped afterwards.
+//!
+//! The engine also owns what all generations of the node share: scheduler, executor, instance pool, logs and recorder.
+//! A process needs only one.
+//!
+//! Start with [`Engine::prepare`].
 
 use std::collections::BTreeSet;
 use std::io;
@@ -40,96 +49,80 @@ use crate::runtime::ticker::Ticker;
 use switchboard_model::catalogue::{GenerationId, Import, Scope};
 use switchboard_model::{Clock, Digest, PluginName};
 
-/// How much processor time a component has to say what it is.
+/// Processor time for describing a component.
 const ASKED_FOR: Duration = Duration::from_secs(1);
 
-/// How long it may take, on a machine that has other things to do first.
+/// Deadline for the same, on a machine that serves others first.
 const ASKED_WITHIN: Duration = Duration::from_secs(20);
 
-/// Why a component cannot become a generation: one line for whoever brought it.
+/// Why a component cannot become a generation: one line for whoever deployed it.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The file cannot be read.
     #[error("failed to read the plugin {path}: {source}")]
     File {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// The folder for compiled components cannot be used.
     #[error("failed to open the folder {path} for compiled plugins: {source}")]
     Cache {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// The engine does not start on this machine.
     #[error("failed to start the WebAssembly engine: {0}")]
     Engine(String),
-    /// It is no component, or one that does not fit the contract.
     #[error("failed to load the plugin {name}: {reason}")]
     Refused {
-        /// The plugin's file or name.
         name: String,
-        /// What to correct.
+        /// What the author has to correct, in one line.
         reason: String,
     },
-    /// It needs an interface that it may not use.
-    #[error("failed to load the plugin {name}: it wants {import}, which is not granted for {scope}")]
+    #[error("failed to load the plugin {name}: it needs {import}, which is not granted for {scope}")]
     NotGranted {
-        /// The plugin's file or name.
         name: String,
-        /// What it needs.
         import: Import,
-        /// For whom it was to run.
+        /// Where it was to run.
         scope: Scope,
     },
 }
 
-/// How an engine works.
 #[derive(Debug)]
 pub struct Options {
-    /// Where compiled components are kept: a folder that is this user's alone.
+    /// Where compiled components are kept. The folder must be private to this user.
     pub folder: PathBuf,
-    /// Where components are compiled.
     pub compiler: Compiler,
-    /// What all plugins share.
     pub bounds: Bounds,
-    /// For the times of log lines and the age of what is kept.
+    /// For the times of log lines and the age of cached files.
     pub clock: Clock,
 }
 
-/// A component that is to run.
+/// A component to prepare.
 #[derive(Debug)]
 pub struct Order<'a> {
-    /// What people call it in errors: a file, or a plugin and its version.
+    /// Its name in errors: a file, or a plugin and its version.
     pub name: &'a str,
-    /// Its bytes.
     pub component: &'a [u8],
-    /// Its number in the catalogue; none for one that is built in or named at the start.
+    /// `None` for a component that is built in or named at start-up.
     pub id: Option<GenerationId>,
-    /// The operator's text for `init`.
+    /// The operator's configuration for `init`.
     pub config: &'a str,
-    /// What it may do and use: linked is what is granted here. Where it runs for several, all that is granted somewhere;
-    /// the allowance of the handler then decides in each call.
+    /// The grants to link against. For a generation that serves several tenants, this is everything granted to any of
+    /// them; each call is checked again against the handler's own allowance.
     pub allowance: Arc<Allowance>,
-    /// For whom it is to run, as errors say it.
+    /// The scope that errors name.
     pub scope: &'a Scope,
 }
 
 impl<'a> Order<'a> {
-    /// For a component that is built in or named at the start: it is trusted with everything.
+    /// An order for a component that is built in or named at start-up, and trusted with every interface.
     pub fn builtin(name: &'a str, component: &'a [u8]) -> Self {
         let allowance = Arc::new(Allowance::trusted());
         Self { name, component, id: None, config: "", allowance, scope: &Scope::All }
     }
 }
 
-/// The engine and its bounds. There is one a process.
+/// The WebAssembly engine with everything its generations share.
 pub struct Engine {
     engine: wasmtime::Engine,
     cache: Arc<Cache>,
@@ -147,7 +140,7 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine, and what it will notice about plugins.
+    /// Creates an engine and the receiving end of its incident reports.
     pub fn new(options: Options, data: Arc<dyn HostData>) -> Result<(Arc<Self>, Incidents), LoadError> {
         let Options { folder, compiler, bounds, clock } = options;
         let broken = |error: String| LoadError::Engine(error);
@@ -177,7 +170,8 @@ impl Engine {
         Ok((Arc::new(made), incidents))
     }
 
-    /// What a component says of itself and needs. It is compiled and asked; nothing is granted or started.
+    /// What a component says about itself and needs. Compiles and describes it; grants nothing, and does not call its
+    /// `init`.
     pub async fn describe(&self, name: &str, component: &[u8]) -> Result<Descriptor, LoadError> {
         let refused = |reason: String| LoadError::Refused { name: name.to_owned(), reason };
         let compiled = self.compiled(component).await.map_err(refused)?;
@@ -189,8 +183,8 @@ impl Engine {
         Descriptor::read(said, imports, compiled.digest, component.len()).map_err(refused)
     }
 
-    /// Makes a generation of a component: compiles it or takes it from the cache, links it against what it is granted,
-    /// asks it what it is and starts it with its configuration. One component is compiled at a time.
+    /// Prepares a generation: compiles the component or takes it from the cache, links it against its grants, describes
+    /// it, and test-starts it with its configuration. Compiles one component at a time.
     pub async fn prepare(&self, order: Order<'_>) -> Result<Arc<Generation>, LoadError> {
         let Order { name, component, id, config, allowance, scope } = order;
         let refused = |reason: String| LoadError::Refused { name: name.to_owned(), reason };
@@ -222,22 +216,21 @@ impl Engine {
         Ok(Arc::new(generation))
     }
 
-    /// What all plugins share.
     pub fn bounds(&self) -> &Bounds {
         &self.bounds
     }
 
-    /// Who records what on this node.
+    /// The recordings of this node.
     pub fn recorder(&self) -> &Arc<Recorder> {
         &self.shared.recorder
     }
 
-    /// The logs of plugins on this node.
+    /// The guest logs of this node.
     pub fn logs(&self) -> &Arc<Logs> {
         &self.shared.logs
     }
 
-    /// Instances that exist now, running and warm.
+    /// Instances in existence, running and warm.
     pub fn instances(&self) -> usize {
         self.shared.pool.instances()
     }
@@ -245,7 +238,7 @@ impl Engine {
     async fn compiled(&self, component: &[u8]) -> Result<Compiled, String> {
         if component.len() > self.bounds.component {
             let (has, most) = (component.len(), self.bounds.component);
-            return Err(format!("it has {has} bytes, and a component has at most {most}"));
+            return Err(format!("it has {has} bytes; the maximum for a component is {most}"));
         }
         check_form(component)?;
         let digest = digest(component);
@@ -253,7 +246,7 @@ impl Engine {
             return Ok(Compiled { code, digest, from_cache: true });
         }
         let _permit = self.compiling.acquire().await.map_err(|error| error.to_string())?;
-        // It may have been compiled while this one waited.
+        // Another caller may have compiled it while this one waited.
         if let Some(code) = self.cached(&digest).await? {
             return Ok(Compiled { code, digest, from_cache: true });
         }
@@ -298,7 +291,7 @@ impl Engine {
         Blueprint { linked, author, config: config.to_owned(), data }
     }
 
-    /// Asks a component what it is, in an instance that is not started.
+    /// Describes a component in an instance whose `init` is not called.
     async fn ask(&self, blueprint: Blueprint, allowance: Arc<Allowance>) -> Result<Description, String> {
         let usage = Arc::new(Usage::new());
         usage.begin(ASKED_FOR);
@@ -311,14 +304,14 @@ impl Engine {
         });
         let ran = self.shared.executor.run(job, &usage, ASKED_WITHIN, true).await;
         match ran.answer {
-            None => Err(format!("it does not say what it is within {} s", ASKED_WITHIN.as_secs())),
+            None => Err(format!("it did not describe itself within {} s", ASKED_WITHIN.as_secs())),
             Some(Err(error)) => Err(first_line(&broken(&error, &author, None))),
             Some(Ok(said)) => Ok(said),
         }
     }
 
-    /// Starts an instance as events will have it started, so that what cannot start is not in force. Says what its memories
-    /// and tables take.
+    /// Starts an instance exactly as events will, so that a plugin that cannot start is never routed to. Returns the
+    /// bytes that its memories and tables occupy.
     async fn try_start(&self, blueprint: &Arc<Blueprint>, allowance: &Arc<Allowance>) -> Result<usize, String> {
         let permit = self.shared.pool.permit(None).map_err(|error| error.to_string())?;
         match start(&self.shared, blueprint, None, allowance, permit, None, &Arc::new(Usage::new())).await.instance {
@@ -336,18 +329,18 @@ struct Compiled {
     from_cache: bool,
 }
 
-/// Tells apart what people mistake for a component.
+/// Catches files that people mistake for a component.
 fn check_form(bytes: &[u8]) -> Result<(), String> {
     match bytes.get(..8) {
         Some([0x00, 0x61, 0x73, 0x6d, _, _, 0x01, 0x00]) => Ok(()),
         Some([0x00, 0x61, 0x73, 0x6d, 0x01, ..]) => {
             Err("it is a core WebAssembly module, not a component; build it for wasm32-wasip2".to_owned())
         }
-        _ => Err("it is no WebAssembly component".to_owned()),
+        _ => Err("it is not a WebAssembly component".to_owned()),
     }
 }
 
-/// The name of a component that has not said its own.
+/// A stand-in name for a component that has not been described yet.
 fn unnamed(digest: &Digest) -> PluginName {
     digest.as_str()[..12].parse().expect("hexadecimal digits make a name")
 }

@@ -1,8 +1,16 @@
-//! Runs calls of guests so that none gets in the way of the others.
+//! Runs guest calls so that no call delays the others.
 //!
-//! A call begins on a worker of the broker, where quick ones end within microseconds. One that is found at it when a tick
-//! has passed goes on in the background: a runtime whose threads have low priority, so that sockets, the store and other tenants' calls have
-//! the processors first. Time on a processor is counted there, not time on the clock.
+//! A call begins on the broker's worker, where most end within microseconds. A call that a tick finds running moves to
+//! the background runtime, whose threads have low priority, so that sockets, the store and other tenants' calls get the
+//! processors first. The background is charged by thread processor time, not by the clock.
+//!
+//! A call never outlives its caller: dropping the future of [`Executor::run`] cancels the call wherever it runs. A
+//! panic in host code ends that call only.
+//!
+//! A call moves at most once, from the foreground to the background. At any time exactly one thread polls it, so
+//! `Usage` has one writer.
+//!
+//! Start with [`Executor::run`].
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,32 +28,30 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::contract::host::usage::Usage;
 use crate::runtime::ticker::Ticker;
 
-/// A call to be run, with all that it needs.
+/// A call, owning everything it needs.
 pub(crate) type Job<T> = BoxFuture<'static, T>;
 
 /// How a call went.
 pub(crate) struct Ran<T> {
-    /// What it came to; none when its time on the clock was over.
+    /// `None` if the deadline passed or the call panicked.
     pub(crate) answer: Option<T>,
-    /// Its time on a processor.
+    /// Processor time.
     pub(crate) used: Duration,
-    /// Whether it was, at any time, found running by a tick.
+    /// Whether a tick ever found the call running.
     pub(crate) slow: bool,
 }
 
-/// Where calls run.
 pub(crate) struct Executor {
     ticker: Ticker,
     background: OnceLock<Option<Runtime>>,
 }
 
 impl Executor {
-    /// Runs what the ticker lets time pass for.
     pub(crate) fn new(ticker: Ticker) -> Self {
         Self { ticker, background: OnceLock::new() }
     }
 
-    /// Runs a call for at most so long; one that is known to be slow begins in the background.
+    /// Runs a call with a deadline of `wall`. A call known to be slow begins in the background.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         mut job: Job<T>,
@@ -59,7 +65,7 @@ impl Executor {
         let mut over = None;
         if !slow {
             let mut front = pin!(poll_fn(|context| in_foreground(job.as_mut(), usage, context)));
-            // Most calls end here, and need no timer.
+            // Most calls end on the first poll and need no timer.
             let first = poll_fn(|context| Poll::Ready(front.as_mut().poll(context))).await;
             let ended = match first {
                 Poll::Ready(ended) => Ok(ended),
@@ -77,10 +83,10 @@ impl Executor {
         let answer = match self.background() {
             Some(runtime) => {
                 let task = AbortOnDropHandle::new(runtime.spawn(behind));
-                // A call that panics is as good as one that never answers.
+                // A call that panicked is treated like one that never answers.
                 tokio::time::timeout_at(over, task).await.ok().and_then(Result::ok)
             }
-            // Without threads to spare everything runs in front.
+            // Without a background runtime, everything runs here.
             None => tokio::time::timeout_at(over, behind).await.ok(),
         };
         done(answer)
@@ -95,7 +101,7 @@ impl Executor {
                 .on_thread_start(lower_priority)
                 .enable_all()
                 .build()
-                .inspect_err(|error| tracing::warn!(%error, "slow plugins run among quick ones"))
+                .inspect_err(|error| tracing::warn!(%error, "failed to start threads for slow plugins"))
                 .ok()
         });
         made.as_ref()
@@ -104,19 +110,19 @@ impl Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        // Waiting for it is not allowed where tasks run.
+        // Waiting for a runtime is not allowed inside a task.
         if let Some(Some(runtime)) = self.background.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-/// What becomes of a call on the thread that asked for it.
+/// The state of a call on the thread that asked for it.
 enum Foreground<T> {
     Ended(T),
-    /// It is to go on in the background.
+    /// The call has to continue in the background.
     Slow,
-    /// The host's own code panicked; the panic is in the log. It must not take the asker's session with it.
+    /// Host code panicked; the panic is logged. It must not take down the session that asked.
     Panicked,
 }
 
@@ -127,7 +133,7 @@ fn in_foreground<T>(
 ) -> Poll<Foreground<T>> {
     let now = Instant::now();
     usage.resume(now);
-    // What it was at is dropped with it, and nothing of it is used again.
+    // `AssertUnwindSafe`: after a panic the job is dropped and never polled again.
     let polled = catch_unwind(AssertUnwindSafe(|| job.poll(context)));
     usage.add(now.elapsed());
     match polled {
@@ -154,7 +160,7 @@ fn in_background<T>(
     polled
 }
 
-/// For this thread alone, which other systems than Linux do not know.
+/// Lowers the priority of this thread alone, which only Linux can do.
 fn lower_priority() {
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(10);

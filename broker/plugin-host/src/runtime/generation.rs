@@ -1,4 +1,14 @@
-//! One version of a plugin with the configuration it is started with, ready to run.
+//! One version of a plugin with its configuration, ready to run.
+//!
+//! [`Generation::call`] is the whole path of a call: a permit from the scheduler, an instance from the pool or a new
+//! one, the call in the executor, and the bookkeeping afterwards. It never retries, never applies effects and never
+//! decides where events go.
+//!
+//! An instance is reused only if its call ended soundly. After a trap, a timeout or an answer that cannot be applied it
+//! is dropped, because its memory may be in any state. A start is bounded separately and is not part of the event's
+//! time, but its processor time is charged to the tenant.
+//!
+//! A retired generation still finishes the calls that hold it. It only keeps nothing warm.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +25,7 @@ use crate::error::CallError;
 use crate::guest_log::{Author, Level};
 use crate::limits::Allowance;
 use crate::recording::recorder::along;
-use crate::runtime::asides::Asides;
+use crate::runtime::deferred::Deferred;
 use crate::runtime::executor::{Job, Ran};
 use crate::runtime::instance::{Blueprint, Instance, broken};
 use crate::runtime::metrics::VersionMetrics;
@@ -27,7 +37,7 @@ use crate::runtime::start::{Started, start};
 use switchboard_model::catalogue::{GenerationId, Import, KindSpec};
 use switchboard_model::{ChannelKey, Effect, Event, Kind, Message, PluginName, TenantSlug};
 
-/// A version of a plugin that is compiled, linked, known and configured.
+/// A version of a plugin: compiled, linked, described and configured.
 pub struct Generation {
     serial: Serial,
     id: Option<GenerationId>,
@@ -37,7 +47,7 @@ pub struct Generation {
     shared: Arc<Shared>,
     metrics: VersionMetrics,
     recent: Recent,
-    asides: Asides,
+    deferred: Deferred,
     retired: AtomicBool,
 }
 
@@ -50,9 +60,9 @@ impl std::fmt::Debug for Generation {
 /// How a call went.
 pub(crate) struct Called {
     pub(crate) answer: Result<Vec<Effect>, CallError>,
-    /// Whether this is a failure of several in a row, to be reported now.
+    /// Whether this failure completes a series that has to be reported now.
     pub(crate) fails: bool,
-    /// When it ended.
+    /// When the call ended.
     pub(crate) now: Instant,
 }
 
@@ -76,32 +86,28 @@ impl Generation {
             shared,
             metrics,
             recent: Recent::default(),
-            asides: Asides::default(),
+            deferred: Deferred::default(),
             retired: AtomicBool::new(false),
         }
     }
 
-    /// Its number in the catalogue; none for a built-in plugin or one named at the start.
+    /// `None` for a plugin that is built in or named at start-up.
     pub fn id(&self) -> Option<GenerationId> {
         self.id
     }
 
-    /// What it says of itself, and what it needs.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
     }
 
-    /// The plugin's name.
     pub fn plugin(&self) -> &PluginName {
         &self.descriptor.plugin
     }
 
-    /// The plugin's name as text.
     pub fn name(&self) -> &str {
         self.descriptor.plugin.as_str()
     }
 
-    /// The plugin's version, as it says itself.
     pub fn version(&self) -> &str {
         &self.descriptor.version
     }
@@ -111,27 +117,26 @@ impl Generation {
         self.descriptor.digest.as_str()
     }
 
-    /// The operator's text that its instances are started with.
+    /// The operator's configuration for `init`.
     pub fn config(&self) -> &str {
         &self.blueprint.config
     }
 
-    /// Bytes that the memories and tables of an instance take after its start.
+    /// Bytes that the memories and tables of an instance occupy after its start.
     pub fn memory_at_start(&self) -> usize {
         self.memory_at_start
     }
 
-    /// The message types it handles.
     pub fn kinds(&self) -> &[KindSpec] {
         &self.descriptor.kinds
     }
 
-    /// The kinds of stored messages that it is told of.
+    /// The kinds of stored messages it is called with.
     pub fn watches(&self) -> &[Kind] {
         &self.descriptor.watches
     }
 
-    /// The first interface that it needs and that is not among these.
+    /// The first wanted interface that is missing from `grants`.
     pub fn ungranted(&self, grants: &BTreeSet<Import>) -> Option<Import> {
         self.descriptor.ungranted(grants)
     }
@@ -152,14 +157,14 @@ impl Generation {
         &self.recent
     }
 
-    /// What is to be done with it beside its calls.
-    pub(crate) fn asides(&self) -> &Asides {
-        &self.asides
+    /// Work for this generation that no event waits for.
+    pub(crate) fn deferred(&self) -> &Deferred {
+        &self.deferred
     }
 
-    /// Calls the handler with an event, or with a stored message in the context of one, in an instance that belongs to the
-    /// channel's tenant. Waits for the tenant's turn, and for an instance to start if none is warm; takes at most the time of
-    /// [`crate::limits::Limits::wall`] after that. Reads of it wait for what is `earlier`.
+    /// Calls the handler with an event, or with a stored message in the context of one, in an instance of the channel's
+    /// tenant. Waits for a permit, and for a new instance if none is warm; the call itself takes at most
+    /// [`Limits::wall`](crate::Limits::wall) after that. Host reads wait for `earlier`.
     pub(crate) async fn call(
         &self,
         channel: &ChannelKey,
@@ -179,7 +184,7 @@ impl Generation {
         let arrived = Instant::now();
         let starting = self.instance(&slot, &channel.tenant, allowance, &mut permit);
         let Started { instance, used: starting } = starting.await;
-        // The tenant has had this time, though its event has not.
+        // The tenant pays for the start; the event's own limits do not.
         permit.spent(starting, instance.is_err());
         let Answered { answer, instance, memory, used, took } = match instance {
             Ok(instance) => self.run(instance, channel, event, message, earlier, allowance, &mut permit).await,
@@ -190,6 +195,8 @@ impl Generation {
         };
         let now = Instant::now();
         slot.metrics.memory(memory);
+        // `retire` removes the slot from the pool. An instance put back in a race with it dies with this last reference
+        // to the slot.
         match instance.filter(|instance| instance.is_fresh(&allowance.limits)) {
             Some(instance) if !self.retired.load(Ordering::Acquire) => slot.put_back(instance, now),
             _ => slot.touch(now),
@@ -201,7 +208,7 @@ impl Generation {
         Called { answer, fails, now }
     }
 
-    /// A warm instance, or one that is started now.
+    /// A warm instance, or a new one.
     async fn instance(
         &self,
         slot: &Slot,
@@ -245,6 +252,7 @@ impl Generation {
         permit.begin(&usage);
         let (input, of_call) = (Input::new(channel, event, message), channel.clone());
         let earlier = earlier.cloned();
+        // The job owns the instance, so a call that is cancelled or stopped takes it along.
         let job: Job<wasmtime::Result<_>> = Box::pin(async move {
             let answer = instance.call(of_call, earlier, &input).await?;
             Ok((instance, answer))
@@ -253,7 +261,7 @@ impl Generation {
         let Ran { answer, used, slow } =
             self.shared.executor.run(along(job), &usage, limits.wall, permit.is_slow()).await;
         let took = began.elapsed();
-        // Whoever's call failed waits as after a slow one: a trap costs more than the processor time that was counted for it.
+        // A failed call counts as slow: a trap costs more than the processor time charged for it.
         permit.spent(used, slow || !matches!(answer, Some(Ok(_))));
         let (answer, instance, memory) = match answer {
             None => {
@@ -263,7 +271,7 @@ impl Generation {
             }
             Some(Err(error)) => (Err(broken(&error, self.author(), tenant)), None, 0),
             Some(Ok((instance, answer))) => {
-                // A guest that says it is at fault, or answered nonsense, may have left anything in its memory.
+                // A guest that reports a fault or returns nonsense may have left its memory in any state.
                 let sound = !matches!(answer, Err(CallError::Failed(_)));
                 let memory = instance.memory();
                 (answer, sound.then_some(instance), memory)
@@ -272,7 +280,7 @@ impl Generation {
         Answered { answer, instance, memory, used, took }
     }
 
-    /// Keeps nothing warm any more, because no new event comes here.
+    /// Drops warm instances and keeps none from now on: no new event comes here.
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
         self.shared.pool.retire(self.serial);
@@ -284,16 +292,16 @@ impl Generation {
     }
 }
 
-/// How an instance was called.
+/// The outcome of one call of an instance.
 struct Answered {
     answer: Result<Vec<Effect>, CallError>,
-    /// The instance, if it can be called again.
+    /// Present if the instance may be called again.
     instance: Option<Box<Instance>>,
-    /// Bytes of its memories and tables, where that is known.
+    /// Bytes of its memories and tables; 0 where unknown.
     memory: usize,
-    /// Its time on a processor.
+    /// Processor time.
     used: Duration,
-    /// Its time on the clock.
+    /// Time on the clock.
     took: Duration,
 }
 
@@ -344,7 +352,7 @@ mod tests {
         assert!(matches!(called.answer, Err(CallError::Trapped(_))), "{:?}", called.answer);
         assert!(is_slow(&channel));
 
-        // On a busy machine a tick may find any call at it, but not that of each tenant.
+        // On a busy machine a tick may catch any call, but not one of every tenant.
         let mut quick = false;
         for tenant in 0..100 {
             let (channel, event) = said(&format!("good-{tenant}"));
@@ -357,8 +365,8 @@ mod tests {
         }
         assert!(quick, "a call that was quick and answered is not taken for slow");
     }
-    /// Whoever asks is never the one who starts an instance: its thread is free at once, also for work of the engine that
-    /// nothing can interrupt.
+    /// The caller never starts an instance itself: its thread is free at once, even during engine work that nothing can
+    /// interrupt.
     #[tokio::test]
     async fn an_instance_starts_in_the_back_room_and_quick_calls_of_it_end_in_front() {
         let generation = engine().await.prepare(Order::builtin("chat", component())).await.unwrap();
@@ -367,7 +375,7 @@ mod tests {
         let mut first = Box::pin(generation.call(&channel, &event, None, None, &allowance));
         assert!(first.as_mut().now_or_never().is_none(), "nothing is warm yet");
         assert!(first.await.answer.is_ok());
-        // One that a tick finds at it goes on in the back room; of many some are quicker than that.
+        // A call that a tick finds running moves to the background; some of many are quicker than that.
         let quick = |_| generation.call(&channel, &event, None, None, &allowance).now_or_never().is_some();
         assert!((0..100).any(quick), "a warm instance is called where it is asked for");
     }

@@ -1,52 +1,41 @@
-//! What a node noticed about a generation while it ran it, for whoever may act on it.
+//! What a node noticed about a generation while running it.
 //!
-//! Noticing changes nothing: it is up to the reader of [`Incidents`] to route events elsewhere.
+//! A report changes nothing by itself: the reader of [`Incidents`] decides whether to route events elsewhere.
 
 use tokio::sync::mpsc;
 
 use switchboard_model::catalogue::{GenerationId, Scope, Subject};
 use switchboard_model::{PluginName, TenantSlug};
 
-/// How many incidents wait for their reader; one that finds no room is dropped and counted.
+/// Incidents waiting for the reader. More are dropped and counted.
 const WAITING: usize = 64;
 
-/// Something that should not go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Incident {
-    /// Calls of a tenant's events failed three times in a row. MessageFrame once, until one of its calls succeeds.
+    /// Three calls in a row for one tenant trapped or timed out. Reported once, until a call ends in any other way.
     Circuit {
-        /// Whose events.
         tenant: TenantSlug,
-        /// Of which plugin.
         plugin: PluginName,
-        /// Which generation; none for a built-in plugin.
+        /// `None` for a built-in plugin.
         generation: Option<GenerationId>,
-        /// For whom the route was decided.
         scope: Scope,
-        /// What the route is about.
         subject: Subject,
         /// What happened last, in one line for the operator.
         reason: String,
     },
-    /// A generation that is tried out does worse than the one beside it.
+    /// A canary does worse than the stable generation.
     Canary {
-        /// Of which plugin.
         plugin: PluginName,
-        /// The one that is tried out.
         generation: Option<GenerationId>,
-        /// For whom its trial was decided.
         scope: Scope,
-        /// What its trial is about.
         subject: Subject,
         /// By how much it does worse, in one line for the operator.
         reason: String,
     },
 }
 
-/// The reader's end.
 pub type Incidents = mpsc::Receiver<Incident>;
 
-/// The node's end.
 #[derive(Debug, Clone)]
 pub(crate) struct Reporter(mpsc::Sender<Incident>);
 
@@ -57,9 +46,9 @@ impl Reporter {
     }
 
     pub(crate) fn report(&self, incident: Incident) {
-        tracing::warn!(?incident, "a plugin does badly");
+        tracing::warn!(?incident, "a plugin keeps failing or does worse than the stable generation");
         if self.0.try_send(incident).is_err() {
-            metrics::counter!("switchboard_plugin_incidents_dropped_total").increment(1);
+            switchboard_metrics::PLUGIN_INCIDENTS_DROPPED.handle().increment(1);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One instance of a component and one call of it.
+//! One instance of a component, and one call of it.
 
 use std::sync::Arc;
 
@@ -17,43 +17,43 @@ use crate::limits::{Allowance, Limits};
 use crate::runtime::capacity::InstancePermit;
 use crate::runtime::metrics::Present;
 
-/// The longest account of a trap, in bytes.
+/// Longest account of a trap, in bytes.
 const BACKTRACE: usize = 8 << 10;
 
-/// Bytes that may be copied at once whatever the limits are: error texts, log lines, keys.
+/// Bytes that may always be copied at once, whatever the limits: error texts, log lines, keys.
 const AT_ONCE: usize = 64 << 10;
 
-/// Handles of resources that an instance has at most. Those of the SDK have a few, for WASI's streams.
+/// Resource handles an instance may hold. Guests of the SDK hold a few, for WASI streams.
 const HANDLES: usize = 10_000;
 
-/// Bytes of effects that are read where quick calls run. Reading is the host's own work, which no tick interrupts.
+/// Bytes of effects that are read in the foreground. Reading is host work, which no tick interrupts.
 const READ_IN_FOREGROUND: usize = 64 << 10;
 
-/// What is said when more was to be copied at once than may be, since the engine says it in words of its own.
-const TOO_MUCH: &str = "it returned or passed more at once than its limits `effects` and `effect_kib` allow";
+/// Replaces the engine's own message when a guest copies too much at once.
+const TOO_MUCH: &str = "it returned or passed more at once than the limits `effects` and `effect_kib` allow";
 
-/// What instances of a generation are made of.
+/// What every instance of a generation is made from.
 pub(crate) struct Blueprint {
     pub(crate) linked: Linked,
     pub(crate) author: Arc<Author>,
-    /// The operator's text for `init`.
+    /// The operator's configuration for `init`.
     pub(crate) config: String,
     pub(crate) data: Arc<dyn HostData>,
 }
 
-/// A warm instance. It runs one call at a time; whoever has it owns it.
+/// An instance. It runs one call at a time; whoever holds it owns it.
 pub(crate) struct Instance {
     store: Store<HostState>,
     guest: Guest,
     calls: u32,
-    /// What its memories and tables took after the start, in bytes: an instance that has outgrown it is not kept.
+    /// Bytes of memories and tables after the start. An instance that grew too far beyond this is not reused.
     at_start: usize,
     _permit: InstancePermit,
     _present: Option<Present>,
 }
 
 impl Instance {
-    /// Instantiates a component, which can then be asked what it is.
+    /// Instantiates a component without calling its `init`.
     pub(crate) async fn instantiate(
         blueprint: &Blueprint,
         tenant: Option<&TenantSlug>,
@@ -67,8 +67,9 @@ impl Instance {
         let state = HostState::new(author, tenant.cloned(), Arc::clone(allowance), Arc::clone(usage), data);
         let mut store = Store::new(linked.engine(), state);
         store.limiter(|state| state.limiter());
-        // Only the engine of a replay counts fuel, and it is to count and not to stop anything.
+        // Fails harmlessly except on a replay's engine, where fuel only counts and must not stop anything.
         let _ = store.set_fuel(u64::MAX);
+        // Runs on the guest's own thread, at the first check after a tick.
         store.epoch_deadline_callback(|context| Ok(context.data().usage().tick()));
         store.data_mut().begin(None, None);
         store.set_epoch_deadline(1);
@@ -82,13 +83,12 @@ impl Instance {
         Ok(Self { store, guest, calls: 0, at_start, _permit: permit, _present: present })
     }
 
-    /// Asks the component what it is.
     pub(crate) async fn describe(&mut self) -> wasmtime::Result<Description> {
         self.begin(None, None);
         self.guest.describe(&mut self.store).await
     }
 
-    /// Gives it the operator's configuration. To be done once, before its first event. The inner error is the guest's.
+    /// Passes the operator's configuration. Call once, before the first event. The inner error is the guest's own.
     pub(crate) async fn init(&mut self, config: &str) -> wasmtime::Result<Result<(), String>> {
         self.begin(None, None);
         let started = self.guest.init(&mut self.store, config).await?;
@@ -96,7 +96,7 @@ impl Instance {
         Ok(started)
     }
 
-    /// Calls the guest and reads what it answers. After the outer error the instance must not be used again.
+    /// Calls the guest and validates its answer. After an outer error the instance must not be used again.
     pub(crate) async fn call(
         &mut self,
         channel: ChannelKey,
@@ -112,29 +112,28 @@ impl Instance {
         Ok(answer.read(input, self.store.data().allowance()))
     }
 
-    /// Whether it may be used under this allowance. One that was started under others has another bound of memory.
+    /// Whether it may be used under this allowance. An instance started under another one has other limits.
     pub(crate) fn serves(&self, allowance: &Arc<Allowance>) -> bool {
         let own = self.store.data().allowance();
         Arc::ptr_eq(own, allowance) || own == allowance
     }
 
-    /// Whether it is still as good as a new one.
+    /// Whether it may be reused instead of replaced.
     pub(crate) fn is_fresh(&self, limits: &Limits) -> bool {
         let grown = self.memory().saturating_sub(self.at_start);
         !limits.fresh && self.calls < limits.calls && grown <= limits.memory / 4
     }
 
-    /// What its memories and tables take, in bytes. They never become less.
+    /// Bytes of its memories and tables. Never decreases.
     pub(crate) fn memory(&self) -> usize {
         self.store.data().space().taken()
     }
 
-    /// Units of work since its start, about one an instruction; 0 where they are not counted.
+    /// Fuel used since its start, about one unit for each instruction; 0 where fuel is not metered.
     pub(crate) fn fuel_used(&self) -> u64 {
         u64::MAX - self.store.get_fuel().unwrap_or(u64::MAX)
     }
 
-    /// What counts its time.
     pub(crate) fn usage(&self) -> &Arc<Usage> {
         self.store.data().usage()
     }
@@ -145,12 +144,13 @@ impl Instance {
     }
 }
 
-/// Bytes that the guest may have copied in one call of the host, and in what it returns. What is beyond ends the call before it is copied.
+/// Bytes a guest may have copied in one host call, and in its answer. Anything larger ends the call before it is
+/// copied.
 fn at_once(limits: &Limits) -> usize {
     effect_bytes(limits) + AT_ONCE
 }
 
-/// What became of a guest that did not answer. Where it was, by the names of its functions, is in the plugin's log.
+/// Classifies a call that did not answer. The backtrace goes to the guest log.
 pub(crate) fn broken(error: &wasmtime::Error, author: &Author, tenant: Option<&TenantSlug>) -> CallError {
     let account = format!("{error:?}");
     let end = account.floor_char_boundary(BACKTRACE);

@@ -1,12 +1,12 @@
-//! The engine's settings, and the machine code that is made and loaded under them.
+//! The engine's settings, and the machine code made and loaded under them.
 //!
-//! Who compiles and who loads must have the same settings; so they stand here once, for the broker and for its compiler.
+//! The process that compiles and the process that loads need identical settings, so there is one definition.
 
 use sha2::{Digest as _, Sha256};
 use switchboard_model::Digest;
 use wasmtime::component::Component;
 
-/// The compiler and its settings. What one process compiles another loads only if both have the same.
+/// An engine with these settings. Code compiled by one process loads in another only if the settings agree.
 pub(crate) fn compiler(metered: bool) -> wasmtime::Result<wasmtime::Engine> {
     wasmtime::Engine::new(&settings(metered))
 }
@@ -16,7 +16,7 @@ pub(crate) fn settings(metered: bool) -> wasmtime::Config {
     config.wasm_component_model(true);
     config.epoch_interruption(true);
     config.consume_fuel(metered);
-    // A guest's frames and the host calls it makes share a fibre's stack; the rest is for the host.
+    // Guest frames share the fibre's stack with the host calls they make; the remainder is for the host.
     config.max_wasm_stack(512 << 10);
     config.async_stack_size(1 << 20);
     config
@@ -29,13 +29,11 @@ pub(crate) fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::R
     unsafe { Component::deserialize(engine, code) }
 }
 
-/// The digest of a component.
 pub(crate) fn digest(component: &[u8]) -> Digest {
-    let digest: String = Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect();
-    digest.parse().expect("64 hexadecimal digits")
+    hex::encode(Sha256::digest(component)).parse().expect("64 hexadecimal digits")
 }
 
-/// The reason in one line: the engine explains in the chain of causes, outermost first.
+/// The error's whole chain of causes in one line, outermost first.
 pub(crate) fn in_one_line(error: wasmtime::Error) -> String {
     let chain: Vec<String> =
         error.chain().map(|cause| cause.to_string().lines().next().unwrap_or_default().to_owned()).collect();

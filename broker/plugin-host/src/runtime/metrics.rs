@@ -1,7 +1,7 @@
-//! What is counted of plugins: for operators as metrics, and for comparing a generation that is tried out.
+//! Metrics of plugins.
 //!
-//! Metrics bear plugin, version and tenant. How many such series there are is bounded, whatever is deployed and however
-//! many tenants there are; what is beyond counts as `other`.
+//! Metrics carry plugin, version and tenant. The number of series is bounded, whatever is deployed and however many
+//! tenants there are; everything beyond the bound is labelled `other`.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -12,6 +12,9 @@ use metrics::{Counter, Gauge, Histogram};
 use parking_lot::Mutex;
 
 use crate::error::CallError;
+use switchboard_metrics::{
+    HANDLER_SECONDS, PLUGIN_CALLS, PLUGIN_CPU, PLUGIN_EFFECTS, PLUGIN_INSTANCES, PLUGIN_MEMORY, PLUGIN_START_SECONDS,
+};
 use switchboard_model::TenantSlug;
 
 /// Series of plugin, version and tenant.
@@ -20,23 +23,21 @@ const SERIES: usize = 2_000;
 /// Series of plugin and version.
 const VERSIONS: usize = 100;
 
-/// Failures in a row after which an incident is reported.
+/// Consecutive failures after which an incident is reported.
 const CIRCUIT: u32 = 3;
 
-/// The label of what is beyond the bounds.
 const OTHER: &str = "other";
 
-/// How a call can end, as metrics say it.
+/// The values of the `result` label.
 const RESULTS: [&str; 8] = ["ok", "invalid", "denied", "retry", "failed", "trapped", "timed_out", "busy"];
 
-/// Which labels are in use. There is one for each engine.
+/// The label values in use. One set for each engine; it never shrinks.
 #[derive(Debug, Default)]
 pub(crate) struct Labels {
     versions: Mutex<HashSet<(String, String)>>,
     series: Mutex<HashSet<(String, String, TenantSlug)>>,
 }
 
-/// The metrics of a version.
 #[derive(Debug)]
 pub(crate) struct VersionMetrics {
     labels: Arc<Labels>,
@@ -46,7 +47,7 @@ pub(crate) struct VersionMetrics {
     starts: OnceLock<Histogram>,
 }
 
-/// The metrics of a version in a tenant, and whether it fails there again and again.
+/// The metrics of a version in one tenant, and its count of consecutive failures there.
 #[derive(Debug)]
 pub(crate) struct TenantMetrics {
     plugin: String,
@@ -62,7 +63,7 @@ pub(crate) struct TenantMetrics {
     open: AtomicBool,
 }
 
-/// Counts an instance for as long as it is there.
+/// Counts an instance while it exists.
 #[derive(Debug)]
 pub(crate) struct Present(Gauge);
 
@@ -75,17 +76,16 @@ impl VersionMetrics {
         Self { labels: Arc::clone(labels), plugin, version, seconds: Default::default(), starts: OnceLock::new() }
     }
 
-    /// The metrics in a tenant.
     pub(crate) fn of(&self, tenant: &TenantSlug) -> TenantMetrics {
         let (plugin, version) = (self.plugin.clone(), self.version.clone());
         let known = admit(&self.labels.series, (plugin.clone(), version.clone(), tenant.clone()), SERIES);
         let tenant = if known { tenant.to_string() } else { OTHER.to_owned() };
-        let labels = || [("plugin", plugin.clone()), ("version", version.clone()), ("tenant", tenant.clone())];
+        let labels = || [plugin.clone(), version.clone(), tenant.clone()];
         TenantMetrics {
-            effects: metrics::counter!("switchboard_plugin_effects_total", &labels()),
-            processor: metrics::counter!("switchboard_plugin_cpu_microseconds_total", &labels()),
-            memory: metrics::gauge!("switchboard_plugin_memory_bytes", &labels()),
-            instances: metrics::gauge!("switchboard_plugin_instances", &labels()),
+            effects: PLUGIN_EFFECTS.with(labels()),
+            processor: PLUGIN_CPU.with(labels()),
+            memory: PLUGIN_MEMORY.with(labels()),
+            instances: PLUGIN_INSTANCES.with(labels()),
             results: Default::default(),
             high_water: AtomicUsize::new(0),
             failures: AtomicU32::new(0),
@@ -96,28 +96,24 @@ impl VersionMetrics {
         }
     }
 
-    /// Notes how long an instance took to start, or to fail at it.
+    /// Records how long an instance took to start, or to fail to.
     pub(crate) fn started(&self, time: Duration) {
-        let histogram = self.starts.get_or_init(|| {
-            let (plugin, version) = (self.plugin.clone(), self.version.clone());
-            metrics::histogram!("switchboard_plugin_start_seconds", "plugin" => plugin, "version" => version)
-        });
+        let labels = || [self.plugin.clone(), self.version.clone()];
+        let histogram = self.starts.get_or_init(|| PLUGIN_START_SECONDS.with(labels()));
         histogram.record(time.as_secs_f64());
     }
 
-    /// Notes how long a call took, its wait for a turn and for an instance left out.
+    /// Records how long a call took, without its wait for a permit and for an instance.
     pub(crate) fn took(&self, word: &'static str, time: Duration) {
         let Some(at) = RESULTS.iter().position(|result| *result == word) else { return };
-        let histogram = self.seconds[at].get_or_init(|| {
-            let (plugin, version) = (self.plugin.clone(), self.version.clone());
-            metrics::histogram!("switchboard_handler_seconds", "plugin" => plugin, "version" => version, "result" => word)
-        });
+        let labels = || [self.plugin.clone(), self.version.clone(), word.to_owned()];
+        let histogram = self.seconds[at].get_or_init(|| HANDLER_SECONDS.with(labels()));
         histogram.record(time.as_secs_f64());
     }
 }
 
 impl TenantMetrics {
-    /// Notes how a call ended, and answers whether this makes a row of failures that is to be reported.
+    /// Records how a call ended. Returns whether this completes a series of failures that has to be reported.
     pub(crate) fn ended(&self, error: Option<&CallError>, effects: usize, processor: Duration) -> bool {
         let word = error.map_or("ok", CallError::word);
         if let Some(at) = RESULTS.iter().position(|result| *result == word) {
@@ -126,6 +122,8 @@ impl TenantMetrics {
         self.effects.increment(u64::try_from(effects).unwrap_or(u64::MAX));
         self.processor.increment(u64::try_from(processor.as_micros()).unwrap_or(u64::MAX));
         if matches!(error, Some(CallError::Trapped(_) | CallError::TimedOut)) {
+            // Only traps and timeouts count. `open` makes a series report once, until a call ends differently and
+            // closes it.
             let failures = self.failures.fetch_add(1, Ordering::AcqRel) + 1;
             return failures >= CIRCUIT && !self.open.swap(true, Ordering::AcqRel);
         }
@@ -136,7 +134,7 @@ impl TenantMetrics {
         false
     }
 
-    /// Notes how much memory an instance had.
+    /// Records the memory of an instance. The gauge shows the highest value seen.
     pub(crate) fn memory(&self, bytes: usize) {
         if self.high_water.fetch_max(bytes, Ordering::Relaxed) < bytes {
             #[expect(clippy::cast_precision_loss, reason = "memories are far below 2^52 bytes")]
@@ -144,18 +142,13 @@ impl TenantMetrics {
         }
     }
 
-    /// Counts a new instance.
     pub(crate) fn instance(&self) -> Present {
         self.instances.increment(1);
         Present(self.instances.clone())
     }
 
     fn result(&self, word: &'static str) -> Counter {
-        let (plugin, version, tenant) = (self.plugin.clone(), self.version.clone(), self.tenant.clone());
-        metrics::counter!(
-            "switchboard_plugin_calls_total",
-            "plugin" => plugin, "version" => version, "tenant" => tenant, "result" => word
-        )
+        PLUGIN_CALLS.with([self.plugin.clone(), self.version.clone(), self.tenant.clone(), word.to_owned()])
     }
 }
 
@@ -165,7 +158,7 @@ impl Drop for Present {
     }
 }
 
-/// Whether a label is in use or may still be.
+/// Whether the label may be used: it is known already, or there is room for it.
 fn admit<T: Eq + std::hash::Hash>(known: &Mutex<HashSet<T>>, label: T, most: usize) -> bool {
     let mut known = known.lock();
     known.contains(&label) || (known.len() < most && known.insert(label))

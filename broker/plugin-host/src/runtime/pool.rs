@@ -1,8 +1,15 @@
 //! Warm instances, kept for each tenant and generation.
 //!
-//! An instance never changes tenants, so nothing that one tenant's events left in its memory can meet another's. The
-//! instances of a tenant are bounded, and all together; where there is no room, the one unused longest gives way: the
-//! tenant's own, if it has as many as it may have.
+//! An instance never changes tenants, so nothing that one tenant's events left in its memory can reach another's.
+//! Instances are bounded for each tenant and on the node. When a bound is reached, the idle instance unused longest is
+//! evicted: one of the same tenant if it is the tenant's bound, any otherwise. A running instance is never evicted; if
+//! nothing is idle, the caller is refused as busy.
+//!
+//! Within a slot, idle instances are sorted by last use, oldest first. The newest is reused first, so the rest can
+//! expire.
+//!
+//! Locks are taken in the order slots, then a slot's `idle`. Instances are dropped only after both are released:
+//! freeing their memory takes longer than a lock should be held, and returns their capacity.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +24,7 @@ use crate::runtime::instance::Instance;
 use crate::runtime::metrics::TenantMetrics;
 use switchboard_model::TenantSlug;
 
-/// Which generation: its number in this process.
+/// Identifies a generation within this process.
 pub(crate) type Serial = u64;
 
 pub(crate) struct Pool {
@@ -26,7 +33,7 @@ pub(crate) struct Pool {
     bounds: Bounds,
 }
 
-/// What is kept of one tenant in one generation.
+/// The idle instances of one tenant in one generation.
 pub(crate) struct Slot {
     idle: Mutex<Idle>,
     pub(crate) metrics: TenantMetrics,
@@ -42,7 +49,6 @@ impl Pool {
         Self { slots: Mutex::default(), capacity: Arc::default(), bounds }
     }
 
-    /// What is kept of a tenant in a generation.
     pub(crate) fn slot(
         &self,
         generation: Serial,
@@ -57,7 +63,7 @@ impl Pool {
         Arc::clone(slot)
     }
 
-    /// The right to one more instance, taken from an idle one if there is no other.
+    /// Permission for one more instance, evicting an idle one if necessary.
     pub(crate) fn permit(&self, tenant: Option<&TenantSlug>) -> Result<InstancePermit, CallError> {
         loop {
             let full = match self.capacity.take(tenant, &self.bounds) {
@@ -74,12 +80,12 @@ impl Pool {
         }
     }
 
-    /// Instances that exist, running and warm.
+    /// Instances in existence, running and warm.
     pub(crate) fn instances(&self) -> usize {
         self.capacity.taken()
     }
 
-    /// Ends all idle instances of a generation.
+    /// Drops all idle instances of a generation.
     pub(crate) fn retire(&self, generation: Serial) {
         let mut retired = Vec::new();
         self.slots.lock().retain(|(owner, _), slot| {
@@ -88,12 +94,11 @@ impl Pool {
             }
             *owner != generation
         });
-        // Ending them takes longer than a lock should be held.
+        // Dropped after the lock is released: ending instances takes long.
         drop(retired);
     }
 
-    /// Ends what was not used for too long, and forgets owners that were not heard of for that time. Answers whether
-    /// anything is left.
+    /// Drops instances idle for too long, and slots unused for as long. Returns whether any slot is left.
     pub(crate) fn sweep(&self, now: Instant) -> bool {
         let mut ended = Vec::new();
         let mut slots = self.slots.lock();
@@ -106,6 +111,7 @@ impl Pool {
             let touched = idle.touched;
             let empty = idle.instances.is_empty();
             drop(idle);
+            // A slot held by a call stays: the call puts its instance back into it and counts failures in it.
             !empty || fresh(&touched) || Arc::strong_count(slot) > 1
         });
         let left = !slots.is_empty();
@@ -114,7 +120,7 @@ impl Pool {
         left
     }
 
-    /// Ends the idle instance that was unused longest among those of these tenants.
+    /// Drops the idle instance unused longest among those of the matching tenants. Returns whether there was one.
     fn evict(&self, of: impl Fn(&TenantSlug) -> bool) -> bool {
         let slots = self.slots.lock();
         let oldest = slots
@@ -125,6 +131,7 @@ impl Pool {
         drop(slots);
         let Some((_, slot)) = oldest else { return false };
         let mut idle = slot.idle.lock();
+        // Another call may have taken the instance meanwhile. That still returns true: the caller tries again.
         let evicted = (!idle.instances.is_empty()).then(|| idle.instances.remove(0));
         drop(idle);
         drop(evicted);
@@ -133,19 +140,18 @@ impl Pool {
 }
 
 impl Slot {
-    /// The warmest idle instance.
+    /// The idle instance used most recently.
     pub(crate) fn take(&self) -> Option<Box<Instance>> {
         self.idle.lock().instances.pop().map(|(instance, _)| instance)
     }
 
-    /// Keeps an instance for the next call.
     pub(crate) fn put_back(&self, instance: Box<Instance>, now: Instant) {
         let mut idle = self.idle.lock();
         idle.touched = now;
         idle.instances.push((instance, now));
     }
 
-    /// Notes that a call was made although nothing of it is kept.
+    /// Notes a call whose instance is not kept.
     pub(crate) fn touch(&self, now: Instant) {
         self.idle.lock().touched = now;
     }

@@ -1,15 +1,15 @@
-//! How a generation did in the last minute.
+//! Latencies and failures of a generation over the last minute.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The window is so many parts of so long.
+/// The window: this many parts of this length.
 const PARTS: usize = 12;
 const PART: Duration = Duration::from_secs(5);
 
-/// Eight steps to the double, from 1 µs to over 8 s: a quantile is off by an eighth at most.
+/// Eight steps to each power of two, from 1 µs to over 8 s: a quantile is off by at most an eighth.
 const STEPS: usize = 8 * 24;
 
 /// The calls of a generation in the last minute, on this node.
@@ -24,7 +24,6 @@ struct Part {
     times: Box<[u32; STEPS]>,
 }
 
-/// What a generation did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Summary {
     pub(crate) calls: u32,
@@ -53,6 +52,7 @@ impl Recent {
         let live = || parts.iter().filter(|part| now.saturating_duration_since(part.began) < window);
         let calls = live().map(|part| part.calls).sum();
         let failures = live().map(|part| part.failures).sum();
+        // Walks down from the slowest step, past the slowest hundredth of the calls.
         let (mut left, mut p99) = (calls / 100, Duration::ZERO);
         for at in (0..STEPS).rev() {
             let here: u32 = live().map(|part| part.times[at]).sum();
@@ -66,7 +66,7 @@ impl Recent {
     }
 }
 
-/// The step of a time: three bits after the leading one, for each power of two of microseconds.
+/// The histogram step of a duration: the three bits after the leading one, for each power of two of microseconds.
 fn step(time: Duration) -> usize {
     let eighths = u64::try_from(time.as_nanos() / 125).unwrap_or(u64::MAX).max(8);
     let power = eighths.ilog2() - 3;

@@ -1,8 +1,18 @@
-//! Whose call is next, when not all can run at once.
+//! Decides which call runs next when not all can run at once.
 //!
-//! The tenant that used the least processor time goes first. So one that asks for much waits for itself: its calls are in
-//! a queue of its own, bounded for each of its plugins, and it has at most a share of what runs. A tenant that was away
-//! begins where the others are, with no credit for the time that it did not use.
+//! The tenant that has used the least processor time goes first, as in fair queueing. A busy tenant therefore waits
+//! behind its own calls: they queue separately, bounded for each generation, and one tenant gets at most half of the
+//! node's permits. A tenant that was idle resumes at the current virtual time; it gets no credit for time it did not
+//! use.
+//!
+//! The scheduler hands out permits and never runs anything. Every permit is returned exactly once, by dropping it: also
+//! when its call fails, is cancelled, or never noticed that it got one.
+//!
+//! Calls of a generation that was recently slow for a tenant are limited to half of the processors, and run in the
+//! background from the start.
+//!
+//! `State::running` is always the sum over all tenants, and `State::ready` holds the tenants with a queued call that
+//! their own bounds allow to run. Start with [`Scheduler::permit`].
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,13 +27,13 @@ use crate::limits::{Bounds, Limits};
 use crate::runtime::pool::Serial;
 use switchboard_model::TenantSlug;
 
-/// How many calls after a slow one are taken for slow, too.
+/// Calls after a slow one that count as slow as well.
 const SLOW_FOR: u32 = 8;
 
-/// Tenants that are remembered although they owe nothing, so that a call needs not make a new entry.
+/// Tenants remembered although they have nothing queued, so that a call rarely has to create an entry.
 const REMEMBERED: usize = 1_024;
 
-/// The scheduler of a node.
+/// The scheduler of a node. One lock guards everything; it is never held across an await.
 pub(crate) struct Scheduler {
     state: Mutex<State>,
     most: usize,
@@ -35,10 +45,11 @@ pub(crate) struct Scheduler {
 #[derive(Default)]
 struct State {
     running: usize,
-    /// Where the tenants stand, in nanoseconds: what the one that had the last permit had used before it.
+    /// Virtual time, in nanoseconds; it never goes back: the processor time that the tenant granted a permit last had
+    /// used before.
     now: u64,
     tenants: HashMap<TenantSlug, Tenant>,
-    /// Those that wait and could run, by what they have used.
+    /// Tenants with a call that could run, ordered by processor time used.
     ready: BTreeSet<(u64, TenantSlug)>,
 }
 
@@ -59,7 +70,7 @@ struct Queue {
     waiting: VecDeque<oneshot::Sender<bool>>,
 }
 
-/// The right to run one call. Dropping it gives it to the next.
+/// Permission to run one call. Dropping it passes it on.
 pub(crate) struct RunPermit {
     scheduler: Arc<Scheduler>,
     tenant: TenantSlug,
@@ -67,7 +78,7 @@ pub(crate) struct RunPermit {
     slow: bool,
     used: Duration,
     was_slow: bool,
-    /// What counts the time of the call that runs, for when whoever waits for it goes away.
+    /// The call under way, so that a permit dropped early still charges its time.
     running: Option<Arc<Usage>>,
 }
 
@@ -83,7 +94,7 @@ impl Scheduler {
         }
     }
 
-    /// Waits for a tenant's turn in a generation; refused when too many wait already, or when it takes too long.
+    /// Waits for a permit. Refused if too many calls are queued already, or if the wait takes too long.
     pub(crate) async fn permit(
         self: &Arc<Self>,
         generation: Serial,
@@ -103,7 +114,8 @@ impl Scheduler {
             Entered::Now(slow) => return Ok(made(slow)),
             Entered::Queue(receiver) => receiver,
         };
-        // From here on the permit may be given at any moment, also when this caller is gone.
+        // From here on the permit may be granted at any moment, even after this future is dropped. `Waiting` returns it
+        // then.
         let mut waiting = Waiting { scheduler: self, generation, tenant, receiver };
         match tokio::time::timeout(self.wait, &mut waiting.receiver).await {
             Ok(Ok(slow)) => Ok(made(slow)),
@@ -120,6 +132,7 @@ impl Scheduler {
             state.tenants.insert(tenant.clone(), Tenant { used: now, ..Tenant::default() });
         }
         let entry = state.tenants.get_mut(tenant).expect("it was there or made");
+        // An idle tenant resumes at the current virtual time.
         if entry.running == 0 && entry.ready_at.is_none() {
             entry.used = entry.used.max(now);
         }
@@ -136,6 +149,7 @@ impl Scheduler {
             return Ok(Entered::Now(slow));
         }
         if queue.waiting.len() >= limits.waiting {
+            // Callers that gave up still occupy the queue. Remove them before refusing.
             queue.waiting.retain(|waiting| !waiting.is_closed());
             if queue.waiting.len() >= limits.waiting {
                 return Err(CallError::Busy);
@@ -160,7 +174,7 @@ impl Scheduler {
                 Some(false) => queue.slow = queue.slow.saturating_sub(1),
                 None => {}
             }
-            // Another generation of the same tenant may be served from now on.
+            // Drop queues that hold no state once there are many: their generations are likely gone.
             if queue.running == 0 && queue.waiting.is_empty() && queue.slow == 0 && entry.queues.len() > 16 {
                 entry.queues.retain(|queue| queue.running > 0 || !queue.waiting.is_empty() || queue.slow > 0);
             }
@@ -179,7 +193,7 @@ enum Entered {
 }
 
 impl State {
-    /// Gives scheduler to those who wait, while there are any.
+    /// Grants permits while there are free ones and calls that may take them.
     fn give(&mut self, scheduler: &Scheduler) {
         while self.running < scheduler.most {
             let Some((used, tenant)) = self.ready.first().cloned() else { return };
@@ -187,12 +201,13 @@ impl State {
             if let Some(queue) = entry.queues.iter_mut().find(|queue| queue.is_ready(scheduler.slow_share)) {
                 let next = queue.waiting.pop_front().expect("a queue that is ready has someone waiting");
                 let slow = queue.slow > 0;
+                // A closed receiver means its caller is gone. The permit stays free for the next.
                 if next.send(slow).is_ok() {
                     queue.running += 1;
                     entry.running += 1;
                     self.running += 1;
                     self.now = self.now.max(used);
-                    // The plugins of a tenant take scheduler, too.
+                    // Round robin between the tenant's own plugins.
                     entry.queues.rotate_left(1);
                 }
             }
@@ -200,7 +215,7 @@ impl State {
         }
     }
 
-    /// Puts a tenant where it belongs among those who wait.
+    /// Updates the tenant's entry in `ready`. Must follow every change of its queues, its running calls or its time.
     fn refresh(&mut self, tenant: &TenantSlug, scheduler: &Scheduler) {
         let Some(entry) = self.tenants.get_mut(tenant) else { return };
         let ready =
@@ -218,7 +233,7 @@ impl State {
         entry.ready_at = wanted;
     }
 
-    /// Forgets tenants that have nothing here and owe nothing.
+    /// Forgets idle tenants whose time is not ahead of the others'.
     fn make_room(&mut self) {
         if self.tenants.len() >= REMEMBERED && self.tenants.len() >= 2 * self.running {
             let now = self.now;
@@ -250,18 +265,18 @@ impl Queue {
 }
 
 impl RunPermit {
-    /// Whether the last calls were slow, so that this one is not to begin where quick ones run.
+    /// Whether recent calls were slow, so that this one begins in the background.
     pub(crate) fn is_slow(&self) -> bool {
         self.slow
     }
 
-    /// Begins a call whose time is counted there. Until it is said what was spent, it is taken for slow: dropping the permit is
-    /// giving the call up.
+    /// Starts a call that is timed by `usage`. A permit dropped before [`RunPermit::spent`] charges that time and
+    /// counts as slow: the call was abandoned.
     pub(crate) fn begin(&mut self, usage: &Arc<Usage>) {
         self.running = Some(Arc::clone(usage));
     }
 
-    /// Says what was used since this was last said, and whether that was slow.
+    /// Charges time used since the last report, and whether it was slow.
     pub(crate) fn spent(&mut self, used: Duration, was_slow: bool) {
         self.running = None;
         self.used += used;
@@ -289,7 +304,7 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.receiver.close();
-        // A permit that came too late goes to the next.
+        // A permit granted too late to be noticed goes to the next.
         if self.receiver.try_recv().is_ok() {
             self.scheduler.leave(self.generation, self.tenant, Duration::ZERO, None);
         }
@@ -310,7 +325,7 @@ mod tests {
         name.parse().unwrap()
     }
 
-    /// A permit that is there without waiting.
+    /// A permit that is granted at once.
     fn now(scheduler: &Arc<Scheduler>, name: &str, limits: &Limits) -> Option<RunPermit> {
         scheduler.permit(1, &tenant(name), limits).now_or_never().map(|permit| permit.unwrap())
     }
@@ -322,7 +337,7 @@ mod tests {
         let other = now(&scheduler, "other", &limits).unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = Vec::new();
-        // The hog asks first and often, the others once each and later.
+        // The hog asks first and often; the others ask once each, later.
         for name in ["hog", "hog", "hog", "small", "other"] {
             let (scheduler, order, limits) = (Arc::clone(&scheduler), Arc::clone(&order), limits.clone());
             tasks.push(tokio::spawn(async move {
@@ -378,7 +393,7 @@ mod tests {
         drop(first);
         let mut second = Box::pin(scheduler.permit(1, &acme, &limits));
         assert!(second.as_mut().now_or_never().is_none(), "there is room again");
-        // The permit is given, and its caller goes before it has noticed.
+        // The permit is granted, and its caller is gone before it notices.
         drop(held);
         drop(second);
         assert!(now(&scheduler, "acme", &limits).is_some(), "it was passed on");

@@ -1,8 +1,8 @@
-//! Starts an instance: makes it, and gives it the operator's configuration.
+//! Starts an instance: instantiates it and calls its `init` with the operator's configuration.
 //!
-//! A start has a bound of its own and counts into no event: what a component may take to begin has nothing to do with what
-//! it may take for a message. It is tried before a generation is in force, and again for each instance. It runs in the back
-//! room, because the engine's own work for a new instance cannot be interrupted.
+//! A start has its own bounds and is not part of any event: how long a component takes to begin says nothing about how
+//! long it may take for a message. It is tested before a generation is put in force, and repeated for each instance. It
+//! runs in the background, because the engine's own work for a new instance cannot be interrupted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,21 +18,20 @@ use crate::runtime::metrics::Present;
 use crate::runtime::shared::Shared;
 use switchboard_model::TenantSlug;
 
-/// How much processor time a start has.
+/// Processor time of a start.
 const CPU: Duration = Duration::from_secs(1);
 
-/// How long it may take, also on a machine that has other things to do first.
+/// Deadline of a start, on a machine that serves others first.
 const WALL: Duration = Duration::from_secs(5);
 
-/// What became of a start.
 pub(crate) struct Started {
     pub(crate) instance: Result<Box<Instance>, CallError>,
-    /// Its time on a processor.
+    /// Processor time.
     pub(crate) used: Duration,
 }
 
-/// Starts an instance for a tenant, or for nobody when it is only tried. Its time is counted in `usage`, also when whoever waits
-/// for it goes away.
+/// Starts an instance for a tenant, or for nobody in a test start. Its time is counted in `usage`, so it can be charged
+/// even if the caller is dropped.
 pub(crate) async fn start(
     shared: &Shared,
     blueprint: &Arc<Blueprint>,
@@ -64,7 +63,7 @@ pub(crate) async fn start(
     Started { instance, used }
 }
 
-/// What is said of a start that did not end in time.
+/// What the log says about a start that exceeded its bounds.
 pub(crate) fn stopped() -> String {
     format!("its start was stopped: it has {} s of processor time, and {} s in all", CPU.as_secs(), WALL.as_secs())
 }

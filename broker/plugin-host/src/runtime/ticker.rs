@@ -1,7 +1,7 @@
-//! Lets time pass for running guests.
+//! Advances the engine's epoch for running guests, and sweeps idle instances.
 //!
-//! A thread of its own, since a task would not run while guests hold every worker. When nothing runs it sleeps. It also has
-//! what was idle for too long ended.
+//! This is a thread and not a task, because a task would not run while guests hold every worker. It sleeps while
+//! nothing runs.
 
 use std::io;
 use std::sync::Arc;
@@ -13,15 +13,13 @@ use tokio::time::Instant;
 
 use crate::limits::Bounds;
 
-/// The tick while no call was found running at the last one: most end within microseconds. One that does not is found at the
-/// next, and ticked quickly from then on.
+/// The tick while no call was running at the last one. Most calls end within microseconds. One that does not is seen at
+/// the next tick, and ticks are short from then on.
 const CALM: Duration = Duration::from_millis(4);
 
-/// How long no call may have begun before nobody counts any more. Waking who counts costs more than a call.
+/// How long no call may have begun before the thread parks. Waking it costs more than a call.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Lets time pass for running guests, and ends what was idle for too long: a thread of its own, since a task would not run
-/// while guests hold every worker. When nothing runs it sleeps.
 pub(crate) struct Ticker {
     shared: Arc<Shared>,
     thread: Thread,
@@ -35,7 +33,7 @@ struct Shared {
     stopped: AtomicBool,
 }
 
-/// A call that runs. Time passes while there is one.
+/// A running call. The epoch advances while there is one.
 pub(crate) struct Counted<'a>(&'a Shared);
 
 impl Ticker {
@@ -71,7 +69,9 @@ impl Ticker {
 
     pub(crate) fn count(&self) -> Counted<'_> {
         self.shared.begun.fetch_add(1, Ordering::Relaxed);
-        // Either this sees that the thread is asleep, or the thread sees that something runs.
+        // With `asleep` in `Shared::sleep` this is a store followed by a load on each side. `SeqCst` guarantees that at
+        // least one side sees the other's store: either this wakes the thread, or the thread sees a running call and
+        // does not park.
         self.shared.running.fetch_add(1, Ordering::SeqCst);
         if self.shared.asleep.load(Ordering::SeqCst) {
             self.thread.unpark();
@@ -82,7 +82,6 @@ impl Ticker {
 
 #[cfg(test)]
 impl Ticker {
-    /// Calls that are counted now.
     pub(crate) fn running(&self) -> usize {
         self.shared.running.load(Ordering::SeqCst)
     }

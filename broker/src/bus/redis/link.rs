@@ -1,7 +1,7 @@
-//! The task that owns the connection: publishes, subscribes, notices a dead connection and makes a new one.
+//! The task that owns the connection: publishes, subscribes, detects a dead connection and replaces it.
 //!
-//! Everything goes through the one task in the order it came, so Redis and the wanted subscriptions cannot come apart.
-//! Requests that wait together travel together. No answer is waited for longer than [`ANSWER`].
+//! Everything passes through this one task in order, so Redis and the wanted subscriptions cannot diverge. Requests
+//! that wait together are sent together. No answer is awaited for longer than [`ANSWER`].
 
 use std::collections::HashSet;
 use std::io;
@@ -19,32 +19,32 @@ use super::super::inbox::dropped;
 use super::receiver::{CATALOGUE, Receiver, redis_channel};
 use crate::model::ChannelKey;
 
-/// How long making a connection may take, name look-up and log-in included.
+/// How long connecting may take, including name resolution and log-in.
 const DIAL: Duration = Duration::from_secs(5);
 /// How long Redis may take to answer before the connection counts as dead.
 const ANSWER: Duration = Duration::from_secs(2);
-/// How often an idle connection is asked for a sign of life; a silent death shows after this and [`ANSWER`].
+/// How often an idle connection is pinged. A silently dead one is noticed after this plus [`ANSWER`].
 const PING: Duration = Duration::from_secs(1);
-// What docs/operations.md promises: that Redis hangs is noticed within three seconds.
+// The operations guide promises that a hanging Redis is noticed within three seconds.
 const _: () = assert!(PING.as_millis() + ANSWER.as_millis() <= 3_000);
-/// The shortest and the longest wait before the next attempt to connect.
+/// The shortest and the longest pause before the next attempt to connect.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// How many messages or changes of subscriptions go to Redis at once.
+/// Messages, or changes of subscriptions, in one round trip.
 const BATCH: usize = 256;
 
-/// Word that other subscriptions are wanted. The receiver knows which.
+/// Signals that the wanted subscriptions have changed. The receiver knows which.
 pub(super) struct Change {
-    /// Told once Redis has confirmed the change, or will get it with the next connection.
+    /// Resolved once Redis has confirmed the change, or once the next connection is sure to include it.
     pub(super) done: oneshot::Sender<()>,
 }
 
-/// A connection, and word of its end.
+/// A connection, and the signal of its end.
 pub(super) struct Connection {
     redis: MultiplexedConnection,
     lost: Arc<Notify>,
 }
 
-/// Makes a connection whose pushes go to the receiver, and on which announcements of other nodes come in.
+/// Connects, with pushes going to the receiver, and subscribes to announcements.
 pub(super) async fn dial(client: Client, receiver: Arc<Receiver>) -> RedisResult<Connection> {
     let lost = Arc::new(Notify::new());
     let hang_up = Arc::clone(&lost);
@@ -69,7 +69,7 @@ pub(super) async fn dial(client: Client, receiver: Arc<Receiver>) -> RedisResult
     }
 }
 
-/// The state of the task.
+/// The state of the link task.
 pub(super) struct Link {
     client: Client,
     address: String,
@@ -84,7 +84,6 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// A link that has not run yet.
     pub(super) fn new(
         client: Client,
         address: String,
@@ -98,7 +97,7 @@ impl Link {
         Self { client, address, receiver, connected, changes, outgoing, announcement, confirmed, back_off: BACK_OFF.0 }
     }
 
-    /// Serves the connection, and each one after it, until the task is aborted.
+    /// Serves this connection and its successors until the task is aborted.
     pub(super) async fn run(mut self, mut connection: Connection) {
         self.set_connected(true);
         loop {
@@ -121,6 +120,7 @@ impl Link {
         let mut messages = Vec::with_capacity(BATCH);
         loop {
             tokio::select! {
+                // Every branch is cancel-safe: what is not taken stays queued, and `Notify` keeps its permit.
                 () = connection.lost.notified() => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
                 1.. = self.changes.recv_many(&mut changes, BATCH) => {
                     self.change(&mut connection.redis, &mut changes).await?;
@@ -131,17 +131,17 @@ impl Link {
                 () = self.announcement.notified() => {
                     let announced = self.announce(&mut connection.redis).await;
                     if announced.is_err() {
-                        // It goes out with the next connection.
+                        // Sent again on the next connection.
                         self.announcement.notify_one();
                     }
                     announced?;
                 }
                 _ = ping.tick() => {
                     redis::cmd("PING").exec_async(&mut connection.redis).await?;
-                    // Of those who told nobody, because they did not wait for room.
+                    // For callers that gave up before there was room to signal their change.
                     self.settle_changed(&mut connection.redis).await?;
-                    // Only a connection that has lasted starts the next wait over: one that Redis closes at once,
-                    // again and again, must not be made anew twenty times a second.
+                    // Reset the pause only for a connection that has lasted. One that Redis closes at once, over and
+                    // over, must not be re-established twenty times a second.
                     self.back_off = BACK_OFF.0;
                 }
             }
@@ -171,7 +171,7 @@ impl Link {
 
     async fn change(&mut self, redis: &mut MultiplexedConnection, changes: &mut Vec<Change>) -> RedisResult<()> {
         let settled = self.settle_changed(redis).await;
-        // When that failed the connection is lost, and the next one begins with what is wanted.
+        // If that failed, the connection is lost, and the next one starts with everything wanted.
         for change in changes.drain(..) {
             let _ = change.done.send(());
         }
@@ -183,7 +183,7 @@ impl Link {
         self.settle(redis, names).await
     }
 
-    /// Brings the subscriptions of some Redis channels to what is wanted, and returns when Redis has confirmed it.
+    /// Brings the subscriptions of these Redis channels to what is wanted. Returns once Redis has confirmed.
     async fn settle(&mut self, redis: &mut MultiplexedConnection, mut names: Vec<String>) -> RedisResult<()> {
         names.retain(|name| self.receiver.wants(name) != self.confirmed.contains(name));
         let (begin, end): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| self.receiver.wants(name));
@@ -200,7 +200,7 @@ impl Link {
         Ok(())
     }
 
-    /// Tries until there is a connection that has all the subscriptions. Changes are noted meanwhile.
+    /// Retries until there is a connection with all subscriptions. Changes are recorded meanwhile.
     async fn reconnect(&mut self) -> Connection {
         loop {
             let attempt = async {
@@ -211,7 +211,7 @@ impl Link {
             };
             match attempt.await {
                 Ok(connection) => return connection,
-                Err(error) => tracing::debug!(address = self.address, %error, "the bus is still away"),
+                Err(error) => tracing::debug!(address = self.address, %error, "the bus is still unreachable"),
             }
         }
     }
@@ -228,7 +228,7 @@ impl Link {
             tokio::select! {
                 dialled = &mut dialling => return dialled,
                 Some(change) = self.changes.recv() => {
-                    // The next connection begins with what is wanted by then.
+                    // The next connection starts with whatever is wanted by then.
                     self.receiver.take_changed();
                     let _ = change.done.send(());
                 }
@@ -238,7 +238,7 @@ impl Link {
 
     fn set_connected(&self, connected: bool) {
         self.connected.store(connected, Ordering::Relaxed);
-        metrics::gauge!("switchboard_bus_connected").set(if connected { 1.0 } else { 0.0 });
+        crate::metrics::BUS_CONNECTED.handle().set(if connected { 1.0 } else { 0.0 });
     }
 
     fn discard_outgoing(&mut self) {

@@ -1,7 +1,7 @@
-//! Takes what Redis pushes: finds the channel, drops this node's own messages, hands the rest to the sender.
+//! Handles what Redis pushes: finds the channel, drops this node's own messages, passes the rest to the inbox.
 //!
-//! It runs inside the connection's own task, so it must not wait. It holds the subscriptions that are wanted, which
-//! outlive any one connection; it does not bring them to Redis.
+//! This runs inside the connection's own task, so it must not block. The wanted subscriptions live here because they
+//! outlive any connection; the link passes them to Redis.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,18 +12,16 @@ use redis::{PushInfo, PushKind, Value};
 use super::super::inbox::InboxSender;
 use crate::model::ChannelKey;
 
-/// Stands before each message and says which node sent it.
+/// Precedes each message and identifies the node that sent it.
 type NodeId = [u8; 16];
 
-/// The Redis channel on which nodes say that the catalogue of plugins was changed. Every connection is subscribed to it.
+/// The Redis channel for announcements of a changed plugin catalogue. Every connection subscribes to it.
 pub(super) const CATALOGUE: &str = "switchboard:catalogue";
 
-/// What the Redis channel of a channel is called.
 pub(super) fn redis_channel(channel: &ChannelKey) -> String {
     format!("switchboard:ch:{channel}")
 }
 
-/// The incoming side of the bus.
 pub(super) struct Receiver {
     node: NodeId,
     sender: InboxSender,
@@ -33,22 +31,21 @@ pub(super) struct Receiver {
 #[derive(Default)]
 struct Subscriptions {
     wanted: HashMap<String, ChannelKey>,
-    /// What was asked for, or given up, and is not yet on its way to Redis.
+    /// Names whose wanted state has changed and has not been passed to Redis yet.
     changed: HashSet<String>,
 }
 
 impl Receiver {
-    /// Starts with no subscription.
     pub(super) fn new(node: NodeId, sender: InboxSender) -> Self {
         Self { node, sender, subscriptions: Mutex::default() }
     }
 
-    /// Puts the sender's mark on a message.
+    /// Prefixes a message with this node's id.
     pub(super) fn mark(&self, message: &[u8]) -> Vec<u8> {
         [&self.node, message].concat()
     }
 
-    /// Notes what is wanted from now on.
+    /// Records whether a channel is wanted from now on.
     pub(super) fn want(&self, channel: &ChannelKey, wanted: bool) {
         let name = redis_channel(channel);
         let mut subscriptions = self.subscriptions.lock();
@@ -60,17 +57,16 @@ impl Receiver {
         subscriptions.changed.insert(name);
     }
 
-    /// Whether a Redis channel is wanted.
     pub(super) fn wants(&self, name: &str) -> bool {
         self.subscriptions.lock().wanted.contains_key(name)
     }
 
-    /// The Redis channels of which something else is wanted since the last call.
+    /// Takes the Redis channels whose wanted state has changed since the last call.
     pub(super) fn take_changed(&self) -> HashSet<String> {
         std::mem::take(&mut self.subscriptions.lock().changed)
     }
 
-    /// All Redis channels that are wanted, which makes up for all changes.
+    /// All wanted Redis channels. Clears the recorded changes, which these include.
     pub(super) fn all_wanted(&self) -> Vec<String> {
         let mut subscriptions = self.subscriptions.lock();
         subscriptions.changed.clear();
@@ -82,7 +78,7 @@ impl Receiver {
         self.sender.missed();
     }
 
-    /// Takes one push. What is no message, is this node's own, or is not wanted any more goes nowhere.
+    /// Handles one push. Ignores whatever is not a message, was sent by this node, or is not wanted any more.
     pub(super) fn take(&self, push: PushInfo) {
         if push.kind != PushKind::Message {
             return;

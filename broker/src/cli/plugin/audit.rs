@@ -9,10 +9,10 @@ use crate::cli::output::print_line;
 
 #[derive(Debug, Args)]
 pub(super) struct AuditArgs {
-    /// How many lines, 1 to 100
+    /// Number of lines, 1 to 100
     #[arg(long, default_value_t = 20)]
     limit: u32,
-    /// Those before a line of this number
+    /// Show only lines before the line with this number
     #[arg(long)]
     before: Option<u64>,
 }
@@ -24,7 +24,7 @@ pub(super) async fn audit(verb: &AuditArgs, api: &Api) -> Result<()> {
         let (at, actor, action) = (text(line, "at"), text(line, "actor"), text(line, "action"));
         print!("{:<6} {at} {actor} {action} {} for {}: ", line["id"].to_string(), text(line, "subject"), who(line));
         match text(line, "to") {
-            // What was refused came to nothing.
+            // A refused request has no new state.
             "" => print_line!("{}", text(line, "result")),
             to => print_line!("{} -> {to}: {}", text(line, "from"), text(line, "result")),
         }

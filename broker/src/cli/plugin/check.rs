@@ -1,4 +1,4 @@
-//! `switchboard plugin check`: whether this broker would take a component, and on which terms.
+//! `switchboard plugin check`: whether this broker would accept a component, and with which grants and limits.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,18 +16,18 @@ use crate::plugin::{Allowance, Bounds, Compiler, Descriptor, Engine, Generation,
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// The component
+    /// The component: a .wasm file
     file: PathBuf,
     #[command(flatten)]
     init: stage::Init,
 }
 
-/// Prints what it is. The error says in one line why a broker would not take it.
+/// Describes the component. The error says in one line why a broker would refuse it.
 pub(super) async fn run(verb: &Check, config: &Config) -> Result<()> {
     let file = verb.file.display().to_string();
     let component = fs::read(&verb.file).with_context(|| format!("failed to read {file}"))?;
     let text = verb.init.text()?;
-    // Compiled as a broker compiles it, within the same bounds.
+    // Compiles it like a broker, with the same limits.
     let options = Options {
         folder: config.data.folder.join("compiled"),
         compiler: Compiler::Child,
@@ -40,8 +40,8 @@ pub(super) async fn run(verb: &Check, config: &Config) -> Result<()> {
     print(described);
     print_line!("  memory    {} KiB after its start", generation.memory_at_start() >> 10);
     let name = &described.plugin;
-    print_line!("a broker takes it: switchboard plugin deploy {file}");
-    // Its log is granted to every plugin.
+    print_line!("a broker accepts it: switchboard plugin deploy {file}");
+    // Every plugin has the grant `log`.
     let grants: Vec<&str> =
         described.wants.iter().filter(|import| **import != Import::Log).map(|import| import.as_str()).collect();
     if !grants.is_empty() {
@@ -53,7 +53,8 @@ pub(super) async fn run(verb: &Check, config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Starts it with as much memory as it needs, and says with how many mebibytes; what else is wrong ends the search.
+/// Starts it with increasing memory limits, and returns the first one, in MiB, with which it starts. Any other error ends
+/// the search.
 async fn least_memory(engine: &Engine, name: &str, component: &[u8], config: &str) -> Result<(Arc<Generation>, usize)> {
     let default = Limits::default().memory >> 20;
     let mut mebibytes = default;
@@ -64,7 +65,7 @@ async fn least_memory(engine: &Engine, name: &str, component: &[u8], config: &st
         match engine.prepare(order).await {
             Ok(generation) => return Ok((generation, mebibytes)),
             Err(error) if mebibytes >= 512 => return Err(error.into()),
-            // A start that needs more memory fails in as many ways as there are languages.
+            // How a start fails for lack of memory depends on the language.
             Err(error) => {
                 let next = mebibytes * 2;
                 if !may_be_memory(&error.to_string()) {

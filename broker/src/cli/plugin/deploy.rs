@@ -12,7 +12,7 @@ use crate::cli::output::print_line;
 
 #[derive(Debug, Args)]
 pub(super) struct Deploy {
-    /// The component, a .wasm file
+    /// The component: a .wasm file
     file: PathBuf,
 }
 
@@ -22,7 +22,7 @@ pub(super) async fn run(verb: &Deploy, api: &Api) -> Result<()> {
     let answer = api.upload("/api/plugins/", bytes).await?;
     let version = &answer["version"];
     let (name, number) = (text(version, "plugin"), text(version, "version"));
-    let already = if answer["changed"] == false { " was deployed already" } else { " is deployed" };
+    let already = if answer["changed"] == false { " was already deployed" } else { " is deployed" };
     print_line!("{name} {number}{already}");
     print_line!("  digest   {}", text(version, "digest"));
     print_line!("  kinds    {}", words(&version["kinds"], |kind| kind["kind"].as_str()));

@@ -10,7 +10,7 @@ use crate::model::PluginName;
 
 #[derive(Debug, Args)]
 pub(super) struct Show {
-    /// The plugin
+    /// Name of the plugin
     name: PluginName,
 }
 
@@ -28,9 +28,9 @@ pub(super) async fn list(api: &Api) -> Result<()> {
     Ok(())
 }
 
-/// Where and as what a plugin stands, without the subject: a plugin of many types is one place.
+/// A route of a plugin in words, without its subject, so that a plugin with many types is listed once.
 fn place(route: &Value) -> String {
-    let trial = route["candidate"].as_str().map(|candidate| format!(", trying {candidate}"));
+    let trial = route["candidate"].as_str().map(|candidate| format!(", on trial: {candidate}"));
     format!("{} for {}{}", text(route, "stable"), who(route), trial.unwrap_or_default())
 }
 
@@ -60,7 +60,7 @@ pub(super) async fn show(verb: &Show, api: &Api) -> Result<()> {
         print_line!("  route     for {}: {}", who(route), text(route, "stable"));
         print_line!("            {}", subjects.join(", "));
         if let Some(candidate) = route["candidate"].as_str() {
-            print_line!("            tried out: {candidate}");
+            print_line!("            on trial: {candidate}");
         }
         let mut before: Vec<&str> = alike.iter().filter_map(|route| route["previous"][0].as_str()).collect();
         before.sort_unstable();
@@ -81,22 +81,21 @@ pub(super) async fn show(verb: &Show, api: &Api) -> Result<()> {
     Ok(())
 }
 
-/// The tenant that something is decided for, in words.
+/// The scope of a decision in words.
 pub(super) fn who(value: &Value) -> String {
     value["tenant"].as_str().map_or("all tenants".to_owned(), |tenant| format!("tenant {tenant}"))
 }
 
-/// A text, or a dash where there is none.
+/// A text, or a dash if there is none.
 pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or("-")
 }
 
-/// The elements of a list.
 pub(super) fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// The elements of a list in words, with commas; a dash for none.
+/// The elements of a list, separated by commas, or a dash if there are none.
 pub(super) fn words<'a>(value: &'a Value, word: impl Fn(&'a Value) -> Option<&'a str>) -> String {
     let words: Vec<&str> = value.as_array().into_iter().flatten().filter_map(word).collect();
     if words.is_empty() { "-".to_owned() } else { words.join(", ") }

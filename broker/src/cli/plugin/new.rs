@@ -1,7 +1,7 @@
-//! `switchboard plugin new`: a folder with a plugin that builds and passes its tests.
+//! `switchboard plugin new`: creates a folder with a plugin that builds and passes its tests.
 //!
-//! What a new plugin starts from is the example `shout`, in three languages, with another name. The SDK and the contract
-//! are written beside it as this program has them, so that it needs no checkout and fits this broker.
+//! A new plugin is the example `shout` under another name, in one of three languages. The SDK and the contract are copied
+//! from this program, so the plugin needs no checkout and fits this broker.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use switchboard_builtin::KIT;
 use crate::cli::output::print_line;
 use crate::model::PluginName;
 
-/// Where the SDK and the contract are in a new plugin.
+/// The folder of the SDK and the contract in a new plugin.
 const SDK: &str = "sdk";
 
 const GITIGNORE: &str = "/target\n";
@@ -24,11 +24,11 @@ version = "0.1.0"
 edition = "2024"
 publish = false
 
-# Its own, also when its folder is inside of another workspace.
+# A workspace of its own, even inside the folder of another one.
 [workspace]
 
 [lib]
-# cdylib is the component; rlib is what the tests link.
+# cdylib builds the component; rlib is for the tests.
 crate-type = ["cdylib", "rlib"]
 
 [dependencies]
@@ -42,18 +42,18 @@ opt-level = "s"
 lto = true
 codegen-units = 1
 panic = "abort"
-# The names of functions stay for the backtraces in the broker's log; they cost nothing at run time.
+# Keep function names for the backtraces in the broker's log; they cost nothing at run time.
 strip = "debuginfo"
 "#;
 
 #[derive(Debug, Args)]
 pub(super) struct New {
-    /// The plugin's name, of its folder, and of the message type it handles: a-z, 0-9 and -, a letter first
+    /// Name of the plugin, its folder and the message type that it handles: a-z, 0-9 and -, starting with a letter
     name: PluginName,
-    /// What it is written in
+    /// Programming language
     #[arg(long, value_enum, default_value = "rust")]
     lang: Language,
-    /// Take the SDK and the contract from this checkout of Switchboard, instead of writing them into the folder
+    /// Use the SDK and the contract of this checkout of Switchboard instead of copying them into the folder
     #[arg(long, value_name = "FOLDER")]
     sdk: Option<PathBuf>,
 }
@@ -66,7 +66,7 @@ enum Language {
 }
 
 impl Language {
-    /// The example that a plugin in this language starts from.
+    /// The example that a new plugin in this language is copied from.
     fn example(self) -> &'static str {
         match self {
             Language::Rust => "shout",
@@ -76,18 +76,18 @@ impl Language {
     }
 }
 
-/// Makes the folder here. One that is there already is left as it is.
+/// Creates the folder in the working directory. An existing folder is left unchanged.
 pub(super) fn run(command: &New) -> Result<()> {
     let name = command.name.as_str();
     if !name.starts_with(|first: char| first.is_ascii_lowercase()) {
-        bail!("the name of a plugin starts with a letter here, since it names a package");
+        bail!("the name must be that of a package, which starts with a letter");
     }
     if ["auth", "subscribe", "unsubscribe", "ping"].contains(&name) {
-        bail!("`{name}` is a message type of the broker's own; name the plugin otherwise");
+        bail!("`{name}` is one of the broker's own message types; choose another name");
     }
     let checkout = command.sdk.as_deref().map(checkout).transpose()?;
     let folder = Path::new(name);
-    fs::create_dir(folder).with_context(|| format!("failed to make the folder {name}"))?;
+    fs::create_dir(folder).with_context(|| format!("failed to create the folder {name}"))?;
     for (path, text) in files(command.lang, name, checkout.as_deref())? {
         let path = folder.join(path);
         let parent = path.parent().unwrap_or(folder);
@@ -95,11 +95,11 @@ pub(super) fn run(command: &New) -> Result<()> {
             .and_then(|()| fs::write(&path, text))
             .with_context(|| format!("failed to write {}", path.display()))?;
     }
-    print_line!("{name}/ is a plugin; {name}/README.md says how to test and to build it");
+    print_line!("created the plugin {name}/; {name}/README.md explains how to test and build it");
     Ok(())
 }
 
-/// The checkout's folder from the root, so that the plugin can be moved.
+/// The absolute path of the checkout, so that the plugin can be moved.
 fn checkout(path: &Path) -> Result<String> {
     let found = fs::canonicalize(path).with_context(|| format!("failed to find {}", path.display()))?;
     for part in ["plugin-sdk/Cargo.toml", "wit/0.1.0"] {
@@ -107,10 +107,10 @@ fn checkout(path: &Path) -> Result<String> {
             bail!("{} is no checkout of Switchboard: it has no {part}", path.display());
         }
     }
-    found.into_os_string().into_string().ok().context("the path of the checkout is no UTF-8")
+    found.into_os_string().into_string().ok().context("the path of the checkout is not valid UTF-8")
 }
 
-/// All files of a new plugin, below its folder.
+/// All files of a new plugin, with paths relative to its folder.
 fn files(language: Language, name: &str, checkout: Option<&str>) -> Result<Vec<(String, String)>> {
     let sdk = checkout.unwrap_or(SDK);
     let rename = |text: &str| {
@@ -143,13 +143,13 @@ fn files(language: Language, name: &str, checkout: Option<&str>) -> Result<Vec<(
     Ok(files)
 }
 
-/// The manifest of the SDK with what it takes from the workspace written out.
+/// The manifest of the SDK, with everything that it inherits from the workspace written out.
 fn without_workspace(manifest: &str) -> Result<String> {
-    let root = KIT.iter().find(|(path, _)| *path == "Cargo.toml").context("the kit has the workspace's manifest")?;
+    let root = KIT.iter().find(|(path, _)| *path == "Cargo.toml").context("the kit lacks the workspace's manifest")?;
     let mut root: toml::Table = root.1.parse()?;
-    let workspace = root.remove("workspace").context("the manifest has a workspace")?;
+    let workspace = root.remove("workspace").context("the manifest has no workspace")?;
     let mut manifest: toml::Table = manifest.parse()?;
-    // What is checked here is not the author's concern.
+    // The lints of this workspace are no concern of the author.
     manifest.remove("lints");
     for section in ["package", "dependencies"] {
         let Some(toml::Value::Table(entries)) = manifest.get_mut(section) else { continue };
@@ -157,7 +157,7 @@ fn without_workspace(manifest: &str) -> Result<String> {
             let inherits = value.get("workspace").and_then(toml::Value::as_bool).unwrap_or(false);
             if inherits {
                 let shared = workspace.get(section).and_then(|shared| shared.get(key));
-                *value = shared.with_context(|| format!("the workspace has {section}.{key}"))?.clone();
+                *value = shared.with_context(|| format!("the workspace has no {section}.{key}"))?.clone();
             }
         }
     }

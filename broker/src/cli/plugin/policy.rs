@@ -12,56 +12,56 @@ use crate::model::{Kind, PluginName, TenantSlug};
 
 #[derive(Debug, Args)]
 pub(super) struct Grants {
-    /// The plugin
+    /// Name of the plugin
     name: PluginName,
-    /// For this tenant only [default: for all]
+    /// Only for this tenant [default: for all tenants]
     #[arg(long)]
     tenant: Option<TenantSlug>,
-    /// Grant these as well, with commas: history, members, presence, kv, log
+    /// Add these grants, separated by commas: history, members, presence, kv, log
     #[arg(long, value_name = "INTERFACES", value_delimiter = ',')]
     add: Vec<String>,
-    /// Grant these no more, with commas
+    /// Remove these grants, separated by commas
     #[arg(long, value_name = "INTERFACES", value_delimiter = ',', conflicts_with = "add")]
     remove: Vec<String>,
-    /// Grant these and no others, with commas
+    /// Grant exactly these, separated by commas
     #[arg(long, value_name = "INTERFACES", conflicts_with_all = ["add", "remove"])]
     set: Option<String>,
-    /// Take the decision back: what goes for all tenants, or the default
+    /// Clear the decision, so that the one for all tenants, or the default, applies
     #[arg(long, conflicts_with_all = ["add", "remove", "set"])]
     clear: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct LimitArgs {
-    /// The plugin
+    /// Name of the plugin
     name: PluginName,
-    /// For this tenant only [default: for all]
+    /// Only for this tenant [default: for all tenants]
     #[arg(long)]
     tenant: Option<TenantSlug>,
-    /// What to set, such as cpu_ms=20, or to take back, such as cpu_ms=default; none to see what there is
+    /// A limit to set (cpu_ms=20) or to reset (cpu_ms=default); without any, show the limits
     #[arg(value_name = "NAME=VALUE")]
     values: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Policy {
-    /// The type; none to see what is decided
+    /// The message type; without it, show all policies
     #[arg(requires = "policy")]
     kind: Option<Kind>,
-    /// `closed`: the sender gets an error; `open`: the event is dropped; `default`: as the plugin describes the type
+    /// `closed`: the sender gets an error; `open`: the event is dropped; `default`: as the plugin declares the type
     #[arg(value_parser = ["open", "closed", "default"])]
     policy: Option<String>,
-    /// For this tenant only [default: for all]
+    /// Only for this tenant [default: for all tenants]
     #[arg(long)]
     tenant: Option<TenantSlug>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Consent {
-    /// The tenant; none to see who has given it
+    /// Slug of the tenant; without it, show the tenants that consent
     #[arg(requires = "given")]
     tenant: Option<TenantSlug>,
-    /// Whether its events may be recorded
+    /// Whether the tenant's events may be recorded
     #[arg(value_parser = ["on", "off"])]
     given: Option<String>,
 }
@@ -109,10 +109,12 @@ pub(super) async fn limits(verb: &LimitArgs, api: &Api) -> Result<()> {
     }
     let mut values = Map::new();
     for text in &verb.values {
-        let (name, value) = text.split_once('=').with_context(|| format!("`{text}` is not such as cpu_ms=20"))?;
+        let (name, value) = text
+            .split_once('=')
+            .with_context(|| format!("`{text}` does not have the form NAME=VALUE, such as cpu_ms=20"))?;
         let value = match value {
             "default" => Value::Null,
-            number => number.parse::<u64>().with_context(|| format!("`{number}` is no number"))?.into(),
+            number => number.parse::<u64>().with_context(|| format!("`{number}` is not a whole number"))?.into(),
         };
         values.insert(name.to_owned(), value);
     }

@@ -13,22 +13,23 @@ use crate::plugin::Shown;
 
 #[derive(Debug, Args)]
 pub(super) struct Replay {
-    /// The component that counts
+    /// The old version of the component
     old: PathBuf,
-    /// The component to compare it with
+    /// The new version, to compare with it
     new: PathBuf,
-    /// The events, as `switchboard plugin record` writes them
+    /// The events, as written by `switchboard plugin record`
     recording: PathBuf,
     #[command(flatten)]
     init: stage::Init,
-    /// File with the configuration of the new one, if it has another one
+    /// File with the configuration of the new version, if it differs
     #[arg(long, value_name = "FILE")]
     new_init_file: Option<PathBuf>,
     #[command(flatten)]
     terms: stage::Given,
 }
 
-/// Gives each event to both, with what the host answered then. The error counts the events at which they differ.
+/// Gives each event to both versions, with the recorded answers of the host. The error counts the events at which they
+/// differ.
 pub(super) async fn run(verb: &Replay, config: &Config) -> Result<()> {
     let events = test::events(&verb.recording)?;
     let text = verb.init.text()?;
@@ -55,11 +56,11 @@ pub(super) async fn run(verb: &Replay, config: &Config) -> Result<()> {
         .iter()
         .zip(spent)
     {
-        print_line!("{name} {version}: {} µs and {fuel} units of fuel in all", time.as_micros());
+        print_line!("{name} {version}: {} µs and {fuel} units of fuel in total", time.as_micros());
     }
     print_line!("{} events, {differ} differ", events.len());
     if differ > 0 {
-        bail!("the two differ at {differ} of {} events", events.len());
+        bail!("the versions differ at {differ} of {} events", events.len());
     }
     Ok(())
 }

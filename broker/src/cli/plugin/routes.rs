@@ -13,9 +13,9 @@ use crate::model::{PluginName, TenantSlug};
 
 #[derive(Debug, Args)]
 pub(super) struct InScope {
-    /// The plugin
+    /// Name of the plugin
     name: PluginName,
-    /// For this tenant only [default: for all]
+    /// Only for this tenant [default: for all tenants]
     #[arg(long)]
     tenant: Option<TenantSlug>,
 }
@@ -24,13 +24,13 @@ pub(super) struct InScope {
 pub(super) struct Activate {
     #[command(flatten)]
     what: InScope,
-    /// Which version, or `built-in` [default: the one deployed last]
+    /// The version, or `built-in` for the broker's own [default: the version deployed last]
     #[arg(long)]
     version: Option<String>,
-    /// Text that the plugin's `init` gets [default: that of its generation in force]
+    /// Text for the plugin's `init` [default: the text of the generation in force]
     #[arg(long, conflicts_with = "init_file")]
     init: Option<String>,
-    /// File with that text
+    /// File with the text for `init`
     #[arg(long, value_name = "FILE")]
     init_file: Option<PathBuf>,
 }
@@ -39,16 +39,16 @@ pub(super) struct Activate {
 pub(super) struct Canary {
     #[command(flatten)]
     what: Activate,
-    /// How many per cent of the channels, 1 to 99; a channel stays on one side
+    /// Percentage of the channels, 1 to 99; a channel stays on one side
     #[arg(long, value_name = "NUMBER")]
     percent: u8,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Follow {
-    /// The plugin
+    /// Name of the plugin
     name: PluginName,
-    /// The tenant
+    /// Slug of the tenant
     #[arg(long)]
     tenant: TenantSlug,
 }
@@ -76,11 +76,11 @@ pub(super) async fn follow(verb: &Follow, api: &Api) -> Result<()> {
     Ok(())
 }
 
-/// What came of a change: from what to what, on how many nodes, and what to mind.
+/// Prints the result of a change: the old and the new state, the notes, and on how many nodes it is in force.
 pub(super) fn say(outcome: &Value) {
     let (subject, who) = (text(outcome, "subject"), who(outcome));
     if outcome["changed"] == false {
-        print_line!("{subject} for {who}: {} already", text(outcome, "to"));
+        print_line!("{subject} for {who}: already {}", text(outcome, "to"));
         return;
     }
     print_line!("{subject} for {who}: {} (was {})", text(outcome, "to"), text(outcome, "from"));

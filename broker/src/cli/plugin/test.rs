@@ -1,4 +1,4 @@
-//! `switchboard plugin test`: runs a plugin on the events of a file and shows what it asks for and what that costs.
+//! `switchboard plugin test`: runs a plugin on events from a file, and shows the effects that it requests and their cost.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,15 +14,15 @@ use crate::plugin::{Played, Recorded, Replay, Shown};
 
 #[derive(Debug, Args)]
 pub(super) struct Test {
-    /// The component
+    /// The component: a .wasm file
     file: PathBuf,
-    /// The events: a line of JSON each, as {"kind":"poke","payload":{…},"user":"alice"}
+    /// The events, one JSON object per line, such as {"kind":"poke","payload":{…},"user":"alice"}
     events: PathBuf,
     #[command(flatten)]
     init: stage::Init,
     #[command(flatten)]
     terms: stage::Given,
-    /// Print a line of JSON for each event
+    /// Print one JSON object per event
     #[arg(long)]
     json: bool,
 }
@@ -64,10 +64,10 @@ pub(super) async fn run(verb: &Test, config: &Config) -> Result<()> {
 /// Reads a file of events.
 pub(super) fn events(path: &PathBuf) -> Result<Vec<Recorded>> {
     let text = fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
-    Recorded::read_lines(&text).map_err(|error| anyhow!("failed to understand {}: {error}", path.display()))
+    Recorded::read_lines(&text).map_err(|error| anyhow!("failed to parse {}: {error}", path.display()))
 }
 
-/// Prepares a component to be tried out.
+/// Prepares a component for a test or a replay.
 pub(super) async fn open(file: &PathBuf, text: &str, given: &stage::Given, config: &Config) -> Result<Replay> {
     let name = file.display().to_string();
     let component = fs::read(file).with_context(|| format!("failed to read {name}"))?;
@@ -92,7 +92,7 @@ fn print(number: usize, event: &Recorded, played: &Played) {
     for line in Shown::of(played).to_string().lines() {
         print_line!("    {line}");
     }
-    // A trap is in the log with where in the component it happened.
+    // The log shows a trap with its place in the component.
     for line in played.log.iter().flat_map(|line| line.text.lines()) {
         print_line!("    log {line}");
     }

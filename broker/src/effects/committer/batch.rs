@@ -1,4 +1,4 @@
-//! What a batch is made of, and what is published of it.
+//! The items of a batch, and what is published of them.
 
 use tokio::time::Instant;
 
@@ -7,46 +7,43 @@ use crate::model::{ChannelId, ChannelKey, PluginName};
 use crate::protocol::Refusal;
 use crate::store::{Commit, Committed};
 
-/// Who tells of what was stored.
 pub trait Publish<T>: Send + Sync + 'static {
-    /// Tells of what one batch did in a channel, in this order, and calls `then` when that is out. It must not wait.
+    /// Publishes what one batch did in a channel, in this order, and calls `then` once that is out. Must not block.
     fn publish(&self, channel: &ChannelKey, published: Vec<Published<T>>, then: Then);
 }
 
-/// What is to be published.
 #[derive(Debug)]
 pub struct Published<T> {
-    /// What the caller gave for this.
     pub what: T,
-    /// What was stored; none for what was only to keep its place behind what was.
+    /// `None` for an item that stored nothing and only kept its place in the order.
     pub committed: Option<Committed>,
 }
 
-/// What follows when everything is published.
+/// Runs once everything is published.
 pub type Then = Box<dyn FnOnce() + Send>;
 
-/// Publishes nothing.
+/// Publishes nothing, for committers that only store.
 impl<T> Publish<T> for () {
     fn publish(&self, _: &ChannelKey, _: Vec<Published<T>>, then: Then) {
         then();
     }
 }
 
-/// What a commit holds as long as its batch is under way.
+/// What a commit holds while its batch is under way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Held {
-    /// The numbers of a channel, and its messages.
+    /// A channel: its numbering and its messages.
     Channel(ChannelId),
-    /// The keys of a plugin.
+    /// A plugin's keys.
     Plugin(PluginName),
 }
 
 pub(super) struct Waiting<T> {
     pub(super) channel: ChannelId,
-    /// None: there is nothing to store, and it only keeps its place behind what is stored before it.
+    /// `None`: nothing to store; it only keeps its place behind earlier commits.
     pub(super) commit: Option<Commit>,
     pub(super) what: T,
-    /// Whoever waits for the outcome, if anybody does.
+    /// `None` if nobody waits for an outcome.
     pub(super) answer: Option<Promise>,
     pub(super) by: Instant,
 }
@@ -57,7 +54,7 @@ impl<T> Waiting<T> {
         std::iter::once(Held::Channel(self.channel)).chain(plugin.map(|(plugin, _)| Held::Plugin(plugin.clone())))
     }
 
-    /// It has waited for so long that its caller was told to try again, and has counted it.
+    /// Drops an item that waited too long. Its caller was told to try again, and counted it.
     pub(super) fn give_up(self) {
         if let Some(gathered) = self.answer.and_then(|promise| promise.give(Err(Refusal::unavailable()))) {
             gathered.flush();

@@ -1,4 +1,7 @@
-//! The outcome of a commit, between the batch that brings it and whoever waits for it.
+//! The outcome of a commit, on its way from the batch to whoever waits for it.
+//!
+//! The slot goes from empty to done in one of two orders: answer first or receiver first. The lock is never held while
+//! a receiver runs.
 
 use std::sync::Arc;
 
@@ -9,26 +12,26 @@ use tokio::time::{Instant, timeout_at};
 use crate::protocol::{ErrorCode, Refusal};
 use crate::store::{Outcome, Receipt};
 
-/// What became of a commit, or why it is not known or not done.
+/// The outcome of a commit, or why it was not done or is not known.
 pub type Answer = Result<Outcome<Receipt>, Refusal>;
 
-/// Takes an answer where the batch is settled, and must not wait. What it writes may wait for the batch's other answers: it
-/// returns what is to be flushed after these.
+/// Receives an answer in the task that settles the batch, so it must not block. It may buffer its output and return
+/// where to flush it, once the batch's other answers are buffered too.
 pub type Receiver = Box<dyn FnOnce(Answer) -> Option<Arc<dyn Flush>> + Send>;
 
-/// Where answers of one batch are gathered, to be sent together.
+/// A buffer that gathers the answers of one batch.
 pub trait Flush: Send + Sync {
-    /// Sends what was gathered. Never waits.
+    /// Sends what was gathered. Never blocks.
     fn flush(&self);
 }
 
-/// The outcome of a commit that is queued. Dropping it changes nothing of what happens.
+/// The future outcome of a queued commit. Dropping it does not cancel anything.
 pub struct Pending {
     slot: Arc<Mutex<Slot>>,
     by: Instant,
 }
 
-/// The duty to give an answer. Dropped without one, as in a panic, it says that the broker failed.
+/// The obligation to answer. Dropped without an answer, as in a panic, it answers that the broker failed.
 #[derive(Debug)]
 pub(super) struct Promise(Option<Arc<Mutex<Slot>>>);
 
@@ -39,28 +42,27 @@ enum Slot {
     Done,
 }
 
-/// Both ends. The outcome is to be there by this time.
+/// Both ends of an answer that is due by this time.
 pub(super) fn promise(by: Instant) -> (Promise, Pending) {
     let slot = Arc::new(Mutex::new(Slot::Empty));
     (Promise(Some(Arc::clone(&slot))), Pending { slot, by })
 }
 
 impl Pending {
-    /// Until when whoever asked is to be told something.
+    /// When the sender must have been told something.
     pub fn by(&self) -> Instant {
         self.by
     }
 
-    /// What became of the commit.
+    /// Waits for the outcome.
     ///
-    /// # Errors
-    /// `unavailable` when the store is away or did not answer in time, which leaves open whether the commit was done;
-    /// `internal` when the store failed.
+    /// `unavailable` means that the store is away, or that it did not answer in time; the commit may or may not have
+    /// been done. `internal` means that the store failed.
     pub async fn outcome(self) -> Answer {
         let (sender, answered) = oneshot::channel();
         let by = self.by;
         self.then(Box::new(move |answer| {
-            // A caller that is gone has no use for it.
+            // A caller that is gone does not need it.
             let _ = sender.send(answer);
             None
         }));
@@ -73,7 +75,7 @@ impl Pending {
         }
     }
 
-    /// Has the outcome taken as soon as it is known, here if it is already. Nobody looks at the clock for it.
+    /// Registers a receiver for the outcome; runs it here if the outcome is already known. Enforces no deadline.
     pub fn then(self, receiver: Receiver) {
         let mut slot = self.slot.lock();
         match std::mem::replace(&mut *slot, Slot::Done) {
@@ -90,11 +92,11 @@ impl Pending {
 
 /// Counts commits whose callers were told that there is no answer.
 pub fn given_up(count: u64) {
-    metrics::counter!("switchboard_commits_given_up_total").increment(count);
+    crate::metrics::COMMITS_GIVEN_UP.handle().increment(count);
 }
 
 impl Promise {
-    /// Gives the answer. What is returned is to be flushed.
+    /// Gives the answer. The caller must flush what is returned.
     pub(super) fn give(mut self, answer: Answer) -> Option<Arc<dyn Flush>> {
         self.0.take().and_then(|slot| answered(&slot, answer))
     }
@@ -123,7 +125,7 @@ fn answered(slot: &Mutex<Slot>, answer: Answer) -> Option<Arc<dyn Flush>> {
 }
 
 fn failed() -> Refusal {
-    // Why is in the log, as a panic.
+    // The panic itself is in the log.
     Refusal::new(ErrorCode::Internal, "the broker failed while storing; try again")
 }
 

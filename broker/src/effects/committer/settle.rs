@@ -1,5 +1,4 @@
-//! What becomes of a batch: it is stored, as a whole or each part by itself, what is stored is published, and callers have
-//! their answers.
+//! Settles a batch: stores it, as a whole or commit by commit, publishes the result, and answers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,23 +6,23 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
-use super::super::refusals::refusal;
 use super::batch::{Publish, Published, Waiting};
 use super::pending::{Answer, Flush, Promise};
 use crate::model::{ChannelId, ChannelKey, TenantSlug};
+use crate::protocol::Refusal;
 use crate::store::{Commit, Outcome, Receipt, Store, StoreError};
 
-/// How many channels of a batch that the store refused are tried side by side.
+/// Channels of a refused batch that are retried side by side.
 const ALONE: usize = 4;
 
-/// Stores a batch, publishes what was stored, and tells each caller what became of its part.
+/// Stores a batch, publishes what was stored, and answers every caller.
 pub(super) async fn settle<T: Send + 'static>(
     store: &Arc<dyn Store>,
     publish: &dyn Publish<T>,
     tenant: &TenantSlug,
     mut batch: Vec<Waiting<T>>,
 ) {
-    // Whoever has something to be stored has an answer to come, and nobody else.
+    // Exactly the items with a commit have an answer due, which pairs outcomes with items below.
     let commits: Vec<Commit> = batch.iter_mut().filter_map(|next| next.commit.take()).collect();
     match commit(store, tenant, &commits).await {
         Ok(outcomes) => {
@@ -35,8 +34,8 @@ pub(super) async fn settle<T: Send + 'static>(
             }
             publish_batch(publish, tenant, settled);
         }
-        // The store refused the batch for what is in it, or for a lock on part of it. Whose it is shows when each goes alone:
-        // those of a channel in their order, and no channel waits for another.
+        // The store refused the batch for its content, or for a lock on part of it. Committing one at a time shows
+        // which: in order within a channel, and without one channel waiting for another.
         Err(StoreError::Failed(_) | StoreError::Contended) if commits.len() > 1 => {
             let mut commits = commits.into_iter();
             let mut channels: HashMap<ChannelId, Vec<_>> = HashMap::new();
@@ -47,7 +46,7 @@ pub(super) async fn settle<T: Send + 'static>(
             futures_util::stream::iter(channels.into_values())
                 .for_each_concurrent(ALONE, |channel| async move {
                     for (next, one) in channel {
-                        // Others of the channel may have been waited for until it was too late for this one.
+                        // Earlier commits of the channel may have used up this one's time.
                         if next.by <= Instant::now() {
                             next.give_up();
                             continue;
@@ -57,7 +56,7 @@ pub(super) async fn settle<T: Send + 'static>(
                             Some(one) => match commit(store, tenant, &[one]).await {
                                 Ok(mut outcomes) => Some(outcomes.remove(0)),
                                 Err(error) => {
-                                    give([(next.answer, Err(refusal(&error)))]);
+                                    give([(next.answer, Err(error.into()))]);
                                     continue;
                                 }
                             },
@@ -68,8 +67,8 @@ pub(super) async fn settle<T: Send + 'static>(
                 .await;
         }
         Err(error) => {
-            let refusal = refusal(&error);
-            // What was only to keep its place is published all the same.
+            let refusal = Refusal::from(error);
+            // Items that store nothing are published regardless.
             let (refused, published): (Vec<_>, Vec<_>) = batch.into_iter().partition(|next| next.answer.is_some());
             give(refused.into_iter().map(|next| (next.answer, Err(refusal.clone()))));
             publish_batch(publish, tenant, published.into_iter().map(|next| (next, None)).collect());
@@ -77,7 +76,7 @@ pub(super) async fn settle<T: Send + 'static>(
     }
 }
 
-/// Publishes what a batch has done, channel by channel, and then gives the answers.
+/// Publishes what a batch did, channel by channel, each followed by its answers.
 fn publish_batch<T: 'static>(
     publish: &dyn Publish<T>,
     tenant: &TenantSlug,
@@ -117,14 +116,13 @@ fn publish_batch<T: 'static>(
     }
 }
 
-/// What a batch has done in a channel.
 struct Settled<T> {
     channel: ChannelId,
     published: Vec<Published<T>>,
     answers: Vec<(Option<Promise>, Outcome<Receipt>)>,
 }
 
-/// Gives answers, and then has each place where some of them were gathered send these.
+/// Gives the answers, and then flushes each buffer that holds some of them, once.
 fn give(answers: impl IntoIterator<Item = (Option<Promise>, Answer)>) {
     let mut gathered: Vec<Arc<dyn Flush>> = Vec::new();
     for (promise, answer) in answers {
@@ -148,7 +146,7 @@ async fn commit(store: &Arc<dyn Store>, tenant: &TenantSlug, batch: &[Commit]) -
         Err(error) if error.is_unavailable() => "unavailable",
         Err(_) => "failed",
     };
-    metrics::histogram!("switchboard_commit_seconds", "result" => result).record(began.elapsed().as_secs_f64());
-    metrics::histogram!("switchboard_commit_batch").record(batch.len() as f64);
+    crate::metrics::COMMIT_SECONDS.with([result]).record(began.elapsed().as_secs_f64());
+    crate::metrics::COMMIT_BATCH.handle().record(batch.len() as f64);
     answer
 }

@@ -1,7 +1,8 @@
-//! What waits to be given to watching plugins, in the order of `seq` for each channel and plugin.
+//! Jobs for post-commit hooks, in the order of `seq` for each channel and plugin.
 //!
-//! A lane is a channel and a plugin. Of a lane one job is in hand at a time, so that its messages keep their order; lanes
-//! go side by side, as many as a tenant may have in hand. Nothing here runs a job, and what waits is in memory alone.
+//! A job's key is its channel and plugin. One job of a key is in hand at a time, which keeps its messages in order;
+//! different keys run side by side, up to a limit for each tenant. Nothing here runs a job, and jobs exist in memory
+//! only.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -11,14 +12,13 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::model::{ChannelId, ChannelKey, Message, PluginName, TenantSlug};
 
-/// What is to be done at most.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// Jobs of a tenant that may wait.
+    /// Jobs of one tenant that may wait.
     pub(super) waiting: usize,
-    /// Bytes of content that may wait, of all tenants together.
+    /// Bytes of content that may wait, over all tenants.
     pub(super) bytes: usize,
-    /// Jobs of a tenant that may be in hand.
+    /// Jobs of one tenant that may be in hand.
     pub(super) running: usize,
 }
 
@@ -28,12 +28,12 @@ pub(super) struct Job {
     pub(super) channel: ChannelKey,
     pub(super) message: Arc<Message>,
     pub(super) plugin: PluginName,
-    /// How many calls of `stored` lie between the message and an event.
+    /// Hook calls between the message and an event.
     pub(super) depth: u8,
 }
 
 impl Job {
-    fn lane(&self) -> Lane {
+    fn key(&self) -> Key {
         (self.channel.channel, self.plugin.clone())
     }
 
@@ -42,22 +42,22 @@ impl Job {
     }
 }
 
-type Lane = (ChannelId, PluginName);
+type Key = (ChannelId, PluginName);
 
 #[derive(Debug)]
 pub(super) struct Queue {
     bounds: Bounds,
     state: Mutex<State>,
-    /// There may be something to begin.
+    /// Notified when there may be a job to begin.
     pushed: Notify,
-    /// How many jobs wait or are in hand.
+    /// Jobs that wait or are in hand.
     jobs: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     tenants: HashMap<TenantSlug, Tenant>,
-    /// Tenants that have a lane to begin and may have one more job in hand, each once.
+    /// Tenants with a job to begin and a free slot, each once.
     turns: VecDeque<TenantSlug>,
     bytes: usize,
 }
@@ -66,18 +66,18 @@ struct State {
 struct Tenant {
     waiting: usize,
     running: usize,
-    /// Lanes with a job in hand or waiting.
-    lanes: HashMap<Lane, VecDeque<Job>>,
-    /// Those of them that have a job waiting and none in hand.
-    ready: VecDeque<Lane>,
+    /// Keys with a job waiting or in hand.
+    queues: HashMap<Key, VecDeque<Job>>,
+    /// Keys with a job waiting and none in hand.
+    ready: VecDeque<Key>,
     has_turn: bool,
-    /// Lanes whose job was put aside, and is not counted among those in hand.
-    aside: HashSet<Lane>,
-    /// Those of them that want to go on.
-    returning: VecDeque<(Lane, oneshot::Sender<()>)>,
+    /// Keys whose job was put aside and does not occupy a slot.
+    aside: HashSet<Key>,
+    /// Jobs put aside that want their slot back.
+    returning: VecDeque<(Key, oneshot::Sender<()>)>,
 }
 
-/// A queue is full.
+/// The queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
 
@@ -86,7 +86,7 @@ impl Queue {
         Self { bounds, state: Mutex::default(), pushed: Notify::new(), jobs: watch::Sender::new(0) }
     }
 
-    /// Takes a job in, behind those of its lane.
+    /// Adds a job, behind those of its key.
     pub(super) fn push(&self, job: Job) -> Result<(), Full> {
         let mut state = self.state.lock();
         let bytes = job.bytes();
@@ -99,12 +99,12 @@ impl Queue {
             return Err(Full);
         }
         tenant.waiting += 1;
-        let lane = job.lane();
-        match tenant.lanes.get_mut(&lane) {
+        let key = job.key();
+        match tenant.queues.get_mut(&key) {
             Some(waiting) => waiting.push_back(job),
             None => {
-                tenant.lanes.insert(lane.clone(), VecDeque::from([job]));
-                tenant.ready.push_back(lane);
+                tenant.queues.insert(key.clone(), VecDeque::from([job]));
+                tenant.ready.push_back(key);
             }
         }
         state.bytes += bytes;
@@ -114,7 +114,7 @@ impl Queue {
         Ok(())
     }
 
-    /// The next job to begin. Tenants take turns. There is one caller.
+    /// The next job to begin; round robin between tenants. Only one caller at a time.
     pub(super) async fn next(&self) -> Job {
         loop {
             if let Some(job) = self.state.lock().take(&self.bounds) {
@@ -124,49 +124,49 @@ impl Queue {
         }
     }
 
-    /// A job in hand waits for a time: others of its tenant may be in hand meanwhile, but none of its lane.
+    /// Frees the job's slot while it pauses. Others of the tenant may run meanwhile, but none of its key.
     pub(super) fn put_aside(&self, job: &Job) {
         let mut state = self.state.lock();
         let slug = &job.channel.tenant;
-        state.tenants.get_mut(slug).expect("a tenant with a job in hand is here").aside.insert(job.lane());
+        state.tenants.get_mut(slug).expect("a tenant with a job in hand is here").aside.insert(job.key());
         state.leave(slug, &self.bounds);
         drop(state);
         self.pushed.notify_one();
     }
 
-    /// Takes a job in hand again that was put aside, before those that wait to be begun.
+    /// Takes a slot for a job that was put aside, ahead of jobs that have not begun.
     pub(super) async fn take_up(&self, job: &Job) {
         let returned = {
             let mut state = self.state.lock();
             let tenant = state.tenants.get_mut(&job.channel.tenant).expect("a tenant with a job put aside is here");
             if tenant.running < self.bounds.running {
-                tenant.aside.remove(&job.lane());
+                tenant.aside.remove(&job.key());
                 tenant.running += 1;
                 return;
             }
             let (place, returned) = oneshot::channel();
-            tenant.returning.push_back((job.lane(), place));
+            tenant.returning.push_back((job.key(), place));
             returned
         };
-        // The place is kept as long as the queue is.
+        // The sender lives in the queue, which outlives this borrow.
         let _ = returned.await;
     }
 
-    /// A job is done, whatever came of it: the next of its lane may begin.
+    /// Ends a job, whatever its outcome. The next one of its key may begin.
     pub(super) fn done(&self, job: &Job) {
         let mut state = self.state.lock();
-        let (slug, lane) = (&job.channel.tenant, job.lane());
-        // One that was put aside has left already, when its task goes down.
-        if !state.tenants.get_mut(slug).is_some_and(|tenant| tenant.aside.remove(&lane)) {
+        let (slug, key) = (&job.channel.tenant, job.key());
+        // A job that was put aside has given up its slot already; this happens when its task dies during a pause.
+        if !state.tenants.get_mut(slug).is_some_and(|tenant| tenant.aside.remove(&key)) {
             state.leave(slug, &self.bounds);
         }
         let tenant = state.tenants.get_mut(slug).expect("a tenant with a job in hand is here");
-        if tenant.lanes.get(&lane).is_some_and(VecDeque::is_empty) {
-            tenant.lanes.remove(&lane);
+        if tenant.queues.get(&key).is_some_and(VecDeque::is_empty) {
+            tenant.queues.remove(&key);
         } else {
-            tenant.ready.push_back(lane);
+            tenant.ready.push_back(key);
         }
-        if tenant.lanes.is_empty() {
+        if tenant.queues.is_empty() {
             state.tenants.remove(slug);
         }
         state.give_turn(slug, &self.bounds);
@@ -175,21 +175,21 @@ impl Queue {
         self.pushed.notify_one();
     }
 
-    /// Waits until nothing waits and nothing is in hand.
+    /// Waits until no job waits or is in hand.
     pub(super) async fn empty(&self) {
-        // The sender lives as long as this borrow, so there is no other end of it.
+        // The sender lives as long as this borrow, so this cannot fail.
         let _ = self.jobs.subscribe().wait_for(|jobs| *jobs == 0).await;
     }
 }
 
 impl State {
-    /// A job of a tenant is not in hand any more: its place is for one that was put aside, or for the next.
+    /// Frees a slot: it goes to a job that was put aside, or else to the next job.
     fn leave(&mut self, slug: &TenantSlug, bounds: &Bounds) {
         let tenant = self.tenants.get_mut(slug).expect("a tenant with a job in hand is here");
         tenant.running -= 1;
-        while let Some((lane, place)) = tenant.returning.pop_front() {
+        while let Some((key, place)) = tenant.returning.pop_front() {
             if place.send(()).is_ok() {
-                tenant.aside.remove(&lane);
+                tenant.aside.remove(&key);
                 tenant.running += 1;
                 return;
             }
@@ -210,14 +210,15 @@ impl State {
             let slug = self.turns.pop_front()?;
             let tenant = self.tenants.get_mut(&slug).expect("a tenant with a turn is here");
             tenant.has_turn = false;
-            // A job that was put aside may have come back meanwhile. There is a turn again when one leaves.
+            // A job that was put aside may have taken the slot meanwhile. The tenant is queued again when a slot is
+            // freed.
             if tenant.running < bounds.running {
                 break slug;
             }
         };
         let tenant = self.tenants.get_mut(&slug).expect("it was here");
-        let lane = tenant.ready.pop_front().expect("a tenant with a turn has a lane to begin");
-        let job = tenant.lanes.get_mut(&lane).and_then(VecDeque::pop_front).expect("a lane to begin has a job");
+        let key = tenant.ready.pop_front().expect("a tenant with a turn has a lane to begin");
+        let job = tenant.queues.get_mut(&key).and_then(VecDeque::pop_front).expect("a lane to begin has a job");
         tenant.waiting -= 1;
         tenant.running += 1;
         self.bytes -= job.bytes();
@@ -314,7 +315,7 @@ mod tests {
         queue.done(&third);
     }
 
-    /// Jobs come, are begun, put aside, taken up and done in any order.
+    /// Jobs are added, begun, put aside, taken up and finished in any order.
     #[test]
     fn whatever_happens_each_lane_keeps_its_order_and_nothing_is_left() {
         type Returning = std::pin::Pin<Box<dyn Future<Output = ()>>>;
@@ -323,23 +324,23 @@ mod tests {
         let (mut in_hand, mut aside, mut returning) =
             (Vec::<Arc<Job>>::new(), Vec::<Arc<Job>>::new(), Vec::<(Arc<Job>, Returning)>::new());
         let (mut pushed, mut begun, mut left) = (HashMap::<_, u64>::new(), HashMap::<_, u64>::new(), 5_000);
-        let in_lane = |job: &Job| (job.channel.tenant.clone(), job.lane());
+        let of_key = |job: &Job| (job.channel.tenant.clone(), job.key());
         while left > 0 || !queue.state.lock().tenants.is_empty() {
             match dice.roll(7) {
                 0 | 1 if left > 0 => {
                     let (tenant, plugin) = (["acme", "zeta"][dice.roll(2)], ["bot", "tally"][dice.roll(2)]);
                     let mut next = job(tenant, dice.roll(3) as u128, plugin, 0);
-                    let seq = pushed.entry(in_lane(&next)).or_default();
+                    let seq = pushed.entry(of_key(&next)).or_default();
                     next = job(tenant, next.channel.channel.0.as_u128(), plugin, *seq + 1);
                     *seq += u64::from(queue.push(next).is_ok());
                     left -= 1;
                 }
                 2 | 3 => {
                     let Some(job) = next(&queue) else { continue };
-                    let seq = begun.entry(in_lane(&job)).or_default();
+                    let seq = begun.entry(of_key(&job)).or_default();
                     *seq += 1;
                     assert_eq!(job.message.seq, *seq, "in the order of its lane");
-                    assert!(in_hand.iter().chain(&aside).all(|other| in_lane(other) != in_lane(&job)), "one of a lane");
+                    assert!(in_hand.iter().chain(&aside).all(|other| of_key(other) != of_key(&job)), "one of a lane");
                     in_hand.push(Arc::new(job));
                 }
                 4 => {
@@ -365,7 +366,7 @@ mod tests {
                     let Some((job, mut one)) = dice.take(&mut returning) else { continue };
                     match one.as_mut().now_or_never() {
                         Some(()) => in_hand.push(job),
-                        // Its task goes down.
+                        // Its task dies.
                         None if dice.roll(8) == 0 => {
                             drop(one);
                             queue.done(&job);

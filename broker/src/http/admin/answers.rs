@@ -1,4 +1,4 @@
-//! What operators are answered, in the words of the catalogue.
+//! The answers of the operators' API.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use crate::model::{PluginName, TenantSlug};
 /// A message type that a plugin handles.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct KindAnswer {
-    /// The `type` of its frames.
+    /// `type` of its frames.
     kind: String,
-    /// `client` or `broker`: who may cause its events.
+    /// `client` or `broker`: who can send events of this type.
     #[schema(value_type = String)]
     origin: crate::model::catalogue::Origin,
-    /// `durable` or `ephemeral`: what the sender may count on.
+    /// `durable`, if the sender relies on its events being stored, or `ephemeral`.
     #[schema(value_type = String)]
     durability: crate::model::catalogue::Durability,
 }
@@ -25,110 +25,110 @@ pub(super) struct KindAnswer {
 /// A version of a plugin.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct VersionAnswer {
-    /// The plugin.
+    /// Name of the plugin.
     plugin: String,
-    /// Its version.
+    /// Version of the plugin.
     version: String,
-    /// The SHA-256 of the component.
+    /// SHA-256 of the component.
     digest: String,
-    /// Bytes of the component.
+    /// Size of the component in bytes.
     size: u64,
-    /// What it handles.
+    /// The message types that it handles.
     kinds: Vec<KindAnswer>,
-    /// The kinds of stored messages that it is told of.
+    /// The types of stored messages that it watches.
     watches: Vec<String>,
     /// The interfaces that it uses.
     wants: Vec<String>,
-    /// When it was deployed.
+    /// Time of its deployment.
     deployed_at: String,
-    /// By whom.
+    /// Who deployed it.
     deployed_by: String,
 }
 
-/// Where a subject goes.
+/// Which generation handles a message type, or watches stored messages.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RouteAnswer {
-    /// For which tenant; none: for all.
+    /// The tenant that this applies to; null for all tenants.
     tenant: Option<String>,
-    /// The type of the events, or `stored messages` for a plugin that watches.
+    /// The message type, or `stored messages` for a plugin that watches.
     subject: String,
-    /// What is in force.
+    /// The generation in force.
     stable: String,
-    /// What was before, latest first.
+    /// Earlier ones, latest first.
     previous: Vec<String>,
-    /// What is tried out.
+    /// The generation on trial, as a canary or a shadow.
     candidate: Option<String>,
 }
 
-/// What is decided about a plugin's grants and limits.
+/// The decisions about a plugin's grants and limits.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TermsAnswer {
-    /// For which tenant; none: for all.
+    /// The tenant that this applies to; null for all tenants.
     tenant: Option<String>,
-    /// The interfaces it may use; none: not decided here.
+    /// The interfaces that the plugin may use; null if there is no decision at this level.
     grants: Option<Vec<String>>,
-    /// Limits by name.
+    /// The limits that are set, by name.
     limits: BTreeMap<String, u64>,
 }
 
 /// A plugin.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PluginAnswer {
-    /// Its name.
+    /// Name of the plugin.
     name: String,
-    /// The version that is compiled into the broker or named at its start.
+    /// The version that is built into the broker, or was given at its start.
     built_in: Option<String>,
-    /// Those that were deployed, oldest first.
+    /// The deployed versions, oldest first.
     versions: Vec<VersionAnswer>,
-    /// Where it is in force, tried out or disabled.
+    /// Where it is in force, on trial or disabled.
     routes: Vec<RouteAnswer>,
-    /// What is decided about its grants and limits.
+    /// The decisions about its grants and limits.
     terms: Vec<TermsAnswer>,
 }
 
-/// What came of a change.
+/// The result of a change.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct OutcomeAnswer {
-    /// What was asked for.
+    /// The action that was requested.
     action: &'static str,
-    /// About what.
+    /// What the action changes, such as a plugin.
     subject: String,
-    /// For which tenant; none: for all.
+    /// The tenant that this applies to; null for all tenants.
     tenant: Option<String>,
-    /// What was in force.
+    /// State before the change.
     from: String,
-    /// What is now.
+    /// State after the change.
     to: String,
-    /// False when it was so already.
+    /// False if there was nothing to change.
     changed: bool,
-    /// What to mind beside it.
+    /// Further points that the operator should know.
     notes: Vec<String>,
-    /// The revision of the catalogue.
+    /// Revision of the catalogue.
     revision: u64,
-    /// Nodes that live.
+    /// Number of live nodes.
     nodes: usize,
-    /// Those that run the revision.
+    /// Number of live nodes that run this revision.
     running: usize,
-    /// Both in words, with what holds the others up.
+    /// Both numbers in words, and what delays the other nodes.
     reach: String,
 }
 
-/// A component that is in the catalogue now.
+/// A component that is now in the catalogue.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeployedAnswer {
-    /// What it is.
+    /// The version in the component.
     pub(super) version: VersionAnswer,
-    /// False when it was there already.
+    /// False if it was already there.
     pub(super) changed: bool,
-    /// The revision of the catalogue.
+    /// Revision of the catalogue.
     pub(super) revision: u64,
 }
 
-/// For whom, in a body or a query.
+/// The scope of a change.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ForWhom {
-    /// The tenant; none: for all.
+    /// The tenant; if it is missing or null, all tenants.
     #[schema(value_type = Option<String>)]
     pub(super) tenant: Option<TenantSlug>,
 }
@@ -168,13 +168,13 @@ impl From<&Version> for VersionAnswer {
 }
 
 impl PluginAnswer {
-    /// Everything that is known of a plugin.
+    /// Everything that is known about a plugin.
     pub(super) fn new(view: View<'_>, name: &PluginName) -> Self {
         let built_in = view.built_in_named(name);
         let versions = view.catalogue.versions.iter().filter(|version| version.plugin == *name);
         let routes = view.catalogue.routes.iter().filter(|route| concerns(view, route, name));
         let undecided = built_in.into_iter().flat_map(|built_in| undecided(view, built_in));
-        let terms = view.catalogue.terms.iter().filter(|terms| terms.plugin == *name);
+        let terms = view.catalogue.plugin_policies.iter().filter(|terms| terms.plugin == *name);
         Self {
             name: name.to_string(),
             built_in: built_in.map(|known| known.version.clone()),
@@ -217,7 +217,7 @@ fn subject(subject: &Subject) -> String {
     }
 }
 
-/// Whether a plugin is in force, tried out or disabled on a route.
+/// Whether a plugin is in force, on trial or disabled on a route.
 fn concerns(view: View<'_>, route: &Route, plugin: &PluginName) -> bool {
     let candidate = route.candidate.map(|candidate| Target::Generation(candidate.generation));
     let disabled = (route.stable == Target::Off).then(|| route.previous.first().copied()).flatten();
@@ -225,7 +225,7 @@ fn concerns(view: View<'_>, route: &Route, plugin: &PluginName) -> bool {
     targets.any(|target| view.plugin_of(target, &route.subject) == Some(plugin))
 }
 
-/// What a built-in plugin handles because nobody decided otherwise.
+/// What a built-in plugin handles because there is no decision about it.
 fn undecided(view: View<'_>, built_in: &BuiltIn) -> Vec<RouteAnswer> {
     let subjects = built_in.kinds.iter().map(|spec| Subject::Handles(spec.kind.clone()));
     let free = subjects.filter(|subject| {

@@ -1,4 +1,4 @@
-//! Who changed what, and how far the nodes are.
+//! The routes for the audit and for the nodes.
 
 use std::sync::Arc;
 
@@ -17,60 +17,60 @@ use super::request::Parameters;
 /// A line of the audit.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AuditAnswer {
-    /// Its number.
+    /// Number of the line.
     id: u64,
-    /// When.
+    /// Time of the request.
     at: String,
-    /// Who: what the tool said, or `broker`.
+    /// Who requested it, as named by the client, or `broker`.
     actor: String,
-    /// What was asked for.
+    /// The action that was requested.
     action: String,
-    /// For which tenant; none: for all.
+    /// The tenant that it applies to; null for all tenants.
     tenant: Option<String>,
-    /// About what.
+    /// What the action changes, such as a plugin.
     subject: String,
-    /// What was in force.
+    /// State before the change.
     from: String,
-    /// What was to be.
+    /// The requested state.
     to: String,
-    /// `ok`, or why it was not done.
+    /// `ok`, or the reason why nothing changed.
     result: String,
 }
 
-/// Which lines.
+/// The lines to list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuditQuery {
-    /// Those before a line of this number.
+    /// Lists only lines before the line with this number.
     before: Option<u64>,
-    /// How many, 1 to 100; 50 when it is not said.
+    /// The number of lines, 1 to 100; the default is 50.
     limit: Option<u32>,
 }
 
-/// A node that lives.
+/// A live node.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct NodeAnswer {
-    /// Its name.
+    /// Name of the node.
     node: String,
-    /// The revision that it runs.
+    /// Revision of the catalogue that it runs.
     revision: u64,
-    /// What it could not do of it.
+    /// Why it could not fully apply the revision.
     error: Option<String>,
-    /// When it said so.
+    /// Time of this report.
     at: String,
 }
 
-/// The nodes that live, and the revision that they should run.
+/// The live nodes, and the revision that they should run.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct NodesAnswer {
-    /// Of the catalogue.
+    /// Latest revision of the catalogue.
     revision: u64,
-    /// By name.
+    /// The nodes, by name.
     results: Vec<NodeAnswer>,
 }
 
-/// Who changed what, latest first.
+/// Lists who requested what, with the result, latest first.
 #[utoipa::path(get, path = "/api/audit/", tag = "audit", params(AuditQuery),
     responses((status = 200, body = Page<AuditAnswer>)))]
 pub(super) async fn audit(
@@ -79,7 +79,7 @@ pub(super) async fn audit(
     uri: Uri,
 ) -> Result<Json<Page<AuditAnswer>>, ApiError> {
     let limit = limit(query.limit)?;
-    // One more than asked for tells whether there is a next page.
+    // Reads one more than requested, to know whether there is a next page.
     let mut lines = state.control.audit(query.before, limit + 1).await?;
     let more = lines.len() > limit as usize;
     lines.truncate(limit as usize);
@@ -99,10 +99,10 @@ pub(super) async fn audit(
     Ok(Json(Page { next, previous, results: results.collect() }))
 }
 
-/// How far the nodes are.
+/// Shows which revision each live node runs.
 #[utoipa::path(get, path = "/api/nodes/", tag = "audit", responses((status = 200, body = NodesAnswer)))]
 pub(super) async fn nodes(Extract(state): Extract<Arc<State>>) -> Result<Json<NodesAnswer>, ApiError> {
-    let revision = state.services.store.catalogue_revision().await?;
+    let revision = state.store.catalogue_revision().await?;
     let nodes = state.control.nodes().await?;
     let results = nodes.into_iter().map(|node| NodeAnswer {
         node: node.node,

@@ -1,4 +1,4 @@
-//! Takes a component in.
+//! The route that deploys a component.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,24 +17,26 @@ use super::routes::to_the_end;
 use crate::model::catalogue::Version;
 use crate::protocol::{ErrorCode, Refusal};
 
-/// How long a component may take to arrive.
+/// Time within which a component must arrive.
 const COMPONENT_WITHIN: Duration = Duration::from_secs(60);
 
-/// Components that may be on their way in at once, since each is held in memory.
+/// Components that can be uploaded at once, since each is held in memory.
 static PLACES: Semaphore = Semaphore::const_new(4);
 
-/// Checks a component and keeps it. It handles nothing until it is activated.
-#[utoipa::path(post, path = "/api/plugins/", tag = "plugins", request_body(content = Vec<u8>, content_type = "application/wasm"),
-    responses((status = 201, body = DeployedAnswer), (status = 200, description = "it was deployed before", body = DeployedAnswer),
-        (status = 413, description = "it is too large"),
-        (status = 422, description = "it is not fit, or its version has other bytes already")))]
+/// Checks a component and stores it. It handles nothing until it is activated.
+#[utoipa::path(post, path = "/api/plugins/", tag = "plugins",
+    request_body(content = Vec<u8>, content_type = "application/wasm"),
+    responses((status = 201, body = DeployedAnswer),
+        (status = 200, description = "the same bytes were already deployed", body = DeployedAnswer),
+        (status = 413, description = "larger than 32 MiB"),
+        (status = 422, description = "not acceptable, or its version already has different bytes")))]
 pub(super) async fn deploy(
     Extract(state): Extract<Arc<State>>,
     Actor(actor): Actor,
     request: Request,
 ) -> Result<(StatusCode, Json<DeployedAnswer>), ApiError> {
     let Ok(place) = PLACES.try_acquire() else {
-        return Err(Refusal::new(ErrorCode::Overloaded, "other components are being deployed; try again").into());
+        return Err(Refusal::new(ErrorCode::Overloaded, "other components are being deployed; try again later").into());
     };
     let component = body::read(request, state.control.largest(), COMPONENT_WITHIN).await?;
     let (control, by) = (Arc::clone(&state.control), actor.clone());
@@ -51,7 +53,7 @@ pub(super) async fn deploy(
         kinds: described.kinds,
         watches: described.watches,
         wants: described.wants,
-        deployed_at: state.services.clock.now(),
+        deployed_at: state.clock.now(),
         deployed_by: actor,
     };
     let status = if outcome.changed { StatusCode::CREATED } else { StatusCode::OK };

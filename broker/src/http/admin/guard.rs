@@ -1,6 +1,6 @@
-//! Who may use the routes for operators: whoever shows the token.
+//! Restricts the routes for operators to requests with the operators' token.
 //!
-//! It looks at the head of a request alone. A request that is refused has had no byte of its body read.
+//! It checks only the head of a request: no byte of the body of a refused request is read.
 
 use std::sync::Arc;
 
@@ -8,30 +8,29 @@ use axum::extract::{Request, State as Extract};
 use axum::http::header::{AUTHORIZATION, CONNECTION, HeaderValue, WWW_AUTHENTICATE};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use super::super::error::ApiError;
 use super::super::state::State;
 use crate::protocol::{ErrorCode, Refusal};
 
-/// Lets a request pass that shows the token.
+/// Lets a request pass if it has the token.
 pub(super) async fn check(Extract(state): Extract<Arc<State>>, request: Request, next: Next) -> Response {
     let Some(token) = &state.admin_token else {
-        let message =
-            "no token for operators is set; start the broker with SWITCHBOARD_ADMIN_TOKEN or --admin-token-file";
+        let message = "the broker has no operators' token; start it with SWITCHBOARD_ADMIN_TOKEN or --admin-token-file";
         return closing(ApiError::denied(message).into_response());
     };
     let shown = request.headers().get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
     if shown.is_some_and(|shown| is_same(shown, token.reveal().as_bytes())) {
         return next.run(request).await;
     }
-    let refusal = Refusal::new(ErrorCode::Unauthorized, "show the operators' token as Authorization: Bearer");
+    let refusal = Refusal::new(ErrorCode::Unauthorized, "send the operators' token as Authorization: Bearer TOKEN");
     let mut response = ApiError::from(refusal).into_response();
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     closing(response)
 }
 
-/// The body is not read, so nothing can follow it on this connection.
+/// Closes the connection: since the body is not read, no request can follow.
 fn closing(mut response: Response) -> Response {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
@@ -42,11 +41,9 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
 }
 
-/// Takes as long for every text of one length, and tells nothing of the token's.
+/// Compares in constant time: how long it takes reveals nothing about the token but its length.
 fn is_same(shown: &[u8], token: &[u8]) -> bool {
-    let (shown, token) = (Sha256::digest(shown), Sha256::digest(token));
-    let difference = shown.iter().zip(&token).fold(0, |sum, (a, b)| sum | (a ^ b));
-    std::hint::black_box(difference) == 0
+    shown.ct_eq(token).into()
 }
 
 #[cfg(test)]

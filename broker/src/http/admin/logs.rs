@@ -1,4 +1,4 @@
-//! What plugins log on this node, line by line.
+//! The route for the log of a plugin on this node.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,19 +21,19 @@ use super::request::{Known, Parameters};
 use crate::model::PluginName;
 use crate::plugin::LogLine;
 
-/// Which lines.
+/// The lines to print.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LogsQuery {
-    /// Whether to go on with what is logged from now on.
+    /// Whether to continue with new lines.
     #[serde(default)]
     follow: bool,
-    /// How many of the last lines first; 100 when it is not said.
+    /// How many of the latest lines to begin with; the default is 100.
     tail: Option<usize>,
 }
 
-/// What a plugin logs on this node, a JSON object a line.
+/// Streams what a plugin logs on this node, one JSON object per line.
 #[utoipa::path(get, path = "/api/plugins/{name}/logs/", tag = "plugins", params(("name" = String, Path), LogsQuery),
     responses((status = 200, content_type = "application/x-ndjson",
         description = "objects with `at`, `level`, `plugin`, `version`, `generation`, `tenant` and `text`")))]
@@ -43,7 +43,7 @@ pub(super) async fn logs(
     Parameters(query): Parameters<LogsQuery>,
 ) -> Result<Response, ApiError> {
     let logs = state.control.logs();
-    // First the ear, then the memory: nothing falls between them. What is in both is said once.
+    // Subscribe first, then read the recent lines, so that no line is missed. A line that is in both is sent once.
     let news = logs.follow();
     let recent = logs.recent(&name, query.tail.unwrap_or(100));
     let headers = [(CONTENT_TYPE, "application/x-ndjson")];
@@ -51,13 +51,8 @@ pub(super) async fn logs(
         let text: String = recent.iter().map(|line| one(line)).collect();
         return Ok((headers, text).into_response());
     }
-    let following = Following {
-        first: recent.iter().cloned().collect(),
-        recent,
-        news,
-        name,
-        draining: state.services.draining.clone(),
-    };
+    let following =
+        Following { first: recent.iter().cloned().collect(), recent, news, name, draining: state.draining.clone() };
     let lines = stream::unfold(following, |mut following| async move {
         let text = following.next().await?;
         Some((Ok::<Bytes, Infallible>(text.into()), following))
@@ -65,13 +60,13 @@ pub(super) async fn logs(
     Ok((headers, Body::from_stream(lines)).into_response())
 }
 
-/// How often a reconciler that hears nothing gets an empty line, so that one who is gone is noticed.
+/// After this time without output, send an empty line, to notice a client that is gone.
 const QUIET: Duration = Duration::from_secs(15);
 
 struct Following {
-    /// Lines of before that are still to be said.
+    /// Recent lines that are not sent yet.
     first: VecDeque<Arc<LogLine>>,
-    /// All lines of before.
+    /// All recent lines.
     recent: Vec<Arc<LogLine>>,
     news: broadcast::Receiver<Arc<LogLine>>,
     name: PluginName,
@@ -79,7 +74,7 @@ struct Following {
 }
 
 impl Following {
-    /// The next line; none when the broker goes away.
+    /// The next line; none if the broker is stopping.
     async fn next(&mut self) -> Option<String> {
         if let Some(line) = self.first.pop_front() {
             return Some(one(&line));

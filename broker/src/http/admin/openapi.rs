@@ -1,4 +1,4 @@
-//! The description of the operators' API, made of the routes themselves.
+//! The OpenAPI description of the operators' API, generated from the routes.
 
 use std::sync::Arc;
 
@@ -13,34 +13,9 @@ use super::super::state::State;
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Switchboard for operators", description = "Plugins: deploy, activate, try out, roll back, watch. \
-        Show the token as `Authorization: Bearer`; say who asks in `Switchboard-Actor`, for the audit."),
-    paths(
-        super::plugins::list,
-        super::plugins::show,
-        super::deploy::deploy,
-        super::routes::activate,
-        super::routes::canary,
-        super::routes::shadow,
-        super::routes::promote,
-        super::routes::rollback,
-        super::routes::disable,
-        super::routes::follow,
-        super::logs::logs,
-        super::policy::grants,
-        super::policy::grant,
-        super::policy::limits,
-        super::policy::limit,
-        super::policy::policies,
-        super::policy::policy,
-        super::policy::consents,
-        super::policy::consent,
-        super::recordings::record,
-        super::audit::audit,
-        super::audit::nodes,
-    ),
+    info(title = "Switchboard for operators", description = "Deploy, activate, try out, roll back and monitor plugins. \
+        Send the token as `Authorization: Bearer TOKEN`. Name the caller for the audit in `Switchboard-Actor`."),
     components(schemas(ApiErrorBody)),
-    modifiers(&Common),
     security(("token" = []))
 )]
 struct Api;
@@ -48,13 +23,13 @@ struct Api;
 struct Common;
 
 impl Modify for Common {
-    /// All routes want the token, and refuse in one form.
+    /// All routes require the token, and their errors have the same form.
     fn modify(&self, description: &mut Description) {
         let components = description.components.get_or_insert_default();
         components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
         for item in description.paths.paths.values_mut() {
             for operation in [&mut item.get, &mut item.put, &mut item.post].into_iter().flatten() {
-                let mut refused = Response::new("It was not done, and why.");
+                let mut refused = Response::new("The request was refused or failed; the message says why.");
                 let body = Content::new(Some(Ref::from_schema_name("Error")));
                 refused.content.insert("application/json".to_owned(), body.into());
                 operation.responses.responses.insert("default".to_owned(), refused.into());
@@ -63,13 +38,13 @@ impl Modify for Common {
     }
 }
 
-/// The description needs no token: it is the same for every broker of a version, and says nothing of this one.
-pub(super) fn routes() -> Router<Arc<State>> {
-    Router::new().route("/api/openapi.json", get(async || Json(Api::openapi())))
+/// The part that is common to all routes. The routes are added where they are declared.
+pub(super) fn without_routes() -> Description {
+    Api::openapi()
 }
 
-/// The paths that are described.
-#[cfg(test)]
-pub(super) fn paths() -> impl Iterator<Item = String> {
-    Api::openapi().paths.paths.into_keys()
+/// The description needs no token: it is the same for every broker of a version, and reveals nothing about this one.
+pub(super) fn routes(mut description: Description) -> Router<Arc<State>> {
+    Common.modify(&mut description);
+    Router::new().route("/api/openapi.json", get(async || Json(description)))
 }

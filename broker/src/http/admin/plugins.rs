@@ -1,4 +1,4 @@
-//! Which plugins there are.
+//! The routes that show plugins.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::request::Known;
 use crate::deploy::View;
 use crate::model::PluginName;
 
-/// All plugins, by name.
+/// Lists all plugins, by name.
 #[utoipa::path(get, path = "/api/plugins/", tag = "plugins", responses((status = 200, body = Page<PluginAnswer>)))]
 pub(super) async fn list(Extract(state): Extract<Arc<State>>) -> Result<Json<Page<PluginAnswer>>, ApiError> {
     let catalogue = state.control.catalogue().await?;
@@ -24,7 +24,7 @@ pub(super) async fn list(Extract(state): Extract<Arc<State>>) -> Result<Json<Pag
     Ok(Json(Page::whole(names.into_iter().map(|name| PluginAnswer::new(view, name)).collect())))
 }
 
-/// One plugin.
+/// Shows one plugin.
 #[utoipa::path(get, path = "/api/plugins/{name}/", tag = "plugins", params(("name" = String, Path)),
     responses((status = 200, body = PluginAnswer), (status = 404, description = "there is no such plugin")))]
 pub(super) async fn show(

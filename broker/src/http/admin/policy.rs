@@ -1,4 +1,4 @@
-//! What plugins may do and use, what follows from their failing, and whom may be recorded.
+//! The routes for grants, limits, failure policies, and consent to recording.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,31 +20,31 @@ use crate::model::{Kind, TenantSlug};
 use crate::plugin::Limits;
 use crate::protocol::{ErrorCode, Refusal};
 
-/// What is granted to a plugin.
+/// The interfaces that a plugin may use.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct GrantsAnswer {
-    /// For which tenant; none: for all that have decided nothing.
+    /// The tenant that this applies to; null for all tenants without a decision of their own.
     tenant: Option<String>,
-    /// The interfaces.
+    /// Names of the interfaces.
     grants: Vec<String>,
 }
 
-/// One of these.
+/// A change of grants: exactly one of `add`, `remove`, `set` and `clear`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct GrantsBody {
-    /// The tenant; none: for all.
+    /// The tenant; if it is missing or null, all tenants.
     #[schema(value_type = Option<String>)]
     tenant: Option<TenantSlug>,
-    /// Interfaces to grant as well.
+    /// Interfaces to add.
     #[serde(default)]
     add: Vec<String>,
-    /// Interfaces to grant no more.
+    /// Interfaces to remove.
     #[serde(default)]
     remove: Vec<String>,
-    /// The interfaces to grant, and no others.
+    /// The only interfaces to grant.
     set: Option<Vec<String>>,
-    /// Whether to take the decision back.
+    /// Whether to clear the decision.
     #[serde(default)]
     clear: bool,
 }
@@ -52,71 +52,71 @@ pub(super) struct GrantsBody {
 /// A limit that can be set.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct LimitAnswer {
-    /// Its name.
+    /// Name of the limit.
     name: &'static str,
-    /// What holds when nothing is decided.
+    /// The value that applies unless another one is set.
     default: u64,
-    /// The least that can be set.
+    /// The smallest value that can be set.
     least: u64,
-    /// The most that can be set.
+    /// The largest value that can be set.
     most: u64,
     /// What it limits.
     about: &'static str,
 }
 
-/// What is set for a plugin.
+/// The limits that are set for a plugin.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SetLimits {
-    /// For which tenant; none: for all.
+    /// The tenant that this applies to; null for all tenants.
     tenant: Option<String>,
-    /// Limits by name.
+    /// Values by name of the limit.
     limits: BTreeMap<String, u64>,
 }
 
 /// The limits of a plugin.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct LimitsAnswer {
-    /// Those that can be set.
+    /// The limits that can be set.
     limits: Vec<LimitAnswer>,
-    /// Those that are.
+    /// The limits that are set.
     results: Vec<SetLimits>,
 }
 
-/// What to set.
+/// A change of limits.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LimitsBody {
-    /// The tenant; none: for all.
+    /// The tenant; if it is missing or null, all tenants.
     #[schema(value_type = Option<String>)]
     tenant: Option<TenantSlug>,
-    /// By name; null takes a former decision back.
+    /// Values by name of the limit; null resets a limit.
     values: BTreeMap<String, Option<u64>>,
 }
 
-/// What follows from a failing handler.
+/// A failure policy: what happens when the handler of a type fails.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PolicyAnswer {
-    /// For which tenant; none: for all.
+    /// The tenant that this applies to; null for all tenants.
     tenant: Option<String>,
-    /// The type.
+    /// The message type.
     kind: String,
     /// `open` or `closed`.
     #[schema(value_type = String)]
     policy: FailurePolicy,
 }
 
-/// What to decide.
+/// A change of a failure policy.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PolicyBody {
-    /// The tenant; none: for all.
+    /// The tenant; if it is missing or null, all tenants.
     #[schema(value_type = Option<String>)]
     tenant: Option<TenantSlug>,
-    /// `open`, `closed`, or `default`, which takes a former decision back.
+    /// `open`, `closed`, or `default`, which clears the decision.
     policy: String,
 }
 
-/// What to decide.
+/// A tenant's consent.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ConsentBody {
@@ -126,7 +126,7 @@ pub(super) struct ConsentBody {
 
 type Answer = Result<Json<OutcomeAnswer>, ApiError>;
 
-/// What a plugin is granted, for all and for tenants that have decided.
+/// Shows a plugin's grants, for all tenants and for tenants with a decision of their own.
 #[utoipa::path(get, path = "/api/plugins/{name}/grants/", tag = "terms", params(("name" = String, Path)),
     responses((status = 200, body = Page<GrantsAnswer>)))]
 pub(super) async fn grants(
@@ -135,8 +135,8 @@ pub(super) async fn grants(
 ) -> Result<Json<Page<GrantsAnswer>>, ApiError> {
     let catalogue = state.control.catalogue().await?;
     let view = View { catalogue: &catalogue, built_in: state.control.built_in() };
-    let decided = catalogue.terms.iter().filter(|terms| terms.plugin == name && terms.grants.is_some());
-    let scopes: BTreeSet<Scope> = decided.map(|terms| terms.scope.clone()).chain([Scope::All]).collect();
+    let decided = catalogue.plugin_policies.iter().filter(|policy| policy.plugin == name && policy.grants.is_some());
+    let scopes: BTreeSet<Scope> = decided.map(|policy| policy.scope.clone()).chain([Scope::All]).collect();
     let row = |scope: &Scope| GrantsAnswer {
         tenant: tenant(scope),
         grants: view.grants(scope, &name).iter().map(ToString::to_string).collect(),
@@ -144,9 +144,10 @@ pub(super) async fn grants(
     Ok(Json(Page::whole(scopes.iter().map(row).collect())))
 }
 
-/// Changes what a plugin is granted.
+/// Changes a plugin's grants.
 #[utoipa::path(put, path = "/api/plugins/{name}/grants/", tag = "terms", params(("name" = String, Path)),
-    request_body = GrantsBody, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
+    request_body = GrantsBody, responses((status = 200, body = OutcomeAnswer),
+        (status = 422, description = "the change is not possible; the message says why")))]
 pub(super) async fn grant(
     Extract(state): Extract<Arc<State>>,
     Actor(actor): Actor,
@@ -158,12 +159,12 @@ pub(super) async fn grant(
         ([], remove, None, false) if !remove.is_empty() => Edit::Remove(imports(remove)?),
         ([], [], Some(set), false) => Edit::Set(imports(&set)?),
         ([], [], None, true) => Edit::Clear,
-        _ => return Err(ApiError::bad(None, "give one of `add`, `remove`, `set` and `clear`")),
+        _ => return Err(ApiError::bad(None, "give exactly one of `add`, `remove`, `set` and `clear`")),
     };
     run(&state, &actor, Command::Grants(name, body.tenant.into(), edit)).await
 }
 
-/// Which limits there are, and which are set for a plugin.
+/// Shows the limits that can be set, and those that are set for a plugin.
 #[utoipa::path(get, path = "/api/plugins/{name}/limits/", tag = "terms", params(("name" = String, Path)),
     responses((status = 200, body = LimitsAnswer)))]
 pub(super) async fn limits(
@@ -171,8 +172,9 @@ pub(super) async fn limits(
     Known(name): Known,
 ) -> Result<Json<LimitsAnswer>, ApiError> {
     let catalogue = state.control.catalogue().await?;
-    let set = catalogue.terms.iter().filter(|terms| terms.plugin == name && !terms.limits.is_empty());
-    let results = set.map(|terms| SetLimits { tenant: tenant(&terms.scope), limits: terms.limits.clone() }).collect();
+    let set = catalogue.plugin_policies.iter().filter(|policy| policy.plugin == name && !policy.limits.is_empty());
+    let results =
+        set.map(|policy| SetLimits { tenant: tenant(&policy.scope), limits: policy.limits.clone() }).collect();
     let limits = Limits::NAMED.iter().map(|spec| LimitAnswer {
         name: spec.name,
         default: spec.default,
@@ -183,9 +185,10 @@ pub(super) async fn limits(
     Ok(Json(LimitsAnswer { limits: limits.collect(), results }))
 }
 
-/// Changes a plugin's limits. They may be set before the plugin is deployed.
+/// Changes a plugin's limits. You can set them before you deploy the plugin.
 #[utoipa::path(put, path = "/api/plugins/{name}/limits/", tag = "terms", params(("name" = String, Path)),
-    request_body = LimitsBody, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
+    request_body = LimitsBody, responses((status = 200, body = OutcomeAnswer),
+        (status = 422, description = "the change is not possible; the message says why")))]
 pub(super) async fn limit(
     Extract(state): Extract<Arc<State>>,
     Actor(actor): Actor,
@@ -195,18 +198,18 @@ pub(super) async fn limit(
     run(&state, &actor, Command::Limits(name, body.tenant.into(), body.values)).await
 }
 
-/// What is decided about failing handlers.
+/// Lists the failure policies that operators have set.
 #[utoipa::path(get, path = "/api/policies/", tag = "terms", responses((status = 200, body = Page<PolicyAnswer>)))]
 pub(super) async fn policies(Extract(state): Extract<Arc<State>>) -> Result<Json<Page<PolicyAnswer>>, ApiError> {
     let catalogue = state.control.catalogue().await?;
-    let rows = catalogue.policies.iter().filter_map(|row| {
+    let rows = catalogue.kind_policies.iter().filter_map(|row| {
         let policy = row.policy?;
         Some(PolicyAnswer { tenant: tenant(&row.scope), kind: row.kind.to_string(), policy })
     });
     Ok(Json(Page::whole(rows.collect())))
 }
 
-/// Decides what follows when the handler of a type fails.
+/// Sets what happens when the handler of a type fails.
 #[utoipa::path(put, path = "/api/policies/{kind}/", tag = "terms", params(("kind" = String, Path)),
     request_body = PolicyBody, responses((status = 200, body = OutcomeAnswer)))]
 pub(super) async fn policy(
@@ -215,24 +218,24 @@ pub(super) async fn policy(
     Path(kind): Path<String>,
     Fields(body): Fields<PolicyBody>,
 ) -> Answer {
-    let kind: Kind = kind.parse().map_err(|_| ApiError::bad(Some("kind"), "this is no type of messages"))?;
+    let kind: Kind = kind.parse().map_err(|_| ApiError::bad(Some("kind"), "this is not a message type"))?;
     let policy = match body.policy.as_str() {
         "open" => Some(FailurePolicy::Open),
         "closed" => Some(FailurePolicy::Closed),
         "default" => None,
-        _ => return Err(ApiError::bad(Some("policy"), "a policy is `open`, `closed` or `default`")),
+        _ => return Err(ApiError::bad(Some("policy"), "a policy must be `open`, `closed` or `default`")),
     };
     run(&state, &actor, Command::Policy(kind, body.tenant.into(), policy)).await
 }
 
-/// The tenants whose events may be recorded.
+/// Lists the tenants that consent to the recording of their events.
 #[utoipa::path(get, path = "/api/consents/", tag = "terms", responses((status = 200, body = Page<String>)))]
 pub(super) async fn consents(Extract(state): Extract<Arc<State>>) -> Result<Json<Page<String>>, ApiError> {
     let catalogue = state.control.catalogue().await?;
     Ok(Json(Page::whole(catalogue.consents.iter().map(ToString::to_string).collect())))
 }
 
-/// Gives or withdraws a tenant's consent to recording.
+/// Gives or withdraws a tenant's consent to the recording of its events.
 #[utoipa::path(put, path = "/api/consents/{tenant}/", tag = "terms", params(("tenant" = String, Path)),
     request_body = ConsentBody, responses((status = 200, body = OutcomeAnswer)))]
 pub(super) async fn consent(
@@ -241,7 +244,8 @@ pub(super) async fn consent(
     Path(tenant): Path<String>,
     Fields(body): Fields<ConsentBody>,
 ) -> Answer {
-    let tenant: TenantSlug = tenant.parse().map_err(|_| ApiError::bad(Some("tenant"), "this is no tenant's name"))?;
+    let tenant: TenantSlug =
+        tenant.parse().map_err(|_| ApiError::bad(Some("tenant"), "this is not a tenant's slug"))?;
     run(&state, &actor, Command::Consent(tenant, body.recording)).await
 }
 
@@ -252,7 +256,7 @@ fn imports(names: &[String]) -> Result<BTreeSet<Import>, ApiError> {
             let said: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
             ApiError::from(Refusal::new(
                 ErrorCode::BadRequest,
-                format!("there is no interface `{said}`; there is {known}"),
+                format!("there is no interface `{said}`; the interfaces are {known}"),
             ))
         })
     };

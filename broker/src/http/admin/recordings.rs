@@ -1,4 +1,4 @@
-//! Records events of a tenant that consents, for authors to try other versions of a plugin on.
+//! The route that records events of a tenant that consents, so that authors can test other versions of a plugin on them.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,39 +21,39 @@ use crate::deploy::ControlPlane;
 use crate::model::{Kind, PluginName, TenantSlug};
 use crate::plugin::{Recorded, Recording, Redaction, Wanted};
 
-/// How many events a recording has at most, and how many seconds it takes.
+/// Maximum number of events of a recording, and of seconds that it takes.
 const MOST: (u32, u64) = (1_000, 600);
 
-/// How often it is looked whether the tenant still consents; a line without a text then shows whether anyone reads on.
+/// How often to check that the tenant still consents. An empty line is sent then, to notice a client that is gone.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// What to record.
+/// The events to record.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RecordBody {
-    /// Whose events.
+    /// The tenant whose events are recorded; it must consent.
     #[schema(value_type = String)]
     tenant: TenantSlug,
-    /// Of which type.
+    /// The message type.
     #[schema(value_type = String)]
     kind: Kind,
-    /// A plugin that watches: what it is told, in place of what the type's handler is given.
+    /// A watching plugin: records what it receives, instead of what the type's handler receives.
     #[schema(value_type = Option<String>)]
     watcher: Option<PluginName>,
-    /// How many at most, 1 to 1,000; 100 when it is not said.
+    /// Maximum number of events, 1 to 1,000; the default is 100.
     events: Option<u32>,
-    /// For how long at most, 1 to 600; 60 when it is not said.
+    /// Maximum time in seconds, 1 to 600; the default is 60.
     seconds: Option<u64>,
-    /// Whether texts and ids are replaced by others of the same form.
+    /// Whether to replace texts and ids with others of the same form.
     #[serde(default)]
     redact: bool,
 }
 
-/// Events as this node handles them, a JSON object a line, until there are enough of them, the time is over or the tenant
-/// consents no more.
+/// Streams events as this node handles them, one JSON object per line, until there are enough of them, the time is up, or
+/// the tenant no longer consents.
 #[utoipa::path(post, path = "/api/recordings/", tag = "plugins", request_body = RecordBody,
     responses((status = 200, content_type = "application/x-ndjson",
-        description = "what `switchboard plugin test` and `replay` read; lines that begin with # are remarks")))]
+        description = "events for `switchboard plugin test` and `replay`; lines that begin with # are comments")))]
 pub(super) async fn record(
     Extract(state): Extract<Arc<State>>,
     Actor(actor): Actor,
@@ -61,10 +61,10 @@ pub(super) async fn record(
 ) -> Result<Response, ApiError> {
     let (events, seconds) = (body.events.unwrap_or(100), body.seconds.unwrap_or(60));
     if !(1..=MOST.0).contains(&events) {
-        return Err(ApiError::bad(Some("events"), "a recording has 1 to 1000 events"));
+        return Err(ApiError::bad(Some("events"), "a recording must have 1 to 1000 events"));
     }
     if !(1..=MOST.1).contains(&seconds) {
-        return Err(ApiError::bad(Some("seconds"), "a recording takes 1 to 600 seconds"));
+        return Err(ApiError::bad(Some("seconds"), "a recording must take 1 to 600 seconds"));
     }
     let wanted = Wanted { tenant: body.tenant.clone(), kind: body.kind, watcher: body.watcher };
     let recording = state.control.record(&actor, wanted).await?;
@@ -75,7 +75,7 @@ pub(super) async fn record(
         redaction: body.redact.then(Redaction::default),
         left: events,
         until: Instant::now() + Duration::from_secs(seconds),
-        draining: state.services.draining.clone(),
+        draining: state.draining.clone(),
     };
     let lines = stream::unfold(running, |mut running| async move {
         let text = running.next().await?;
@@ -85,7 +85,7 @@ pub(super) async fn record(
 }
 
 struct Running {
-    /// None when it has ended.
+    /// None if it has ended.
     recording: Option<Recording>,
     control: Arc<ControlPlane>,
     tenant: TenantSlug,
@@ -109,15 +109,15 @@ impl Running {
             () = tokio::time::sleep_until(look) => (None, false),
         };
         match recorded {
-            None if draining => self.end("the broker goes away; "),
+            None if draining => self.end("the broker is stopping; "),
             Some(recorded) => {
                 self.left -= 1;
                 Some(self.line(recorded))
             }
-            None if Instant::now() >= self.until => self.end("the time is over; "),
-            // A store that is away has not said that the consent was withdrawn.
+            None if Instant::now() >= self.until => self.end("the time is up; "),
+            // If the store is down, the consent counts as unchanged.
             None if !self.control.consents(&self.tenant).await.unwrap_or(true) => {
-                self.end("the tenant consents no more; ")
+                self.end("the tenant no longer consents; ")
             }
             None => Some("\n".to_owned()),
         }
@@ -133,9 +133,9 @@ impl Running {
         line
     }
 
-    /// The last line, which says why it is the last one.
+    /// The last line, which says why the recording ends.
     fn end(&mut self, why: &str) -> Option<String> {
         let missed = self.recording.take()?.missed();
-        Some(format!("# {why}{missed} events were left out for want of room\n"))
+        Some(format!("# {why}{missed} events were left out for lack of room\n"))
     }
 }

@@ -1,4 +1,4 @@
-//! What requests of operators consist of, read strictly: a name that is not known is refused and said.
+//! The parts of operators' requests, parsed strictly: an unknown name is refused and quoted.
 
 use std::sync::Arc;
 
@@ -11,25 +11,25 @@ use super::super::error::ApiError;
 use super::super::state::State;
 use crate::model::PluginName;
 
-/// The largest JSON body in bytes: a configuration of 64 KiB with everything in it escaped, and room for what is around it.
+/// Maximum size of a JSON body in bytes: a configuration of 64 KiB with every byte escaped, and room for the rest.
 const MAX_JSON: usize = 448 << 10;
 
-/// The header in which an operator's tool says who uses it.
+/// The header in which a tool names its user.
 const ACTOR: &str = "switchboard-actor";
 
-/// Characters that it may have.
+/// Maximum length of the name in characters.
 const MAX_ACTOR: usize = 100;
 
-/// Who asks, for the audit, as far as the tool says; else `operator`.
+/// The name of the caller for the audit, if the tool sends one, or else `operator`.
 pub(super) struct Actor(pub(super) String);
 
-/// A plugin of the path. Some things can be decided about one that is not there yet.
+/// The plugin in the path, which need not exist: some decisions are possible in advance.
 pub(super) struct Named(pub(super) PluginName);
 
-/// A plugin of the path that is there.
+/// The plugin in the path, which exists.
 pub(super) struct Known(pub(super) PluginName);
 
-/// A JSON body. None at all is an empty object.
+/// A JSON body. An empty body counts as an empty object.
 pub(super) struct Fields<T>(pub(super) T);
 
 /// The parameters of the query.
@@ -42,11 +42,14 @@ impl FromRequestParts<Arc<State>> for Actor {
         let Some(said) = parts.headers.get(ACTOR) else { return Ok(Self("operator".to_owned())) };
         let said = std::str::from_utf8(said.as_bytes()).unwrap_or_default();
         if said.is_empty() || said.chars().count() > MAX_ACTOR || said.chars().any(char::is_control) {
-            return Err(ApiError::bad(Some("Switchboard-Actor"), "who asks has 1 to 100 printable characters"));
+            return Err(ApiError::bad(
+                Some("Switchboard-Actor"),
+                "the name of the caller must have 1 to 100 printable characters",
+            ));
         }
-        // What the broker does by itself is its own.
+        // This name is for the broker's own changes.
         if said == "broker" {
-            return Err(ApiError::bad(Some("Switchboard-Actor"), "nobody but the broker is called that"));
+            return Err(ApiError::bad(Some("Switchboard-Actor"), "`broker` is reserved for the broker itself"));
         }
         Ok(Self(said.to_owned()))
     }
@@ -92,18 +95,18 @@ impl<T: DeserializeOwned> FromRequest<Arc<State>> for Fields<T> {
     }
 }
 
-/// No plugin of this name came with the broker or was deployed.
+/// No plugin of this name is built in, was given at the start, or was deployed.
 fn unknown(name: &str) -> ApiError {
     let said: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-    ApiError::missing(format!("there is no plugin `{said}`; `switchboard plugin list` says which there are"))
+    ApiError::missing(format!("there is no plugin `{said}`; `switchboard plugin list` lists the plugins"))
 }
 
-/// What a parser found, with the name that it complains about as the field.
+/// The error of a parser, with the name that it mentions as the field.
 fn malformed(what: &str, found: &str) -> ApiError {
-    // The place counts in a document that the sender does not see.
+    // Without the position, which refers to a document that the sender does not see.
     let found = found.split(" at line ").next().unwrap_or(found);
     let field = found.contains(" field `").then(|| found.split('`').nth(1)).flatten();
-    ApiError::bad(None, format!("{what} is not what is expected here: {found}"))
+    ApiError::bad(None, format!("{what} does not have the expected form: {found}"))
         .about(field.map(|field| field.to_owned().into()))
 }
 

@@ -1,4 +1,4 @@
-//! Who handles what: activate, try out, promote, roll back, disable, follow.
+//! The routes that decide which generation handles what: activate, canary, shadow, promote, roll back, disable, follow.
 
 use std::sync::Arc;
 
@@ -15,39 +15,39 @@ use crate::deploy::{Choice, Command, ControlError};
 use crate::model::catalogue::{Scope, Trial};
 use crate::model::{PluginName, TenantSlug};
 
-/// Which generation of the plugin, and for whom.
+/// A generation of the plugin, and its scope.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChoiceBody {
-    /// The version, or `built-in`; none: the one deployed last.
+    /// The version, or `built-in`; the default is the version deployed last.
     version: Option<String>,
-    /// The text for `init`; none: that of the generation in force.
+    /// The text for `init`; the default is the text of the generation in force.
     config: Option<String>,
-    /// The tenant; none: for all.
+    /// The tenant; if it is missing or null, all tenants.
     #[schema(value_type = Option<String>)]
     tenant: Option<TenantSlug>,
 }
 
-/// As for `activate`, and for how many of the channels.
+/// A generation of the plugin, its scope, and its share of the channels.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CanaryBody {
-    /// The version; none: the one deployed last.
+    /// The version; the default is the version deployed last.
     version: Option<String>,
-    /// The text for `init`; none: that of the generation in force.
+    /// The text for `init`; the default is the text of the generation in force.
     config: Option<String>,
-    /// The tenant; none: for all.
+    /// The tenant; if it is missing or null, all tenants.
     #[schema(value_type = Option<String>)]
     tenant: Option<TenantSlug>,
-    /// Per cent of the channels, 1 to 99.
+    /// Percentage of the channels, 1 to 99.
     percent: u8,
 }
 
-/// The tenant.
+/// The tenant that discards its own decisions.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FollowBody {
-    /// Who gives its own decisions up.
+    /// Slug of the tenant.
     #[schema(value_type = String)]
     tenant: TenantSlug,
 }
@@ -62,7 +62,8 @@ type Answer = Result<Json<OutcomeAnswer>, ApiError>;
 
 /// Lets a version handle all its types.
 #[utoipa::path(post, path = "/api/plugins/{name}/activate/", tag = "plugins", params(("name" = String, Path)),
-    request_body = ChoiceBody, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
+    request_body = ChoiceBody, responses((status = 200, body = OutcomeAnswer),
+        (status = 422, description = "the change is not possible; the message says why")))]
 pub(super) async fn activate(
     Extract(state): Extract<Arc<State>>,
     Actor(actor): Actor,
@@ -73,9 +74,10 @@ pub(super) async fn activate(
     run(&state, &actor, command).await
 }
 
-/// Lets a version handle a part of the channels.
+/// Runs a version as a canary, which handles a share of the channels.
 #[utoipa::path(post, path = "/api/plugins/{name}/canary/", tag = "plugins", params(("name" = String, Path)),
-    request_body = CanaryBody, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
+    request_body = CanaryBody, responses((status = 200, body = OutcomeAnswer),
+        (status = 422, description = "the change is not possible; the message says why")))]
 pub(super) async fn canary(
     Extract(state): Extract<Arc<State>>,
     Actor(actor): Actor,
@@ -87,9 +89,10 @@ pub(super) async fn canary(
     run(&state, &actor, command).await
 }
 
-/// Gives a version every event beside the one in force, and compares.
+/// Runs a version as a shadow: it receives every event, and its effects are compared and discarded.
 #[utoipa::path(post, path = "/api/plugins/{name}/shadow/", tag = "plugins", params(("name" = String, Path)),
-    request_body = ChoiceBody, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
+    request_body = ChoiceBody, responses((status = 200, body = OutcomeAnswer),
+        (status = 422, description = "the change is not possible; the message says why")))]
 pub(super) async fn shadow(
     Extract(state): Extract<Arc<State>>,
     Actor(actor): Actor,
@@ -100,9 +103,10 @@ pub(super) async fn shadow(
     run(&state, &actor, command).await
 }
 
-/// Puts what is tried out in force.
+/// Puts the version on trial in force.
 #[utoipa::path(post, path = "/api/plugins/{name}/promote/", tag = "plugins", params(("name" = String, Path)),
-    request_body = ForWhom, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
+    request_body = ForWhom, responses((status = 200, body = OutcomeAnswer),
+        (status = 422, description = "the change is not possible; the message says why")))]
 pub(super) async fn promote(
     Extract(state): Extract<Arc<State>>,
     Actor(actor): Actor,
@@ -113,9 +117,10 @@ pub(super) async fn promote(
     run(&state, &actor, command).await
 }
 
-/// Stops what is tried out; when nothing is, goes back to what was in force before.
+/// Ends the trial, or if there is none, restores what was in force before.
 #[utoipa::path(post, path = "/api/plugins/{name}/rollback/", tag = "plugins", params(("name" = String, Path)),
-    request_body = ForWhom, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
+    request_body = ForWhom, responses((status = 200, body = OutcomeAnswer),
+        (status = 422, description = "the change is not possible; the message says why")))]
 pub(super) async fn rollback(
     Extract(state): Extract<Arc<State>>,
     Actor(actor): Actor,
@@ -126,9 +131,10 @@ pub(super) async fn rollback(
     run(&state, &actor, command).await
 }
 
-/// Lets nobody handle the plugin's types.
+/// Removes the handler of the plugin's types, which are then unknown.
 #[utoipa::path(post, path = "/api/plugins/{name}/disable/", tag = "plugins", params(("name" = String, Path)),
-    request_body = ForWhom, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
+    request_body = ForWhom, responses((status = 200, body = OutcomeAnswer),
+        (status = 422, description = "the change is not possible; the message says why")))]
 pub(super) async fn disable(
     Extract(state): Extract<Arc<State>>,
     Actor(actor): Actor,
@@ -139,9 +145,10 @@ pub(super) async fn disable(
     run(&state, &actor, command).await
 }
 
-/// Gives up what a tenant decided about the plugin.
+/// Discards a tenant's own decisions about the plugin, so that those for all tenants apply.
 #[utoipa::path(post, path = "/api/plugins/{name}/follow/", tag = "plugins", params(("name" = String, Path)),
-    request_body = FollowBody, responses((status = 200, body = OutcomeAnswer), (status = 422, description = "why not")))]
+    request_body = FollowBody, responses((status = 200, body = OutcomeAnswer),
+        (status = 422, description = "the change is not possible; the message says why")))]
 pub(super) async fn follow(
     Extract(state): Extract<Arc<State>>,
     Actor(actor): Actor,
@@ -152,14 +159,14 @@ pub(super) async fn follow(
     run(&state, &actor, command).await
 }
 
-/// Has the control do it.
+/// Runs a command on the control plane.
 pub(super) async fn run(state: &Arc<State>, actor: &str, command: Command) -> Answer {
     let (control, actor) = (Arc::clone(&state.control), actor.to_owned());
     let outcome = to_the_end(async move { control.run(&actor, &command).await }).await?;
     Ok(Json(outcome.into()))
 }
 
-/// A change that was begun is ended, whether or not who asked still listens.
+/// Completes a change that has begun, even if the client disconnects.
 pub(super) async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, ControlError>> + Send + 'static,
 ) -> Result<T, ApiError> {

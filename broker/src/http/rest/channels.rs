@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 use super::super::error::ApiError;
 use super::super::paging::{Page, limit, link};
 use super::super::state::State;
-use super::extract::{Bearer, Body, Seat};
+use super::extract::{Bearer, Body, InChannel};
 use crate::model::{ChannelId, Epoch, Message, Role, Timestamp, UserId, Username};
 use crate::protocol::Refusal;
 use crate::store::{ChannelSummary, NewChannel};
 
-/// Members that a new channel may be given at once.
+/// Maximum number of members that a new channel can have.
 const FIRST_MEMBERS: usize = 100;
 
-/// A channel as its member sees it.
+/// A channel as one of its members sees it.
 #[derive(Serialize)]
 pub(super) struct ChannelView {
     id: ChannelId,
@@ -61,59 +61,62 @@ pub(super) struct Create {
     members: Vec<UserId>,
 }
 
-/// The channels the bearer is in, oldest first.
+/// Lists the channels that the bearer is in, oldest first.
 pub(super) async fn list(
     Extract(state): Extract<Arc<State>>,
     Bearer(principal): Bearer,
     query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
     uri: Uri,
 ) -> Result<Json<Page<ChannelView>>, ApiError> {
-    let Query(query) = query.map_err(|_| ApiError::bad(None, "`limit` is a number and `cursor` a channel's id"))?;
+    let Query(query) =
+        query.map_err(|_| ApiError::bad(None, "`limit` must be a number and `cursor` a channel's id"))?;
     let limit = limit(query.limit)?;
-    let store = &state.services.store;
-    // One more than asked for tells whether there is a next page.
-    let mut found = store.channel_summaries(&principal.tenant, &principal.user.id, query.cursor, limit + 1).await?;
+    // Reads one more than requested, to know whether there is a next page.
+    let mut found =
+        state.store.channel_summaries(&principal.tenant, &principal.user.id, query.cursor, limit + 1).await?;
     let more = found.len() > limit as usize;
     found.truncate(limit as usize);
     let next = found.last().filter(|_| more).map(|last| link(&uri, limit, "cursor", &last.channel.id.to_string()));
-    // A keyset cursor only goes forward; the list is walked back from its start.
+    // A keyset cursor only goes forward, so the previous page is the first one.
     let previous = query.cursor.map(|_| format!("{}?limit={limit}", uri.path()));
     Ok(Json(Page { next, previous, results: found.into_iter().map(Into::into).collect() }))
 }
 
-/// Makes a channel that the bearer owns.
+/// Creates a channel that the bearer owns.
 pub(super) async fn create(
     Extract(state): Extract<Arc<State>>,
     Bearer(principal): Bearer,
     Body(body): Body<Create>,
 ) -> Result<(StatusCode, Json<ChannelView>), ApiError> {
-    // A channel's name is bounded and printable as a member's is.
+    // The rules for a channel's name are those for a username.
     if body.name.trim().parse::<Username>().is_err() {
-        return Err(ApiError::bad(Some("name"), "a name has 1 to 150 characters, none a control character"));
+        return Err(ApiError::bad(Some("name"), "a name must have 1 to 150 characters and no control characters"));
     }
     if body.members.len() > FIRST_MEMBERS {
-        return Err(ApiError::bad(Some("members"), "a new channel takes at most 100 members; add more afterwards"));
+        return Err(ApiError::bad(Some("members"), "a new channel can have at most 100 members; add more afterwards"));
     }
-    let services = &state.services;
     let owner = (principal.user.id.clone(), Role::Owner);
     let others = body.members.into_iter().filter(|id| *id != principal.user.id).map(|id| (id, Role::Member));
     let new = NewChannel {
-        id: ChannelId(services.clock.uuid()),
+        id: ChannelId(state.clock.uuid()),
         name: body.name.trim().to_owned(),
-        epoch: services.clock.epoch(),
+        epoch: state.clock.epoch(),
         members: std::iter::once(owner).chain(others).collect(),
-        at: services.clock.now(),
+        at: state.clock.now(),
     };
-    if !services.store.create_channel(&principal.tenant, &new).await? {
-        return Err(ApiError::bad(Some("members"), "each of the members must be a member of the tenant"));
+    if !state.store.create_channel(&principal.tenant, &new).await? {
+        return Err(ApiError::bad(Some("members"), "every member must belong to the tenant"));
     }
-    let made = services.store.channel_summary(&principal.tenant, new.id, &principal.user.id).await?;
+    let made = state.store.channel_summary(&principal.tenant, new.id, &principal.user.id).await?;
     Ok((StatusCode::CREATED, Json(made.ok_or_else(Refusal::unknown_channel)?.into())))
 }
 
-/// One channel.
-pub(super) async fn show(Extract(state): Extract<Arc<State>>, seat: Seat) -> Result<Json<ChannelView>, ApiError> {
-    let store = &state.services.store;
-    let found = store.channel_summary(&seat.principal.tenant, seat.channel, &seat.principal.user.id).await?;
+/// Shows one channel.
+pub(super) async fn show(
+    Extract(state): Extract<Arc<State>>,
+    member: InChannel,
+) -> Result<Json<ChannelView>, ApiError> {
+    let found =
+        state.store.channel_summary(&member.principal.tenant, member.channel, &member.principal.user.id).await?;
     Ok(Json(found.ok_or_else(Refusal::unknown_channel)?.into()))
 }

@@ -1,4 +1,4 @@
-//! Who asks, and for which channel.
+//! Extracts the bearer of a token, the channel and the body from a request.
 
 use std::sync::Arc;
 
@@ -14,20 +14,20 @@ use super::super::state::State;
 use crate::model::{ChannelId, Principal, Role};
 use crate::protocol::Refusal;
 
-/// The largest request body, in bytes: a frame's content with room for what surrounds it.
+/// Maximum size of a request body in bytes: a frame's content, with room for the rest.
 const MAX_BODY: usize = 128 * 1024;
 
 /// The bearer of the request's access token.
 pub(super) struct Bearer(pub(super) Principal);
 
-/// A channel of the path that the bearer is in. Any other answers as one that does not exist.
-pub(super) struct Seat {
+/// The channel in the path, if the bearer is in it. Any other channel is treated as if it did not exist.
+pub(super) struct InChannel {
     pub(super) principal: Principal,
     pub(super) channel: ChannelId,
     pub(super) role: Role,
 }
 
-/// A JSON body, refused in the one form of errors.
+/// A JSON body; its errors have the common form.
 pub(super) struct Body<T>(pub(super) T);
 
 impl FromRequestParts<Arc<State>> for Bearer {
@@ -36,15 +36,15 @@ impl FromRequestParts<Arc<State>> for Bearer {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, ApiError> {
         let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| {
-            // SimpleJWT takes `Bearer` and, in older projects, `JWT`.
+            // SimpleJWT accepts `Bearer` and, in older projects, `JWT`.
             scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("jwt")
         });
         let Some((_, token)) = token else { return Err(ApiError::unauthorized()) };
-        Ok(Self(state.services.identity.principal(token.trim()).await?))
+        Ok(Self(state.identity.principal(token.trim()).await?))
     }
 }
 
-impl FromRequestParts<Arc<State>> for Seat {
+impl FromRequestParts<Arc<State>> for InChannel {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, ApiError> {
@@ -54,7 +54,7 @@ impl FromRequestParts<Arc<State>> for Seat {
             pairs.into_iter().find(|(name, _)| name == "channel").and_then(|(_, value)| value.parse().ok())
         });
         let Some(channel) = named else { return Err(Refusal::unknown_channel().into()) };
-        let role = state.services.store.role(&principal.tenant, channel, &principal.user.id).await?;
+        let role = state.store.role(&principal.tenant, channel, &principal.user.id).await?;
         let role = role.ok_or_else(Refusal::unknown_channel)?;
         Ok(Self { principal, channel, role })
     }
@@ -72,7 +72,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<State>> for Body<T> {
     }
 }
 
-/// `application/json`, or a form of it such as `application/problem+json`.
+/// Whether the type is `application/json`, or a variant such as `application/problem+json`.
 fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

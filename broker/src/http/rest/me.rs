@@ -1,4 +1,4 @@
-//! `/api/me/`: who the token says you are.
+//! `/api/me/`: the member that the token names.
 
 use axum::Json;
 use serde::Serialize;

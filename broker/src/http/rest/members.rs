@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::super::error::ApiError;
 use super::super::paging::{Page, limit, link};
 use super::super::state::State;
-use super::extract::{Body, Seat};
+use super::extract::{Body, InChannel};
 use crate::model::{ChannelKey, ChannelMember, Role, Timestamp, User, UserId};
 
 /// A member of a channel.
@@ -39,18 +39,17 @@ pub(super) struct Add {
     user_id: UserId,
 }
 
-/// The members by id.
+/// Lists the members by id.
 pub(super) async fn list(
     Extract(state): Extract<Arc<State>>,
-    seat: Seat,
+    member: InChannel,
     query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
     uri: Uri,
 ) -> Result<Json<Page<MemberView>>, ApiError> {
-    let Query(query) = query.map_err(|_| ApiError::bad(None, "`limit` is a number and `cursor` a member's id"))?;
+    let Query(query) = query.map_err(|_| ApiError::bad(None, "`limit` must be a number and `cursor` a member's id"))?;
     let limit = limit(query.limit)?;
-    let store = &state.services.store;
     let mut found =
-        store.channel_members(&seat.principal.tenant, seat.channel, query.cursor.as_ref(), limit + 1).await?;
+        state.store.channel_members(&member.principal.tenant, member.channel, query.cursor.as_ref(), limit + 1).await?;
     let more = found.len() > limit as usize;
     found.truncate(limit as usize);
     let next = found.last().filter(|_| more).map(|last| link(&uri, limit, "cursor", last.user.id.as_str()));
@@ -58,44 +57,40 @@ pub(super) async fn list(
     Ok(Json(Page { next, previous, results: found.into_iter().map(Into::into).collect() }))
 }
 
-/// Adds a member of the tenant. Owners may.
+/// Adds a member of the tenant. Only owners may do this.
 pub(super) async fn add(
     Extract(state): Extract<Arc<State>>,
-    seat: Seat,
+    member: InChannel,
     Body(body): Body<Add>,
 ) -> Result<(StatusCode, Json<serde_json::Value>), ApiError> {
-    if seat.role != Role::Owner {
+    if member.role != Role::Owner {
         return Err(ApiError::denied("only an owner of the channel may add members"));
     }
-    let services = &state.services;
-    let tenant = &seat.principal.tenant;
-    let added = services
-        .store
-        .add_channel_member(tenant, seat.channel, &body.user_id, Role::Member, services.clock.now())
-        .await?;
+    let tenant = &member.principal.tenant;
+    let added =
+        state.store.add_channel_member(tenant, member.channel, &body.user_id, Role::Member, state.clock.now()).await?;
     if !added {
         return Err(ApiError::bad(Some("user_id"), "there is no such member in this tenant"));
     }
     Ok((StatusCode::CREATED, Json(serde_json::json!({"user_id": body.user_id}))))
 }
 
-/// Takes a member out. Owners may take out anyone, members themselves. Live sockets of that member leave the channel on
-/// every node before this answers on its own.
+/// Removes a member. Owners may remove anyone, and members themselves. The member's open sockets leave the channel on every
+/// node; on this one, before the answer.
 pub(super) async fn remove(
     Extract(state): Extract<Arc<State>>,
-    seat: Seat,
+    member: InChannel,
     Path((_, user)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let gone = || ApiError::bad(Some("user_id"), "there is no such member in this channel");
     let user: UserId = user.parse().map_err(|_| gone())?;
-    if seat.role != Role::Owner && user != seat.principal.user.id {
-        return Err(ApiError::denied("only an owner of the channel may take others out"));
+    if member.role != Role::Owner && user != member.principal.user.id {
+        return Err(ApiError::denied("only an owner of the channel may remove other members"));
     }
-    let services = &state.services;
-    let tenant = seat.principal.tenant;
-    if !services.store.remove_channel_member(&tenant, seat.channel, &user).await? {
+    let tenant = member.principal.tenant;
+    if !state.store.remove_channel_member(&tenant, member.channel, &user).await? {
         return Err(gone());
     }
-    services.relay.revoke(&ChannelKey { tenant, channel: seat.channel }, &user);
+    state.relay.revoke(&ChannelKey { tenant, channel: member.channel }, &user);
     Ok(StatusCode::NO_CONTENT)
 }

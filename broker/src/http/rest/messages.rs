@@ -12,17 +12,17 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::super::error::ApiError;
 use super::super::paging::{Page, limit, link};
 use super::super::state::State;
-use super::extract::{Body, Seat};
+use super::extract::{Body, InChannel};
 use crate::model::json;
 use crate::model::{ChannelId, ChannelKey, Epoch, Message, MessageId, Timestamp};
 use crate::protocol::{ClientFrame, parse};
 use crate::router::Routed;
 use crate::store::Span;
 
-/// The type of a posted frame that names none.
+/// The type of a posted frame without a `type`.
 const DEFAULT_TYPE: &str = "chat.message";
 
-/// The type behind `/read/`.
+/// The type of the frame that `/read/` sends.
 const READ_TYPE: &str = "message.read";
 
 #[derive(Deserialize)]
@@ -32,16 +32,16 @@ pub(super) struct ListQuery {
     after: Option<u64>,
 }
 
-/// Messages in ascending `seq`: the newest, those before a `seq`, or those after one. `previous` leads to older ones,
-/// `next` to newer ones.
+/// Lists messages in ascending `seq`: the newest, those before a `seq`, or those after one. `previous` leads to older
+/// messages, `next` to newer ones.
 pub(super) async fn list(
     Extract(state): Extract<Arc<State>>,
-    seat: Seat,
+    member: InChannel,
     query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
     uri: Uri,
 ) -> Result<Json<Page<Message>>, ApiError> {
     let Query(query) =
-        query.map_err(|_| ApiError::bad(None, "`before`, `after` and `limit` are whole numbers from 0 on"))?;
+        query.map_err(|_| ApiError::bad(None, "`before`, `after` and `limit` must be whole numbers, 0 or more"))?;
     let span = match (query.before, query.after) {
         (Some(_), Some(_)) => return Err(ApiError::bad(None, "give `before` or `after`, not both")),
         (Some(before), None) => Span::Before(before),
@@ -49,7 +49,7 @@ pub(super) async fn list(
         (None, None) => Span::Latest,
     };
     let limit = limit(query.limit)?;
-    let results = state.services.store.messages(&seat.principal.tenant, seat.channel, span, limit).await?;
+    let results = state.store.messages(&member.principal.tenant, member.channel, span, limit).await?;
     let full = results.len() == limit as usize;
     let older = results.first().map(|first| first.seq).filter(|seq| *seq > 1);
     let newer = results.last().map(|last| last.seq).filter(|_| full || !matches!(span, Span::After(_)));
@@ -61,7 +61,7 @@ pub(super) async fn list(
     Ok(Json(Page { next, previous, results }))
 }
 
-/// What a post answers: what an ack says.
+/// The answer to a post, with the content of an ack.
 #[derive(Serialize)]
 pub(super) struct Posted {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,30 +75,30 @@ pub(super) struct Posted {
     duplicate: bool,
 }
 
-/// Takes a frame as a socket would send it; `id` makes it idempotent. 201 when something was stored, 200 when the same
-/// request was answered before or nothing was to be stored.
+/// Handles a frame as if a socket had sent it; `id` makes it idempotent. Answers 201 if something was stored, and 200 if
+/// the same request was answered before or there was nothing to store.
 pub(super) async fn post(
     Extract(state): Extract<Arc<State>>,
-    seat: Seat,
+    member: InChannel,
     Body(body): Body<Box<RawValue>>,
 ) -> Result<(StatusCode, Json<Posted>), ApiError> {
     let mut frame = members(&body)?;
     frame.entry("type".to_owned()).or_insert_with(|| word(DEFAULT_TYPE));
-    dispatch(&state, seat, frame).await
+    dispatch(&state, member, frame).await
 }
 
-/// Marks everything up to a message as read, by the handler of that type.
+/// Marks everything up to a message as read, with the handler of `message.read`.
 pub(super) async fn read(
     Extract(state): Extract<Arc<State>>,
-    seat: Seat,
+    member: InChannel,
     Body(body): Body<Box<RawValue>>,
 ) -> Result<(StatusCode, Json<Posted>), ApiError> {
     let mut frame = members(&body)?;
     frame.insert("type".to_owned(), word(READ_TYPE));
-    dispatch(&state, seat, frame).await
+    dispatch(&state, member, frame).await
 }
 
-/// A frame by its names, each value as it was written.
+/// A frame as a map from names to values, each exactly as sent.
 type Frame = BTreeMap<String, Box<RawValue>>;
 
 fn members(body: &RawValue) -> Result<Frame, ApiError> {
@@ -107,20 +107,19 @@ fn members(body: &RawValue) -> Result<Frame, ApiError> {
 }
 
 fn word(text: &str) -> Box<RawValue> {
-    to_raw_value(text).expect("a text writes as JSON")
+    to_raw_value(text).expect("a text is always JSON")
 }
 
-async fn dispatch(state: &State, seat: Seat, mut frame: Frame) -> Result<(StatusCode, Json<Posted>), ApiError> {
+async fn dispatch(state: &State, member: InChannel, mut frame: Frame) -> Result<(StatusCode, Json<Posted>), ApiError> {
     // The path names the channel.
     frame.remove("channel");
-    let text = serde_json::to_string(&frame).expect("names and JSON write as JSON");
+    let text = serde_json::to_string(&frame).expect("names and JSON are always JSON");
     let event = match parse(text).map_err(|bad| bad.refusal)? {
         ClientFrame::Event(event) => event,
-        _ => return Err(ApiError::bad(Some("type"), "this type is for sockets alone")),
+        _ => return Err(ApiError::bad(Some("type"), "only a socket can send this type")),
     };
-    let services = &state.services;
-    let key = ChannelKey { tenant: seat.principal.tenant, channel: seat.channel };
-    match services.router.dispatch(&key, &seat.principal.user, None, event, None).await.routed().await {
+    let key = ChannelKey { tenant: member.principal.tenant, channel: member.channel };
+    match state.router.dispatch(&key, &member.principal.user, None, event, None).await.routed().await {
         Routed::Refused(refusal) | Routed::Dropped(refusal) => Err(refusal.into()),
         Routed::Applied(applied) => {
             let duplicate = applied.duplicate;
@@ -129,7 +128,7 @@ async fn dispatch(state: &State, seat: Seat, mut frame: Frame) -> Result<(Status
             let posted = match applied.receipt {
                 Some(receipt) => Posted {
                     message_id: receipt.message,
-                    channel: seat.channel,
+                    channel: member.channel,
                     epoch: Some(receipt.epoch),
                     seq: Some(receipt.seq),
                     created_at: receipt.created_at,
@@ -137,10 +136,10 @@ async fn dispatch(state: &State, seat: Seat, mut frame: Frame) -> Result<(Status
                 },
                 None => Posted {
                     message_id: None,
-                    channel: seat.channel,
+                    channel: member.channel,
                     epoch: None,
                     seq: None,
-                    created_at: services.clock.now(),
+                    created_at: state.clock.now(),
                     duplicate,
                 },
             };

@@ -1,4 +1,4 @@
-//! `/api/channels/{channel}/presence/`: who is connected to a channel right now, over all nodes.
+//! `/api/channels/{channel}/presence/`: the members who are connected to a channel now, on all nodes.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use axum::extract::State as Extract;
 use super::super::error::ApiError;
 use super::super::paging::{MAX_PAGE, Page};
 use super::super::state::State;
-use super::extract::Seat;
+use super::extract::InChannel;
 use crate::effects::away;
 use crate::model::{ChannelKey, User};
 
-/// The first members present, by id.
-pub(super) async fn list(Extract(state): Extract<Arc<State>>, seat: Seat) -> Result<Json<Page<User>>, ApiError> {
-    let key = ChannelKey { tenant: seat.principal.tenant, channel: seat.channel };
-    let present = state.services.presence.present(&key, MAX_PAGE as usize).await;
+/// Lists the first members who are online, by id.
+pub(super) async fn list(Extract(state): Extract<Arc<State>>, member: InChannel) -> Result<Json<Page<User>>, ApiError> {
+    let key = ChannelKey { tenant: member.principal.tenant, channel: member.channel };
+    let present = state.presence.present(&key, MAX_PAGE as usize).await;
     let results = present.map_err(|error| away("presence", &error))?;
     Ok(Json(Page { next: None, previous: None, results }))
 }

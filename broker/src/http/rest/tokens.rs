@@ -29,37 +29,37 @@ pub(super) struct Verify {
     token: String,
 }
 
-/// A pair of tokens for a password.
+/// Issues a pair of tokens for a password.
 pub(super) async fn log_in(
     Extract(state): Extract<Arc<State>>,
     Extension(from): Extension<ClientAddress>,
     Body(body): Body<LogIn>,
 ) -> Result<Json<Pair>, ApiError> {
-    Ok(Json(state.services.identity.log_in(&body.tenant, &body.username, &body.password, from).await?))
+    Ok(Json(state.identity.log_in(&body.tenant, &body.username, &body.password, from).await?))
 }
 
-/// A new pair for a refresh token, which is then spent.
+/// Issues a new pair of tokens for a refresh token, which is then spent.
 pub(super) async fn refresh(
     Extract(state): Extract<Arc<State>>,
     Body(body): Body<Refresh>,
 ) -> Result<Json<Pair>, ApiError> {
-    Ok(Json(state.services.identity.refresh(&body.refresh).await?))
+    Ok(Json(state.identity.refresh(&body.refresh).await?))
 }
 
-/// `{}` for a token that counts.
+/// Answers `{}` if a token is valid.
 pub(super) async fn verify(
     Extract(state): Extract<Arc<State>>,
     Body(body): Body<Verify>,
 ) -> Result<Json<serde_json::Value>, ApiError> {
-    state.services.identity.verify(&body.token).await?;
+    state.identity.verify(&body.token).await?;
     Ok(Json(serde_json::json!({})))
 }
 
-/// Spends a refresh token without giving a new pair, as a log-out does.
+/// Spends a refresh token without issuing a new pair, as a log-out does.
 pub(super) async fn blacklist(
     Extract(state): Extract<Arc<State>>,
     Body(body): Body<Refresh>,
 ) -> Result<Json<serde_json::Value>, ApiError> {
-    state.services.identity.refresh(&body.refresh).await?;
+    state.identity.refresh(&body.refresh).await?;
     Ok(Json(serde_json::json!({})))
 }

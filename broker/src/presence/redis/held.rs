@@ -1,7 +1,7 @@
-//! The sessions this node has entered, and the task that keeps their entries in Redis alive.
+//! The sessions this node has entered, and the task that renews their leases.
 //!
-//! A renewal also puts back what Redis has lost, so it must never meet a session that is just leaving: both pass the
-//! same gate. It decides nothing about who is present.
+//! A renewal also restores entries that Redis has lost, so it must never overlap with a session that is leaving: both
+//! take the same gate.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,24 +17,24 @@ use super::keys::{millis, names, script};
 use super::reach::Reach;
 use crate::model::{ChannelKey, SessionId, User};
 
-/// How many entries one round trip renews.
+/// Entries renewed in one round trip.
 const BATCH: usize = 256;
 
-/// What this node has to renew.
+/// The sessions that this node renews.
 #[derive(Default)]
 pub(super) struct Held {
     channels: Mutex<HashMap<ChannelKey, HashMap<SessionId, User>>>,
-    /// Open to any number of leaving sessions at once, or to one batch of a renewal.
+    /// Shared by leaving sessions, exclusive for one batch of a renewal. Acquired before `channels`.
     gate: RwLock<()>,
 }
 
 impl Held {
-    /// Notes a session, which renewals then keep or put back.
+    /// Adds a session, which renewals then keep or restore.
     pub(super) fn add(&self, channel: &ChannelKey, user: &User, session: SessionId) {
         self.channels.lock().entry(channel.clone()).or_default().insert(session, user.clone());
     }
 
-    /// Forgets a session. A renewal that is under way may still hold it; see [`Held::between_renewals`].
+    /// Removes a session. A renewal under way may still include it; see [`Held::between_renewals`].
     pub(super) fn remove(&self, channel: &ChannelKey, session: SessionId) {
         let mut channels = self.channels.lock();
         if let Some(sessions) = channels.get_mut(channel) {
@@ -50,7 +50,7 @@ impl Held {
         self.gate.read().await
     }
 
-    /// All sessions, those of a channel one after the other.
+    /// All sessions, grouped by channel.
     fn all(&self) -> Vec<(ChannelKey, SessionId)> {
         let channels = self.channels.lock();
         let sessions =
@@ -58,7 +58,8 @@ impl Held {
         sessions.collect()
     }
 
-    /// The commands that renew those sessions of a batch that are still held.
+    /// The commands that renew those sessions of a batch that are still held. Built under the gate, so a session that
+    /// has left is not restored.
     fn renewals(&self, batch: &[(ChannelKey, SessionId)], script: &Script, lease: Duration) -> Pipeline {
         let channels = self.channels.lock();
         let mut pipeline = Pipeline::new();
@@ -80,11 +81,11 @@ impl Held {
 /// Renews everything three times within a lease, and when Redis is back, until the task is aborted.
 pub(super) async fn renew(held: Arc<Held>, reach: Arc<Reach>, mut redis: ConnectionManager, lease: Duration) {
     let script = script!("renew.lua");
-    let mut turn = interval_at(Instant::now() + lease / 3, lease / 3);
-    turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut renewal = interval_at(Instant::now() + lease / 3, lease / 3);
+    renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = turn.tick() => {}
+            _ = renewal.tick() => {}
             () = reach.lost() => reach.until_back(&mut redis).await,
         }
         if let Err(error) = renew_once(&held, &mut redis, &script, lease).await
@@ -100,7 +101,7 @@ async fn renew_once(held: &Held, redis: &mut ConnectionManager, script: &Script,
     if all.is_empty() {
         return Ok(());
     }
-    // A pipeline cannot load a script that a restarted Redis does not know, so each turn loads it first.
+    // A pipeline cannot load a script that a restarted Redis does not know, so load it first every time.
     script.load_async(redis).await?;
     for batch in all.chunks(BATCH) {
         let _alone = held.gate.write().await;

@@ -1,10 +1,10 @@
-//! The names under which presence is in Redis, the scripts that alone touch them, and how long a call may take.
+//! Key names of presence in Redis, its scripts, and the time limit of a call.
 
 use std::time::Duration;
 
 use crate::model::ChannelKey;
 
-/// A script of `redis/`, with the part before it that all of them begin with.
+/// A script of `redis/`, with the prologue that all of them share.
 macro_rules! script {
     ($file:literal) => {
         redis::Script::new(concat!(
@@ -15,10 +15,10 @@ macro_rules! script {
 }
 pub(super) use script;
 
-/// How long a call may take.
+/// Time limit of a call.
 pub(super) const CALL: Duration = Duration::from_secs(1);
 
-/// What the two sorted sets of a channel are called.
+/// The names of a channel's two sorted sets.
 pub(super) fn names(channel: &ChannelKey) -> [String; 2] {
     [format!("switchboard:pr:{channel}"), format!("switchboard:pr:{channel}:lease")]
 }

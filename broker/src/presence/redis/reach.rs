@@ -1,6 +1,7 @@
-//! Whether Redis answers, so that not each call has to find out by waiting for it.
+//! Whether Redis answers, so that not every call has to find out by waiting.
 //!
-//! The first call that finds it away says so to all; one task asks until it is back. It changes nothing in Redis.
+//! The first call that fails marks Redis as away for all others; one task pings until it is back. Nothing in Redis is
+//! changed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,19 +13,19 @@ use tokio::time::{sleep, timeout};
 
 use super::keys::CALL;
 
-/// The shortest and the longest wait before the next question.
+/// The shortest and the longest pause between pings.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
-/// What the calls and the task know together.
+/// Shared by the calls and the task that pings.
 pub(super) struct Reach {
     away: AtomicBool,
     lost: Notify,
 }
 
 impl Reach {
-    /// Redis has just answered.
+    /// Starts as reachable: Redis has just answered.
     pub(super) fn new() -> Self {
-        metrics::gauge!("switchboard_presence_connected").set(1.0);
+        crate::metrics::PRESENCE_CONNECTED.handle().set(1.0);
         Self { away: AtomicBool::new(false), lost: Notify::new() }
     }
 
@@ -33,23 +34,23 @@ impl Reach {
         self.away.load(Ordering::Relaxed)
     }
 
-    /// Takes the error of a call. `true`: it means that Redis is away, and that has been said.
+    /// Looks at the error of a call. Returns whether it means that Redis is away; the first such error is logged.
     pub(super) fn failed(&self, error: &RedisError) -> bool {
         let away = error.is_io_error() || error.is_connection_dropped();
         if away && !self.away.swap(true, Ordering::Relaxed) {
             tracing::warn!(%error, "lost presence");
-            metrics::gauge!("switchboard_presence_connected").set(0.0);
+            crate::metrics::PRESENCE_CONNECTED.handle().set(0.0);
             self.lost.notify_one();
         }
         away
     }
 
-    /// Returns when a call has found Redis away. For the one task that then waits for its return.
+    /// Waits until a call has found Redis away. For the single task that then pings.
     pub(super) async fn lost(&self) {
         self.lost.notified().await;
     }
 
-    /// Asks until Redis answers, and lets the calls through again.
+    /// Pings until Redis answers, and lets calls through again.
     pub(super) async fn until_back(&self, redis: &mut ConnectionManager) {
         let mut wait = BACK_OFF.0;
         loop {
@@ -60,7 +61,7 @@ impl Reach {
             }
         }
         self.away.store(false, Ordering::Relaxed);
-        metrics::gauge!("switchboard_presence_connected").set(1.0);
+        crate::metrics::PRESENCE_CONNECTED.handle().set(1.0);
         tracing::info!("presence is back");
     }
 }

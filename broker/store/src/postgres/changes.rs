@@ -1,18 +1,23 @@
-//! Commits that change keys and messages which are there already: in a transaction around the statement of all commits.
+//! Commits that change keys and messages that already exist: a transaction around the statement of all commits.
 //!
-//! Such a commit is judged by what it finds, so what it finds must stay until it is done. First its plugin's row is locked,
-//! which makes those who write keys of one plugin take turns and keeps count of what is there; then the messages that it
-//! changes. Then the commits are judged in their order, those that are refused are left out of the statement, and what the
-//! others change is written. The transaction is three round trips: what is looked up, the statement, what is written.
+//! Such a commit is judged by what it finds, so that must not change until it is done. The transaction takes three
+//! round trips: lock and look up, the statement, write. First the plugin's usage row is locked, which serializes
+//! writers of one plugin's keys and keeps its counts right; then the messages to be changed. The commits are judged in
+//! their order, refused ones are left out of the statement, and the changes of the others are written.
 //!
-//! The order of locks is that of `commit`, with these before it: plugins by name, then messages by id, then the
-//! statement's own, then requests by sender and key. So a batch waits for another in one direction only.
+//! Nothing here judges by itself ([`Changes`] does), and a batch is never partly applied: any failure rolls the whole
+//! transaction back.
+//!
+//! Invariant: locks are taken in one order: plugins by name, messages by id, then those of the statement, then requests
+//! by sender and key. Two batches therefore never wait for each other in both directions.
+//!
+//! Start with `commit` and `judge`.
 
 use std::collections::HashMap;
 
 use tokio_postgres::Row;
 
-use super::connection::{Block, Database, Fault, within};
+use super::connection::{Block, Database, Fault, Param, within};
 use super::rows::Number;
 use super::statement::{ATTEMPTS, Columns, lost_to_another, outcomes};
 use crate::answer::{self, Earlier};
@@ -20,15 +25,17 @@ use crate::changes::{Asked, Changes, Held, SWEPT, Usage, lone_request};
 use crate::{Commit, Outcome, Receipt, StoreError};
 use switchboard_model::{ChannelId, MessageId, PluginName, TenantSlug, Timestamp, UserId};
 
+/// Gives every plugin a usage row for [`LOCK`] to lock.
 const ENTER: &str = "INSERT INTO {t}.plugin_usage (plugin) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING";
 
+/// `ORDER BY` fixes the order in which the rows are locked.
 const LOCK: &str = "
 SELECT u.plugin, u.keys, u.bytes, u.version
 FROM {t}.plugin_usage u WHERE u.plugin = ANY ($1::text[])
 ORDER BY u.plugin FOR NO KEY UPDATE";
 
-/// Rows are named by where they lie: by their keys, a plan that was made while the table was empty would look through all
-/// keys of the plugin for each. Nobody else moves them meanwhile.
+/// Rows are addressed by `ctid`. Addressed by key, a plan made while the table was empty would scan all keys of the
+/// plugin for each. Nobody else moves these rows, because the plugin's usage row is locked.
 const SWEEP: &str = "
 DELETE FROM {t}.plugin_key k
 WHERE k.ctid = ANY (ARRAY(
@@ -39,7 +46,7 @@ WHERE k.ctid = ANY (ARRAY(
 ))
 RETURNING k.plugin, (length(k.key) + length(k.value))::bigint AS bytes";
 
-/// Those that another batch is forgetting are left to it.
+/// `SKIP LOCKED` leaves rows to another batch that is already deleting them.
 const FORGET: &str = "
 DELETE FROM {t}.request_without_message r
 WHERE r.ctid = ANY (ARRAY(
@@ -47,27 +54,29 @@ WHERE r.ctid = ANY (ARRAY(
     WHERE old.created_at < $1 ORDER BY old.created_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ))";
 
-/// Each key that is asked for is known by its place, from 1.
+/// Keys are identified by their place in the parameters, from 1.
 const KEYS: &str = "
 SELECT a.place, k.version, (length(k.key) + length(k.value))::bigint AS bytes, k.expires_at
 FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS a (plugin, key, place)
 JOIN {t}.plugin_key k ON k.plugin = a.plugin AND k.key = a.key";
 
+/// Locked in the order of their ids. A deleted message is not found.
 const MESSAGES: &str = "
 SELECT m.id, m.channel_id FROM {t}.chat_message m
 WHERE m.id = ANY ($1::uuid[]) AND m.deleted_at IS NULL
 ORDER BY m.id FOR NO KEY UPDATE";
 
+/// Not locked: a message's row stays and keeps its channel, even when the message is deleted.
 const NAMED: &str = "SELECT m.id, m.channel_id FROM {t}.chat_message m WHERE m.id = ANY ($1::uuid[])";
 
-/// What must be known before keys are compared: a request that was done before has changed them itself.
+/// Must be known before versions are compared: a request that was already applied has itself changed the keys.
 const FOUND: &str = "
 SELECT b.place, c.epoch, e.id AS e_id, e.seq AS e_seq, e.created_at AS e_created_at, e.request_digest AS e_digest,
        e.epoch AS e_epoch
 FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS b (channel, sender, key, place)
 LEFT JOIN LATERAL (
-    SELECT c.epoch FROM {t}.channel_member seat JOIN {t}.chat_channel c ON c.id = seat.channel_id
-    WHERE seat.channel_id = b.channel AND seat.user_id = b.sender LIMIT 1
+    SELECT c.epoch FROM {t}.channel_member own JOIN {t}.chat_channel c ON c.id = own.channel_id
+    WHERE own.channel_id = b.channel AND own.user_id = b.sender LIMIT 1
 ) AS c ON true
 LEFT JOIN LATERAL (
     (SELECT m.id, m.seq, m.created_at, m.request_digest, c.epoch
@@ -80,8 +89,8 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) AS e ON true";
 
-/// $1 to $5 the keys that are put, $6 and $7 those that are taken out, $8 to $11 what plugins use then, $12 to $15 the
-/// messages, $16 to $21 the requests that no message remembers.
+/// $1 to $5 are keys to put, $6 and $7 keys to delete, $8 to $11 the usage of plugins afterwards, $12 to $15 messages,
+/// $16 to $21 requests that no message remembers.
 const WRITE: &str = "
 WITH put AS (
     INSERT INTO {t}.plugin_key AS k (plugin, key, value, version, expires_at)
@@ -108,7 +117,7 @@ SELECT * FROM unnest($16::text[], $17::text[], $18::bytea[], $19::uuid[], $20::b
     AS r (sender, client, digest, channel, seq, at)
 ORDER BY r.sender, r.client";
 
-/// The index that keeps the keys of such requests apart.
+/// The unique index on the keys of such requests.
 const REQUEST_INDEX: &str = "request_without_message_pkey";
 
 pub(super) async fn commit(
@@ -139,7 +148,7 @@ pub(super) async fn commit(
         .await
 }
 
-/// `None`: the statement found something else than what was judged, so another batch came in between.
+/// `None`: the statement found something other than what was judged, because another batch came in between.
 async fn attempt(
     block: &Block,
     database: &Database,
@@ -167,7 +176,7 @@ async fn attempt(
     Ok(Some(outcomes.map(|outcome| outcome.expect("an outcome for each that was not refused")).collect()))
 }
 
-/// Locks and looks up, and says which commits are refused for what.
+/// Locks and looks everything up, and decides which commits are refused and why.
 async fn judge<'b>(
     block: &Block,
     database: &Database,
@@ -183,7 +192,7 @@ async fn judge<'b>(
     let senders: Vec<&UserId> = looking.iter().map(|commit| &commit.sender.id).collect();
     let requests: Vec<Option<&str>> =
         looking.iter().map(|commit| commit.request.as_ref().map(|(key, _)| key.as_str())).collect();
-    // Three kinds of locks are waited for, one after the other, within the bound of the call.
+    // Up to three kinds of locks are awaited one after another, all within the bound of the call.
     let patience = format!("SET LOCAL lock_timeout = {}", (database.bound / 4).as_millis());
     let [enter, lock, sweep, forget, find_keys, lock_messages, find_named, find_requests] =
         [ENTER, LOCK, SWEEP, FORGET, KEYS, MESSAGES, NAMED, FOUND].map(|template| within(tenant, template));
@@ -232,7 +241,7 @@ async fn judge<'b>(
     Ok((verdicts.collect(), changes))
 }
 
-/// What was known of a commit before its keys and messages are looked at.
+/// What refuses a commit before its keys and messages are looked at.
 fn before(row: &Row, commit: &Commit) -> Result<Option<Outcome>, Fault> {
     if row.try_get::<_, Option<&str>>("epoch")?.is_none() {
         return Ok(Some(Outcome::UnknownChannel));
@@ -268,67 +277,110 @@ fn of_channel(row: &Row) -> Result<(MessageId, ChannelId), Fault> {
     Ok((row.try_get("id")?, row.try_get("channel_id")?))
 }
 
-/// A place in what was asked for, from 0.
+/// A place in the parameters, from 0.
 fn place(row: &Row) -> Result<usize, Fault> {
     let place = row.try_get::<_, Number>("place")?.0;
     Ok(usize::try_from(place - 1).expect("a place in what was asked for"))
 }
 
-/// Writes what was judged, and ends the transaction.
+/// Writes what was decided, and commits the transaction.
 async fn write<'c>(
     block: &Block,
     tenant: &TenantSlug,
-    changes: &Changes<'_>,
+    changes: &Changes<'c>,
     done: impl Iterator<Item = (&'c Commit, &'c Outcome)>,
 ) -> Result<(), Fault> {
-    let mut put = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut taken = (Vec::new(), Vec::new());
+    let mut columns = Written::default();
     for (plugin, key, kept) in changes.keys() {
         let Some(kept) = kept else {
-            taken.0.push(plugin);
-            taken.1.push(key.as_bytes());
+            columns.deleted_plugins.push(plugin);
+            columns.deleted_keys.push(key.as_bytes());
             continue;
         };
-        put.0.push(plugin);
-        put.1.push(key.as_bytes());
-        put.2.push(kept.value);
-        put.3.push(Number(kept.version));
-        put.4.push(kept.expires_at);
+        columns.put_plugins.push(plugin);
+        columns.put_keys.push(key.as_bytes());
+        columns.put_values.push(kept.value);
+        columns.put_versions.push(Number(kept.version));
+        columns.put_expiries.push(kept.expires_at);
     }
-    let mut used = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (plugin, usage) in changes.usage() {
-        used.0.push(plugin);
-        used.1.push(Number(usage.keys));
-        used.2.push(Number(usage.bytes));
-        used.3.push(Number(usage.version));
+        columns.used_plugins.push(plugin);
+        columns.used_keys.push(Number(usage.keys));
+        columns.used_bytes.push(Number(usage.bytes));
+        columns.used_versions.push(Number(usage.version));
     }
-    let mut amended = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (message, change) in changes.amended() {
-        amended.0.push(message);
-        amended.1.push(change.content);
-        amended.2.push(change.edited_at);
-        amended.3.push(change.deleted_at);
+        columns.amended.push(message);
+        columns.amended_contents.push(change.content);
+        columns.amended_edits.push(change.edited_at);
+        columns.amended_deletions.push(change.deleted_at);
     }
-    let mut kept = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::<Timestamp>::new());
     for (commit, outcome) in done {
-        if let Some((key, digest)) = lone_request(commit)
-            && let Outcome::Done(committed) = outcome
-        {
-            kept.0.push(&commit.sender.id);
-            kept.1.push(key.as_str());
-            kept.2.push(digest.as_slice());
-            kept.3.push(commit.channel);
-            kept.4.push(Number(committed.receipt.seq));
-            kept.5.push(commit.at);
+        if let (Some((key, digest)), Outcome::Done(committed)) = (lone_request(commit), outcome) {
+            columns.request_senders.push(&commit.sender.id);
+            columns.request_keys.push(key.as_str());
+            columns.request_digests.push(digest.as_slice());
+            columns.request_channels.push(commit.channel);
+            columns.request_seqs.push(Number(committed.receipt.seq));
+            columns.request_times.push(commit.at);
         }
     }
     let sql = within(tenant, WRITE);
-    let step: super::connection::Step<'_> = (
-        &sql,
-        &[
-            &put.0, &put.1, &put.2, &put.3, &put.4, &taken.0, &taken.1, &used.0, &used.1, &used.2, &used.3, &amended.0,
-            &amended.1, &amended.2, &amended.3, &kept.0, &kept.1, &kept.2, &kept.3, &kept.4, &kept.5,
-        ],
-    );
+    let params = columns.params();
+    let step: super::connection::Step<'_> = (&sql, &params);
     block.run([step, ("COMMIT", &[])]).await.map(drop)
+}
+
+/// What [`WRITE`] writes, in the order of its parameters.
+#[derive(Default)]
+struct Written<'c> {
+    put_plugins: Vec<&'c PluginName>,
+    put_keys: Vec<&'c [u8]>,
+    put_values: Vec<&'c [u8]>,
+    put_versions: Vec<Number>,
+    put_expiries: Vec<Option<Timestamp>>,
+    deleted_plugins: Vec<&'c PluginName>,
+    deleted_keys: Vec<&'c [u8]>,
+    used_plugins: Vec<&'c PluginName>,
+    used_keys: Vec<Number>,
+    used_bytes: Vec<Number>,
+    used_versions: Vec<Number>,
+    amended: Vec<MessageId>,
+    amended_contents: Vec<&'c str>,
+    amended_edits: Vec<Option<Timestamp>>,
+    amended_deletions: Vec<Option<Timestamp>>,
+    request_senders: Vec<&'c UserId>,
+    request_keys: Vec<&'c str>,
+    request_digests: Vec<&'c [u8]>,
+    request_channels: Vec<ChannelId>,
+    request_seqs: Vec<Number>,
+    request_times: Vec<Timestamp>,
+}
+
+impl Written<'_> {
+    fn params(&self) -> [Param<'_>; 21] {
+        [
+            &self.put_plugins,
+            &self.put_keys,
+            &self.put_values,
+            &self.put_versions,
+            &self.put_expiries,
+            &self.deleted_plugins,
+            &self.deleted_keys,
+            &self.used_plugins,
+            &self.used_keys,
+            &self.used_bytes,
+            &self.used_versions,
+            &self.amended,
+            &self.amended_contents,
+            &self.amended_edits,
+            &self.amended_deletions,
+            &self.request_senders,
+            &self.request_keys,
+            &self.request_digests,
+            &self.request_channels,
+            &self.request_seqs,
+            &self.request_times,
+        ]
+    }
 }

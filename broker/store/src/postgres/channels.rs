@@ -1,11 +1,118 @@
-//! Channels, who is in them, and how each looks to a member. Whether a caller may do it was decided before.
+//! Channels, their members, and how a member sees them. The caller has already checked permissions.
 
+use async_trait::async_trait;
 use tokio_postgres::{Error, Row};
 
+use super::Postgres;
 use super::connection::{Database, unreadable};
 use super::rows::{self, Number, message_columns};
-use crate::{ChannelSummary, NewChannel, StoreError};
+use crate::{ChannelStore, ChannelSummary, NewChannel, StoreError};
 use switchboard_model::{Channel, ChannelId, ChannelMember, MessageId, Position, Role, TenantSlug, Timestamp, UserId};
+
+#[async_trait]
+impl ChannelStore for Postgres {
+    async fn create_channel(&self, tenant: &TenantSlug, new: &NewChannel) -> Result<bool, StoreError> {
+        let (users, roles): (Vec<&UserId>, Vec<Role>) = new.members.iter().map(|(user, role)| (user, *role)).unzip();
+        let made =
+            self.database.tenant(tenant, CREATE, &[&new.id, &new.name, &new.epoch, &new.at, &users, &roles]).await?;
+        Ok(!made.is_empty())
+    }
+
+    async fn role(&self, tenant: &TenantSlug, channel: ChannelId, viewer: &UserId) -> Result<Option<Role>, StoreError> {
+        let sql = "SELECT role FROM {t}.channel_member WHERE channel_id = $1 AND user_id = $2";
+        let found = self.database.tenant(tenant, sql, &[&channel, viewer]).await?;
+        found.first().map(|row| row.try_get("role")).transpose().map_err(unreadable)
+    }
+
+    async fn channel(&self, tenant: &TenantSlug, channel: ChannelId) -> Result<Option<Channel>, StoreError> {
+        let sql = "SELECT id, name, epoch, seq, created_at FROM {t}.chat_channel WHERE id = $1";
+        let found = self.database.tenant(tenant, sql, &[&channel]).await?;
+        found.first().map(rows::channel).transpose().map_err(unreadable)
+    }
+
+    async fn positions(&self, tenant: &TenantSlug, channels: &[ChannelId]) -> Result<Vec<Position>, StoreError> {
+        let sql = "SELECT id, epoch, seq FROM {t}.chat_channel WHERE id = ANY ($1::uuid[])";
+        let found = self.database.tenant(tenant, sql, &[&channels]).await?;
+        found.iter().map(rows::position).collect::<Result<_, _>>().map_err(unreadable)
+    }
+
+    async fn channel_summary(
+        &self,
+        tenant: &TenantSlug,
+        channel: ChannelId,
+        viewer: &UserId,
+    ) -> Result<Option<ChannelSummary>, StoreError> {
+        Ok(summaries(&self.database, tenant, viewer, Some(channel), None, 1).await?.pop())
+    }
+
+    async fn channel_summaries(
+        &self,
+        tenant: &TenantSlug,
+        viewer: &UserId,
+        after: Option<ChannelId>,
+        limit: u32,
+    ) -> Result<Vec<ChannelSummary>, StoreError> {
+        summaries(&self.database, tenant, viewer, None, after, limit).await
+    }
+
+    async fn channel_members(
+        &self,
+        tenant: &TenantSlug,
+        channel: ChannelId,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<ChannelMember>, StoreError> {
+        let sql = "SELECT u.id, u.username, cm.role, cm.joined_at FROM {t}.channel_member cm \
+                   JOIN {t}.member u ON u.id = cm.user_id \
+                   WHERE cm.channel_id = $1 AND cm.user_id > $2 ORDER BY cm.user_id LIMIT $3";
+        // No id is empty, so the empty text sorts before all of them.
+        let after = after.map_or("", UserId::as_str);
+        let found = self.database.tenant(tenant, sql, &[&channel, &after, &i64::from(limit)]).await?;
+        found.iter().map(member).collect::<Result<_, _>>().map_err(unreadable)
+    }
+
+    async fn members_among(
+        &self,
+        tenant: &TenantSlug,
+        pairs: &[(ChannelId, UserId)],
+    ) -> Result<Vec<(ChannelId, UserId)>, StoreError> {
+        let sql = "SELECT channel_id, user_id FROM {t}.channel_member \
+                   JOIN unnest($1::uuid[], $2::text[]) AS asked (channel_id, user_id) USING (channel_id, user_id)";
+        let (channels, users): (Vec<ChannelId>, Vec<&UserId>) =
+            pairs.iter().map(|(channel, user)| (*channel, user)).unzip();
+        let found = self.database.tenant(tenant, sql, &[&channels, &users]).await?;
+        let pair = |row: &Row| Ok((row.try_get("channel_id")?, row.try_get("user_id")?));
+        found.iter().map(pair).collect::<Result<_, _>>().map_err(unreadable)
+    }
+
+    async fn member_count(&self, tenant: &TenantSlug, channel: ChannelId) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) AS count FROM {t}.channel_member WHERE channel_id = $1";
+        let found = self.database.tenant(tenant, sql, &[&channel]).await?;
+        let count = found.first().map(|row| row.try_get::<_, Number>("count")).transpose().map_err(unreadable)?;
+        Ok(count.map_or(0, |count| count.0))
+    }
+
+    async fn add_channel_member(
+        &self,
+        tenant: &TenantSlug,
+        channel: ChannelId,
+        user: &UserId,
+        role: Role,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        Ok(!self.database.tenant(tenant, ADD_MEMBER, &[&channel, user, &role, &at]).await?.is_empty())
+    }
+
+    async fn remove_channel_member(
+        &self,
+        tenant: &TenantSlug,
+        channel: ChannelId,
+        user: &UserId,
+    ) -> Result<bool, StoreError> {
+        let sql = "DELETE FROM {t}.channel_member WHERE channel_id = $1 AND user_id = $2 RETURNING user_id";
+        Ok(!self.database.tenant(tenant, sql, &[&channel, user]).await?.is_empty())
+    }
+}
 
 const CREATE: &str = "
 WITH wanted AS (
@@ -22,44 +129,7 @@ WITH wanted AS (
 )
 SELECT id FROM made";
 
-pub(super) async fn create(database: &Database, tenant: &TenantSlug, new: &NewChannel) -> Result<bool, StoreError> {
-    let (users, roles): (Vec<&UserId>, Vec<Role>) = new.members.iter().map(|(user, role)| (user, *role)).unzip();
-    let made = database.tenant(tenant, CREATE, &[&new.id, &new.name, &new.epoch, &new.at, &users, &roles]).await?;
-    Ok(!made.is_empty())
-}
-
-pub(super) async fn role(
-    database: &Database,
-    tenant: &TenantSlug,
-    channel: ChannelId,
-    viewer: &UserId,
-) -> Result<Option<Role>, StoreError> {
-    let sql = "SELECT role FROM {t}.channel_member WHERE channel_id = $1 AND user_id = $2";
-    let found = database.tenant(tenant, sql, &[&channel, viewer]).await?;
-    found.first().map(|row| row.try_get("role")).transpose().map_err(unreadable)
-}
-
-pub(super) async fn find(
-    database: &Database,
-    tenant: &TenantSlug,
-    channel: ChannelId,
-) -> Result<Option<Channel>, StoreError> {
-    let sql = "SELECT id, name, epoch, seq, created_at FROM {t}.chat_channel WHERE id = $1";
-    let found = database.tenant(tenant, sql, &[&channel]).await?;
-    found.first().map(rows::channel).transpose().map_err(unreadable)
-}
-
-pub(super) async fn positions(
-    database: &Database,
-    tenant: &TenantSlug,
-    channels: &[ChannelId],
-) -> Result<Vec<Position>, StoreError> {
-    let sql = "SELECT id, epoch, seq FROM {t}.chat_channel WHERE id = ANY ($1::uuid[])";
-    let found = database.tenant(tenant, sql, &[&channels]).await?;
-    found.iter().map(rows::position).collect::<Result<_, _>>().map_err(unreadable)
-}
-
-/// The newest message is the one whose number the channel has, since numbers have no gap.
+/// The newest message is the one with the channel's `seq`, because the numbering has no gaps.
 const SUMMARIES: &str = concat!(
     "SELECT c.id, c.name, c.epoch, c.seq, c.created_at, cm.role,
     (SELECT count(*) FROM {t}.channel_member x WHERE x.channel_id = c.id) AS member_count,
@@ -102,49 +172,8 @@ fn summary(row: &Row) -> Result<ChannelSummary, Error> {
     })
 }
 
-pub(super) async fn members(
-    database: &Database,
-    tenant: &TenantSlug,
-    channel: ChannelId,
-    after: Option<&UserId>,
-    limit: u32,
-) -> Result<Vec<ChannelMember>, StoreError> {
-    let sql = "SELECT u.id, u.username, cm.role, cm.joined_at FROM {t}.channel_member cm \
-               JOIN {t}.member u ON u.id = cm.user_id \
-               WHERE cm.channel_id = $1 AND cm.user_id > $2 ORDER BY cm.user_id LIMIT $3";
-    // No id is empty, so the empty text is before them all.
-    let after = after.map_or("", UserId::as_str);
-    let found = database.tenant(tenant, sql, &[&channel, &after, &i64::from(limit)]).await?;
-    found.iter().map(member).collect::<Result<_, _>>().map_err(unreadable)
-}
-
 fn member(row: &Row) -> Result<ChannelMember, Error> {
     Ok(ChannelMember { user: rows::user(row)?, role: row.try_get("role")?, joined_at: row.try_get("joined_at")? })
-}
-
-pub(super) async fn members_among(
-    database: &Database,
-    tenant: &TenantSlug,
-    seats: &[(ChannelId, UserId)],
-) -> Result<Vec<(ChannelId, UserId)>, StoreError> {
-    let sql = "SELECT channel_id, user_id FROM {t}.channel_member \
-               JOIN unnest($1::uuid[], $2::text[]) AS seat (channel_id, user_id) USING (channel_id, user_id)";
-    let (channels, users): (Vec<ChannelId>, Vec<&UserId>) =
-        seats.iter().map(|(channel, user)| (*channel, user)).unzip();
-    let found = database.tenant(tenant, sql, &[&channels, &users]).await?;
-    let seat = |row: &Row| Ok((row.try_get("channel_id")?, row.try_get("user_id")?));
-    found.iter().map(seat).collect::<Result<_, _>>().map_err(unreadable)
-}
-
-pub(super) async fn member_count(
-    database: &Database,
-    tenant: &TenantSlug,
-    channel: ChannelId,
-) -> Result<u64, StoreError> {
-    let sql = "SELECT count(*) AS count FROM {t}.channel_member WHERE channel_id = $1";
-    let found = database.tenant(tenant, sql, &[&channel]).await?;
-    let count = found.first().map(|row| row.try_get::<_, Number>("count")).transpose().map_err(unreadable)?;
-    Ok(count.map_or(0, |count| count.0))
 }
 
 const ADD_MEMBER: &str = "
@@ -156,24 +185,3 @@ WITH known AS (
     ON CONFLICT DO NOTHING
 )
 SELECT user_id FROM known";
-
-pub(super) async fn add_member(
-    database: &Database,
-    tenant: &TenantSlug,
-    channel: ChannelId,
-    user: &UserId,
-    role: Role,
-    at: Timestamp,
-) -> Result<bool, StoreError> {
-    Ok(!database.tenant(tenant, ADD_MEMBER, &[&channel, user, &role, &at]).await?.is_empty())
-}
-
-pub(super) async fn remove_member(
-    database: &Database,
-    tenant: &TenantSlug,
-    channel: ChannelId,
-    user: &UserId,
-) -> Result<bool, StoreError> {
-    let sql = "DELETE FROM {t}.channel_member WHERE channel_id = $1 AND user_id = $2 RETURNING user_id";
-    Ok(!database.tenant(tenant, sql, &[&channel, user]).await?.is_empty())
-}

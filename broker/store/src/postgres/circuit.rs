@@ -1,16 +1,16 @@
-//! Knows whether the server is away, so that callers do not each wait to find out.
+//! A circuit breaker: whether the server is away, so that not every caller has to wait to find out.
 //!
-//! A call that gets no answer opens the circuit: calls are refused at once from then on. One whose connection broke only
-//! raises the question, since one broken connection is not yet an absent server. Either way somebody has to look, who is
-//! none of the callers and keeps none of them waiting; what it finds opens or closes the circuit. Nothing here connects,
-//! asks or looks at the time: it is told what was found, and when.
+//! A call without an answer opens the circuit, and further calls are refused at once. A broken connection only raises
+//! doubt, because it does not prove that the server is away. In both cases one task, not a caller, probes the server,
+//! and its result opens or closes the circuit. Nothing here connects, probes or reads a clock: it is told what was
+//! found, and when.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The state of the way to one server.
+/// The state of the path to one server.
 #[derive(Debug, Default)]
 pub(super) struct Circuit(Mutex<State>);
 
@@ -18,28 +18,28 @@ pub(super) struct Circuit(Mutex<State>);
 enum State {
     #[default]
     Closed,
-    /// Calls go on while somebody looks.
+    /// Calls proceed while a task probes.
     Doubtful,
-    /// Calls are refused, since then.
+    /// Calls are refused since this moment.
     Open(Instant),
 }
 
-/// What a finding changed.
+/// The effect of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Change {
-    /// Somebody has to look now until the circuit is closed; nobody did before.
+    /// The caller must start the probing task. Set only on leaving `Closed`, so there is at most one.
     pub(super) look: bool,
-    /// The circuit was not open and is now.
+    /// The circuit has just opened.
     pub(super) opened: bool,
 }
 
 impl Circuit {
-    /// Whether calls are to be refused.
+    /// Whether calls must be refused.
     pub(super) fn is_open(&self) -> bool {
         matches!(*self.0.lock(), State::Open(_))
     }
 
-    /// A connection broke, or could not be made.
+    /// A connection broke or could not be made.
     pub(super) fn broken(&self) -> Change {
         let mut state = self.0.lock();
         let look = matches!(*state, State::Closed);
@@ -49,7 +49,7 @@ impl Circuit {
         Change { look, opened: false }
     }
 
-    /// A call got no answer, or whoever looks found nobody.
+    /// A call got no answer, or the probe failed.
     pub(super) fn silent(&self, now: Instant) -> Change {
         let mut state = self.0.lock();
         let change = Change { look: matches!(*state, State::Closed), opened: !matches!(*state, State::Open(_)) };
@@ -59,7 +59,7 @@ impl Circuit {
         change
     }
 
-    /// Whoever looks got an answer. Returns how long the circuit was open, if it was.
+    /// The probe succeeded. Returns how long the circuit was open, if it was.
     pub(super) fn answered(&self, now: Instant) -> Option<Duration> {
         match std::mem::take(&mut *self.0.lock()) {
             State::Open(since) => Some(now.duration_since(since)),

@@ -1,44 +1,50 @@
-//! The hot path: the durable effects of a batch of events, in one statement and one round trip. A batch with a commit that
-//! changes keys or messages goes another way, `changes`, which runs this statement within a transaction.
+//! The hot path: the durable effects of a batch in one statement and one round trip. A batch that changes keys or
+//! messages goes through `changes`, which runs this statement inside a transaction.
 //!
-//! A statement outside a transaction block is a transaction. It cannot be left half done by a caller that goes away,
-//! and it holds the channels' rows only while it runs. Nothing here decides which events make a batch.
+//! A statement outside a transaction block is its own transaction. A caller that goes away cannot leave it half done,
+//! and it locks the channels' rows only while it runs. Which events form a batch is decided elsewhere.
 
+use super::Postgres;
 use super::changes;
-use super::connection::{Database, unreadable, within};
+use super::connection::{unreadable, within};
 use super::statement::{ATTEMPTS, Columns, lost_to_another, outcomes};
-use crate::{Commit, Outcome, StoreError, answer};
+use crate::{Commit, CommitStore, Outcome, StoreError, answer};
+use async_trait::async_trait;
 use switchboard_model::TenantSlug;
 
-pub(super) async fn commit(
-    database: &Database,
-    tenant: &TenantSlug,
-    batch: &[Commit],
-) -> Result<Vec<Outcome>, StoreError> {
-    debug_assert!(answer::has_distinct_keys(batch), "a key stands twice in a batch");
-    if batch.is_empty() {
-        return Ok(Vec::new());
-    }
-    if batch.iter().any(Commit::has_changes) {
-        return changes::commit(database, tenant, batch).await;
-    }
-    let batch: Vec<&Commit> = batch.iter().collect();
-    let columns = Columns::of(&batch);
-    let params = columns.params();
-    let (template, params) = columns.statement(&params);
-    let sql = within(tenant, template);
-    let answer = database.bounded(Some(tenant), async {
-        let mut answer = database.attempt(&sql, params).await;
-        for _ in 1..ATTEMPTS {
-            if !answer.as_ref().is_err_and(lost_to_another) {
-                break;
+#[async_trait]
+impl CommitStore for Postgres {
+    async fn commit(&self, tenant: &TenantSlug, batch: &[Commit]) -> Result<Vec<Outcome>, StoreError> {
+        debug_assert!(answer::has_distinct_keys(batch), "a key stands twice in a batch");
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        if batch.iter().any(Commit::has_changes) {
+            return changes::commit(&self.database, tenant, batch).await;
+        }
+        let batch: Vec<&Commit> = batch.iter().collect();
+        let columns = Columns::of(&batch);
+        let params = columns.params();
+        let (template, params) = columns.statement(&params);
+        let sql = within(tenant, template);
+        let answer = self.database.bounded(Some(tenant), async {
+            let mut answer = self.database.attempt(&sql, params).await;
+            for _ in 1..ATTEMPTS {
+                if !answer.as_ref().is_err_and(lost_to_another) {
+                    break;
+                }
+                answer = self.database.attempt(&sql, params).await;
             }
-            answer = database.attempt(&sql, params).await;
-        }
-        match answer {
-            Ok(rows) => Ok(rows),
-            Err(fault) => Err(database.tenant_error(tenant, fault).await),
-        }
-    });
-    outcomes(&answer.await?, &batch).map_err(unreadable)
+            match answer {
+                Ok(rows) => Ok(rows),
+                Err(fault) => Err(self.database.tenant_error(tenant, fault).await),
+            }
+        });
+        outcomes(&answer.await?, &batch).map_err(unreadable)
+    }
+
+    /// While the server waits for its disk with one batch, or for a lock, it works on another.
+    fn batches_at_once(&self) -> usize {
+        3
+    }
 }

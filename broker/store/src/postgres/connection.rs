@@ -1,8 +1,15 @@
-//! The pool, and the two ways of statements through it.
+//! The database: how calls reach it, and what their failures mean.
 //!
-//! Nearly every call of the store is a single statement outside any transaction block, so it is atomic by itself and costs
-//! one round trip. The other way is a [`Block`]. Nothing here changes a setting of a session: whoever gets a connection
-//! next finds nothing of whoever had it before.
+//! Nearly every call of the store is a single statement outside a transaction block, so it is atomic by itself and
+//! costs one round trip. The other way is a [`Block`], a transaction of several statements.
+//!
+//! Nothing here changes a session setting, so a connection carries nothing over from its previous user. A call never
+//! waits longer than its bound, first for a place and then for its answer, and fails at once while the circuit is open.
+//!
+//! Invariant: a connection returns to the pool only after the answer to its last statement. If a call is cancelled or
+//! late, its connection is closed, and the server rolls an open transaction back.
+//!
+//! Start with [`Database::bounded`], then `tenant` and `block`.
 
 use std::error::Error as StdError;
 use std::pin::pin;
@@ -16,46 +23,43 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, Row};
 
 use super::circuit::Circuit;
-use super::places::Places;
+use super::permits::ConnectionPermits;
 use super::pool::{Connection, Pool, PoolError, Pooled, STATEMENTS, pool};
 use crate::StoreError;
 use switchboard_model::TenantSlug;
 
-/// How the broker uses the server.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How many connections the pool holds at most. Migrations and the making of a tenant take one more.
+    /// Connections in the pool. Migrations and creating a tenant use one more.
     pub connections: usize,
-    /// How long a call may take, the wait for a connection counted in.
+    /// How long a call may wait for a place among the connections, and then for its answer.
     pub bound: Duration,
-    /// How many prepared statements a connection keeps; those used longest ago go first.
+    /// Prepared statements kept by each connection; the least recently used go first.
     pub statements: usize,
 }
 
 impl Default for Options {
-    /// 16 connections of 750 statements, 3 seconds: a client has its answer within 5, whatever else it had to wait for.
+    /// 16 connections with 750 statements each. A bound of 3 seconds, so that clients can have an answer within 5.
     fn default() -> Self {
         Self { connections: 16, bound: Duration::from_secs(3), statements: STATEMENTS }
     }
 }
 
-/// A parameter of a statement.
 pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
 
-/// How long whoever looks for an absent server waits for its answer.
+/// How long a probe waits for its answer.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long after a look the next one follows.
+/// The pause between probes.
 const PACE: Duration = Duration::from_millis(250);
 
-/// A plan is made once and kept, it looks rows up in an index at any size of a table, and it is not compiled to machine
-/// code, which takes many times as long as running it. `docs/decisions/0009-plans-are-made-once.md` says why.
+/// Plans are made once and kept, use indexes whatever the size of a table, and are not compiled to machine code, which
+/// takes many times as long as running them. See decision 9.
 const PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off";
 
-/// A database and how to reach it.
 pub(super) struct Database {
     pool: Pool,
-    places: Places,
+    permits: ConnectionPermits,
     circuit: Arc<Circuit>,
     pub(super) config: Config,
     pub(super) address: String,
@@ -63,14 +67,14 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Reads the address; connects to nothing yet.
+    /// Parses the address; does not connect.
     pub(super) fn new(url: &str, options: &Options) -> Result<Self, StoreError> {
-        // The parser's own error may quote the address, password and all.
-        let mut config: Config = url.parse().map_err(|_| StoreError::Failed(Box::new(Unreadable)))?;
+        // The parser's own error may quote the address including the password.
+        let mut config: Config = url.parse().map_err(|_| StoreError::Failed(Arc::new(Unreadable)))?;
         let bound = options.bound;
-        // The server gives up first: a statement that waits for a lock is no sign that the server is away.
+        // The server gives up first: a statement that waits for a lock does not mean that the server is away.
         let millis = (bound * 7 / 8).as_millis();
-        // Twice, so that what waited with a locked row can still be done without it.
+        // Half the bound, so that whoever waited together with a locked row can still be served without it.
         let locked = (bound / 2).as_millis();
         let given = config.get_options().unwrap_or_default();
         let settings = format!("{given} -c statement_timeout={millis} -c lock_timeout={locked} {PLANS}");
@@ -79,32 +83,32 @@ impl Database {
         if config.get_application_name().is_none() {
             config.application_name("switchboard");
         }
-        // A node that stops in the middle of a transaction, without a word, must not keep its locks for longer than others
-        // wait for them. Who migrates may take its time.
+        // A node that dies silently in the middle of a transaction must not keep its locks longer than others wait for
+        // them. Migrations, which do not use the pool, may take their time.
         let mut pooled = config.clone();
         let idle = (bound / 6).as_millis();
         pooled.options(format!("{settings} -c idle_in_transaction_session_timeout={idle}"));
         let pool = pool(pooled, options.connections, options.statements);
-        let places = Places::new(options.connections);
-        Ok(Self { pool, places, circuit: Arc::default(), address: address(&config), config, bound })
+        let permits = ConnectionPermits::new(options.connections);
+        Ok(Self { pool, permits, circuit: Arc::default(), address: address(&config), config, bound })
     }
 
-    /// Gives a call its time and not more, once it is its turn; none at all while the server is known to be away. A turn
-    /// that does not come says that others are many, and nothing about the server. Calls of one tenant have half of the
-    /// connections at most.
+    /// Bounds a call: first the wait for a place, then the call itself; refused at once while the circuit is open. Not
+    /// getting a place means that there are many calls, and says nothing about the server. The calls of one tenant get
+    /// at most half of the connections.
     pub(super) async fn bounded<T>(
         &self,
         tenant: Option<&TenantSlug>,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let place = timeout(self.bound, self.places.take(tenant)).await;
-        let _place = place.map_err(|_| self.error(Fault::Crowded(self.bound)))?;
+        let place = timeout(self.bound, self.permits.take(tenant)).await;
+        let _permit = place.map_err(|_| self.error(Fault::Crowded(self.bound)))?;
         if self.circuit.is_open() {
             return Err(StoreError::Away);
         }
         let answer = match timeout(self.bound, call).await {
             Ok(answer) => answer,
-            Err(_) => Err(self.error(Fault::NoHostData(self.bound))),
+            Err(_) => Err(self.error(Fault::NoAnswer(self.bound))),
         };
         if let Err(StoreError::Unavailable(error)) = &answer
             && let Some(Unreachable { fault, .. }) = error.downcast_ref()
@@ -114,12 +118,12 @@ impl Database {
         answer
     }
 
-    /// Notes what a fault tells of the server, and sees to it that somebody looks whether it is there.
+    /// Reports a fault to the circuit breaker, and starts the probe if it asks for one.
     fn note(&self, fault: &Fault) {
         let change = match fault {
-            Fault::NoHostData(_) => self.circuit.silent(Instant::now()),
+            Fault::NoAnswer(_) => self.circuit.silent(Instant::now()),
             Fault::Broken(_) => self.circuit.broken(),
-            // It shuts down, it crashed, or it is not up yet.
+            // Shutting down, crashed, or not up yet.
             Fault::Refused { code, .. } if matches!(code.as_str(), "57P01" | "57P02" | "57P03") => {
                 self.circuit.broken()
             }
@@ -133,21 +137,20 @@ impl Database {
         }
     }
 
-    /// One statement on the catalogue.
     pub(super) async fn catalogue(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
         let call = pin!(async { self.attempt(sql, params).await.map_err(|fault| self.error(fault)) });
         self.bounded(None, call).await
     }
 
-    /// One statement on a tenant; `{t}` in it stands for the tenant's schema.
+    /// One statement on a tenant's schema, which `{t}` stands for.
     pub(super) async fn tenant(
         &self,
         tenant: &TenantSlug,
         template: &str,
         params: &[Param<'_>],
     ) -> Result<Vec<Row>, StoreError> {
-        // Pinned here and in boxes where they are rare: what a call moves on, it keeps room for twice, and thousands of joins may
-        // wait in this one.
+        // Pinned on the stack, with the rare path boxed: a future moved into another takes its space twice, and
+        // thousands of joins may wait here.
         let call = pin!(async {
             match self.attempt(&within(tenant, template), params).await {
                 Ok(rows) => Ok(rows),
@@ -157,12 +160,12 @@ impl Database {
         self.bounded(Some(tenant), call).await
     }
 
-    /// One statement, prepared once a connection. Not bounded: the caller is.
+    /// One statement, prepared once for each connection. The caller must bound it.
     pub(super) async fn attempt(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Fault> {
         let lease = Lease(Some(self.pool.get().await?));
         let connection = lease.connection();
         let answer = match connection.prepare(sql).await {
-            // `query` ends with ReadyForQuery, which the server sends after the commit is on its disk.
+            // `query` ends with ReadyForQuery, which the server sends once the commit is on its disk.
             Ok(statement) => connection.query(&statement, params).await,
             Err(error) => Err(error),
         };
@@ -170,13 +173,13 @@ impl Database {
         Ok(answer?)
     }
 
-    /// A connection for a transaction. Not bounded: the caller is.
+    /// A connection for a transaction. The caller must bound it.
     pub(super) async fn block(&self) -> Result<Block, Fault> {
         Ok(Block(Lease(Some(self.pool.get().await?))))
     }
 
-    /// What to say of a fault in a tenant's schema. That the schema is not there is found out by the failure, so that
-    /// no other call has to ask the catalogue first.
+    /// Explains a fault in a tenant's schema. A missing schema is noticed by the failure itself, so that no other call
+    /// has to check the catalogue first.
     pub(super) async fn tenant_error(&self, tenant: &TenantSlug, fault: Fault) -> StoreError {
         if fault.code().is_some_and(|code| matches!(code, "42P01" | "3F000")) {
             match self.attempt("SELECT FROM switchboard.tenant WHERE slug = $1", &[tenant]).await {
@@ -188,19 +191,18 @@ impl Database {
         self.error(fault)
     }
 
-    /// What to say of a fault.
     pub(super) fn error(&self, fault: Fault) -> StoreError {
         if fault.code() == Some("55P03") {
             StoreError::Contended
         } else if fault.is_passing() {
-            StoreError::Unavailable(Box::new(Unreachable { address: self.address.clone(), fault }))
+            StoreError::Unavailable(Arc::new(Unreachable { address: self.address.clone(), fault }))
         } else {
-            StoreError::Failed(Box::new(fault))
+            StoreError::Failed(Arc::new(fault))
         }
     }
 }
 
-/// Asks the server whether it is there, again and again until it is.
+/// Probes the server until it answers.
 async fn look(circuit: Weak<Circuit>, pool: Pool, address: String) {
     loop {
         let asking = async {
@@ -209,12 +211,12 @@ async fn look(circuit: Weak<Circuit>, pool: Pool, address: String) {
             lease.give_back();
             Ok(())
         };
-        let answer = timeout(LOOK, asking).await.unwrap_or(Err(Fault::NoHostData(LOOK)));
+        let answer = timeout(LOOK, asking).await.unwrap_or(Err(Fault::NoAnswer(LOOK)));
         let Some(circuit) = circuit.upgrade() else { return };
         match answer {
             Ok(_) => {
                 if let Some(after) = circuit.answered(Instant::now()) {
-                    metrics::gauge!("switchboard_database_away").set(0.0);
+                    switchboard_metrics::DATABASE_AWAY.handle().set(0.0);
                     tracing::info!(address, ?after, "the database is back");
                 }
                 return;
@@ -228,49 +230,50 @@ async fn look(circuit: Weak<Circuit>, pool: Pool, address: String) {
 }
 
 fn opened(pool: &Pool, fault: &Fault) {
-    metrics::gauge!("switchboard_database_away").set(1.0);
-    tracing::warn!(%fault, "the database is away; calls fail at once until it answers");
-    // What is idle may lead to where the server was: each such connection would cost its user the whole time.
+    switchboard_metrics::DATABASE_AWAY.handle().set(1.0);
+    tracing::warn!(%fault, "lost the database; calls fail at once until it answers");
+    // Idle connections may lead to where the server was. Each would cost its next user the whole bound.
     pool.retain(|_, _| false);
 }
 
-/// A statement's text for one tenant. A slug cannot hold a quote.
+/// A statement's text for one tenant. A slug cannot contain a quote, so this is safe.
 pub(super) fn within(tenant: &TenantSlug, template: &str) -> String {
     template.replace("{t}", &format!("\"{}\"", schema(tenant)))
 }
 
-/// The name of a tenant's schema, unquoted.
+/// The unquoted name of a tenant's schema.
 pub(super) fn schema(tenant: &TenantSlug) -> String {
     format!("tenant_{tenant}")
 }
 
-/// A statement and its parameters.
 pub(super) type Step<'a> = (&'a str, &'a [Param<'a>]);
 
-/// A connection for a transaction of several statements, for what one statement cannot say. Dropped before its end, which
-/// is what a cancelled or late call does, it is closed, and the server undoes what was done.
+/// A transaction of several statements, for what one statement cannot express. Dropping it early, as a cancelled or
+/// late call does, closes the connection, and the server rolls back.
 pub(super) struct Block(Lease);
 
 impl Block {
-    /// Runs statements in their order, sent together: one round trip for all, once they are prepared. Each sees what those
-    /// before it did. After one that failed none is done, and the first failure is what is returned.
+    /// Runs statements in order but sent together: one round trip once they are prepared. Each sees the effects of
+    /// those before it. After a failure none of the rest takes effect, and the first failure is returned.
     pub(super) async fn run<const N: usize>(&self, steps: [Step<'_>; N]) -> Result<[Vec<Row>; N], Fault> {
         let connection = self.0.connection();
         let mut prepared = Vec::with_capacity(N);
         for (sql, _) in &steps {
             prepared.push(connection.prepare(sql).await?);
         }
+        // The futures are polled in order, so the driver sends the statements in this order without waiting for
+        // answers.
         let sent = prepared.iter().zip(&steps).map(|(statement, (_, params))| connection.query(statement, params));
         let answers = try_join_all(sent).await?;
         Ok(answers.try_into().unwrap_or_else(|_| unreachable!("as many answers as statements")))
     }
 
-    /// After the transaction was committed.
+    /// Returns the connection. Call after the transaction was committed.
     pub(super) fn end(self) {
         self.0.give_back();
     }
 
-    /// Takes back what was done.
+    /// Rolls back and returns the connection. If that fails, the connection is closed.
     pub(super) async fn undo(self) {
         if self.0.connection().simple_query("ROLLBACK").await.is_ok() {
             self.0.give_back();
@@ -278,8 +281,8 @@ impl Block {
     }
 }
 
-/// A pooled connection in use. Dropped before its answer came, which is what a cancelled or late call does, it is
-/// closed instead of going back, so that nobody waits behind another's statement.
+/// A pooled connection in use. Dropped before its answer, as in a cancelled or late call, it is closed instead of
+/// returned, so that nobody waits behind another caller's statement.
 struct Lease(Option<Pooled>);
 
 impl Lease {
@@ -303,26 +306,24 @@ impl Drop for Lease {
 /// Why a statement has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
-    /// The server's own words. Its detail is left out, since it quotes rows.
+    /// The server's refusal. Its detail is left out, because it quotes rows.
     #[error("{message} ({code})")]
     Refused {
         /// The SQLSTATE.
         code: String,
-        /// Which constraint, if it was one.
         constraint: Option<String>,
-        /// The primary message.
         message: String,
     },
-    /// The connection could not be made, or broke.
+    /// The connection broke or could not be made.
     #[error("{0}")]
     Broken(String),
     /// No answer in time.
     #[error("no answer within {0:?}")]
-    NoHostData(Duration),
-    /// All connections were in use for so long.
-    #[error("not asked, since all connections were in use for {0:?}")]
+    NoAnswer(Duration),
+    /// All connections were in use for this long.
+    #[error("all connections were in use for {0:?}")]
     Crowded(Duration),
-    /// A value could not be sent or read.
+    /// A value could not be encoded or decoded.
     #[error(transparent)]
     Driver(tokio_postgres::Error),
 }
@@ -333,17 +334,16 @@ impl Fault {
         if let Fault::Refused { code, .. } = self { Some(code) } else { None }
     }
 
-    /// Whether a unique index refused a row.
     pub(super) fn is_violation_of(&self, index: &str) -> bool {
         matches!(self, Fault::Refused { code, constraint: Some(name), .. } if code == "23505" && name == index)
     }
 
     fn is_passing(&self) -> bool {
         match self {
-            Fault::Broken(_) | Fault::NoHostData(_) | Fault::Crowded(_) => true,
+            Fault::Broken(_) | Fault::NoAnswer(_) | Fault::Crowded(_) => true,
             Fault::Driver(_) => false,
-            // Connection exceptions, rollbacks on a deadlock, a lack of resources, an operator's doing (which a
-            // statement's time limit counts as), a server that has become a standby, a transaction that was left alone.
+            // Connection exceptions, rollbacks after a deadlock, lack of resources, operator intervention (which
+            // includes the statement timeout), a server turned standby, and a transaction that was left idle.
             Fault::Refused { code, .. } => {
                 ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
                     || matches!(code.as_str(), "25006" | "25P03")
@@ -387,12 +387,12 @@ struct Unreachable {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the database URL does not read as postgres://user:password@host:port/name")]
+#[error("the database URL must have the form postgres://user:password@host:port/name")]
 struct Unreadable;
 
-/// A row that does not read as what was written.
+/// A row that does not contain what was written.
 pub(super) fn unreadable(error: tokio_postgres::Error) -> StoreError {
-    StoreError::Failed(Box::new(error))
+    StoreError::Failed(Arc::new(error))
 }
 
 fn address(config: &Config) -> String {
@@ -428,7 +428,7 @@ mod tests {
         assert_eq!(shown("postgres://a@one:1,two:2/x"), "one:1,two:2");
     }
 
-    /// Each of a crowd of clients that come at once waits in a few of them.
+    /// A crowd of clients arriving at once waits in a few of these.
     #[tokio::test]
     async fn a_call_that_waits_is_small() {
         let database = Database::new("postgres://a@h:1/d", &Options::default()).unwrap();

@@ -1,40 +1,53 @@
-//! The members of a tenant and their refresh tokens. It compares no password.
+//! A tenant's members and their refresh tokens. Passwords are compared elsewhere.
 
-use super::connection::{Database, unreadable};
+use super::Postgres;
+use super::connection::unreadable;
 use super::rows;
-use crate::{Credentials, REVOCATION_KEPT, StoreError};
+use crate::{Credentials, MemberStore, REVOCATION_KEPT, StoreError};
+use async_trait::async_trait;
 use switchboard_model::{TenantSlug, Timestamp, User, UserId, Username};
 
-pub(super) async fn create(
-    database: &Database,
-    tenant: &TenantSlug,
-    user: &User,
-    password_hash: Option<&str>,
-    at: Timestamp,
-) -> Result<bool, StoreError> {
-    let sql = "INSERT INTO {t}.member (id, username, password_hash, created_at) VALUES ($1, $2, $3, $4) \
-               ON CONFLICT DO NOTHING RETURNING id";
-    let made = database.tenant(tenant, sql, &[&user.id, &user.username, &password_hash, &at]).await?;
-    Ok(!made.is_empty())
+#[async_trait]
+impl MemberStore for Postgres {
+    async fn create_member(
+        &self,
+        tenant: &TenantSlug,
+        user: &User,
+        password_hash: Option<&str>,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let sql = "INSERT INTO {t}.member (id, username, password_hash, created_at) VALUES ($1, $2, $3, $4) \
+                   ON CONFLICT DO NOTHING RETURNING id";
+        let made = self.database.tenant(tenant, sql, &[&user.id, &user.username, &password_hash, &at]).await?;
+        Ok(!made.is_empty())
+    }
+
+    async fn member(&self, tenant: &TenantSlug, id: &UserId) -> Result<Option<User>, StoreError> {
+        let found = self.database.tenant(tenant, "SELECT id, username FROM {t}.member WHERE id = $1", &[id]).await?;
+        found.first().map(rows::user).transpose().map_err(unreadable)
+    }
+
+    async fn credentials(&self, tenant: &TenantSlug, username: &Username) -> Result<Option<Credentials>, StoreError> {
+        let sql = "SELECT id, username, password_hash FROM {t}.member WHERE username = $1";
+        let found = self.database.tenant(tenant, sql, &[username]).await?;
+        let read = |row| Ok(Credentials { user: rows::user(row)?, password_hash: row.try_get("password_hash")? });
+        found.first().map(read).transpose().map_err(unreadable)
+    }
+
+    async fn spend_refresh(
+        &self,
+        tenant: &TenantSlug,
+        jti: &str,
+        family: &str,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let kept = expires_at.plus(REVOCATION_KEPT);
+        Ok(!self.database.tenant(tenant, SPEND, &[&jti, &family, &expires_at, &now, &kept]).await?.is_empty())
+    }
 }
 
-pub(super) async fn find(database: &Database, tenant: &TenantSlug, id: &UserId) -> Result<Option<User>, StoreError> {
-    let found = database.tenant(tenant, "SELECT id, username FROM {t}.member WHERE id = $1", &[id]).await?;
-    found.first().map(rows::user).transpose().map_err(unreadable)
-}
-
-pub(super) async fn credentials(
-    database: &Database,
-    tenant: &TenantSlug,
-    username: &Username,
-) -> Result<Option<Credentials>, StoreError> {
-    let sql = "SELECT id, username, password_hash FROM {t}.member WHERE username = $1";
-    let found = database.tenant(tenant, sql, &[username]).await?;
-    let read = |row| Ok(Credentials { user: rows::user(row)?, password_hash: row.try_get("password_hash")? });
-    found.first().map(read).transpose().map_err(unreadable)
-}
-
-/// Two spend the same token at once: the insert of one waits for the other's and then finds the token there.
+/// When two callers spend the same token at once, the second insert waits for the first and then finds the token spent.
 const SPEND: &str = "
 WITH forgotten_tokens AS (
     DELETE FROM {t}.spent_refresh WHERE jti <> $1 AND jti IN (
@@ -54,15 +67,3 @@ WITH forgotten_tokens AS (
     ON CONFLICT (family) DO UPDATE SET expires_at = greatest(revoked_family.expires_at, excluded.expires_at)
 )
 SELECT jti FROM spent";
-
-pub(super) async fn spend_refresh(
-    database: &Database,
-    tenant: &TenantSlug,
-    jti: &str,
-    family: &str,
-    expires_at: Timestamp,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let kept = expires_at.plus(REVOCATION_KEPT);
-    Ok(!database.tenant(tenant, SPEND, &[&jti, &family, &expires_at, &now, &kept]).await?.is_empty())
-}

@@ -1,8 +1,10 @@
-//! Reading a channel's messages. Writing them is a commit's.
+//! Reading a channel's messages. They are written by commits.
 
-use super::connection::{Database, unreadable};
+use super::Postgres;
+use super::connection::unreadable;
 use super::rows::{self, Number, message_columns};
-use crate::{Span, StoreError};
+use crate::{MessageStore, Span, StoreError};
+use async_trait::async_trait;
 use switchboard_model::{ChannelId, Message, MessageId, TenantSlug};
 
 macro_rules! select_messages {
@@ -16,34 +18,37 @@ macro_rules! select_messages {
     };
 }
 
-pub(super) async fn span(
-    database: &Database,
-    tenant: &TenantSlug,
-    channel: ChannelId,
-    span: Span,
-    limit: u32,
-) -> Result<Vec<Message>, StoreError> {
-    let backwards = select_messages!("AND m.seq < $2 ORDER BY m.seq DESC LIMIT $3");
-    let forwards = select_messages!("AND m.seq > $2 ORDER BY m.seq LIMIT $3");
-    let (sql, from) = match span {
-        Span::Latest => (backwards, u64::MAX),
-        Span::Before(seq) => (backwards, seq),
-        Span::After(seq) => (forwards, seq),
-    };
-    let found = database.tenant(tenant, sql, &[&channel, &Number(from), &i64::from(limit)]).await?;
-    let mut messages = found.iter().map(rows::message).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
-    if sql == backwards {
-        messages.reverse();
+#[async_trait]
+impl MessageStore for Postgres {
+    async fn messages(
+        &self,
+        tenant: &TenantSlug,
+        channel: ChannelId,
+        span: Span,
+        limit: u32,
+    ) -> Result<Vec<Message>, StoreError> {
+        let backwards = select_messages!("AND m.seq < $2 ORDER BY m.seq DESC LIMIT $3");
+        let forwards = select_messages!("AND m.seq > $2 ORDER BY m.seq LIMIT $3");
+        let (sql, from) = match span {
+            Span::Latest => (backwards, u64::MAX),
+            Span::Before(seq) => (backwards, seq),
+            Span::After(seq) => (forwards, seq),
+        };
+        let found = self.database.tenant(tenant, sql, &[&channel, &Number(from), &i64::from(limit)]).await?;
+        let mut messages = found.iter().map(rows::message).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+        if sql == backwards {
+            messages.reverse();
+        }
+        Ok(messages)
     }
-    Ok(messages)
-}
 
-pub(super) async fn find(
-    database: &Database,
-    tenant: &TenantSlug,
-    channel: ChannelId,
-    id: MessageId,
-) -> Result<Option<Message>, StoreError> {
-    let found = database.tenant(tenant, select_messages!("AND m.id = $2"), &[&channel, &id]).await?;
-    found.first().map(rows::message).transpose().map_err(unreadable)
+    async fn message(
+        &self,
+        tenant: &TenantSlug,
+        channel: ChannelId,
+        id: MessageId,
+    ) -> Result<Option<Message>, StoreError> {
+        let found = self.database.tenant(tenant, select_messages!("AND m.id = $2"), &[&channel, &id]).await?;
+        found.first().map(rows::message).transpose().map_err(unreadable)
+    }
 }

@@ -1,7 +1,7 @@
-//! Brings the schemas to the version this broker needs, and makes new ones.
+//! Migrates the schemas to the version this broker needs, and creates new ones.
 //!
-//! It works on a connection of its own, outside the pool, because it sets the session's search path and holds a lock
-//! for as long as the session lives. Never on a pooled one.
+//! This uses a connection of its own outside the pool, because it sets the search path and holds a lock for the life of
+//! the session.
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -19,14 +19,14 @@ mod tenant {
     refinery::embed_migrations!("migrations/postgres/tenant");
 }
 
-/// The advisory lock under which schemas are made and changed, one at a time in the whole database.
+/// The advisory lock for creating and changing schemas, one at a time in the whole database.
 const LOCK: i64 = i64::from_be_bytes(*b"switchbd");
 
-/// How long a node that starts waits while another one migrates, or for a table that is in use.
+/// How long a starting node waits while another one migrates, or for a table in use.
 const WAIT: &str = "60s";
 
-/// Migrates the catalogue and then every tenant in it. Reaching the server is bounded, migrating is not: how long an
-/// index takes to build is the operator's to know.
+/// Migrates the catalogue and then every tenant in it. Reaching the server is bounded; migrating is not, because only
+/// the operator knows how long an index takes to build.
 pub(super) async fn everything(database: &Database) -> Result<(), StoreError> {
     let mut session = Session::open(database).await?;
     let settings = format!("SET statement_timeout = 0; SET lock_timeout = '{WAIT}'");
@@ -40,17 +40,17 @@ pub(super) async fn everything(database: &Database) -> Result<(), StoreError> {
         if session.has(&schema).await.map_err(|error| database.error(error.into()))? {
             session.migrate(&schema, tenant::migrations::runner()).await?;
         } else {
-            // Made anew it would pass for an empty history.
+            // Created again, it would pass for a tenant without history.
             let (subject, place) = (format!("tenant {slug}"), format!("schema {schema}"));
             let error = StoreError::Damaged { subject, place, fault: "is missing" };
-            tracing::error!(%error, "a tenant is left out");
+            tracing::error!(%error, "skipped a tenant");
         }
     }
     Ok(())
 }
 
-/// Makes a tenant's schema, then its line in the catalogue: a crash between the two leaves a schema that nobody can
-/// reach and that the next attempt takes over.
+/// Creates a tenant's schema, then its row in the catalogue. A crash in between leaves a schema that nobody can reach
+/// and that the next attempt takes over.
 pub(super) async fn create_tenant(
     database: &Database,
     slug: &TenantSlug,
@@ -69,7 +69,7 @@ pub(super) async fn create_tenant(
     Ok(Some(Tenant { slug: slug.clone(), external_id: external_id.map(str::to_owned), enabled: true, created_at: at }))
 }
 
-/// A connection for migrations. Dropping it closes it, and with it goes the lock.
+/// A connection for migrations. Dropping it closes it and releases the lock.
 struct Session {
     client: Client,
     link: JoinHandle<()>,
@@ -79,9 +79,9 @@ impl Session {
     async fn open(database: &Database) -> Result<Self, StoreError> {
         let connected = timeout(database.bound, database.config.connect(NoTls)).await;
         let (client, connection) = connected
-            .map_err(|_| database.error(Fault::NoHostData(database.bound)))?
+            .map_err(|_| database.error(Fault::NoAnswer(database.bound)))?
             .map_err(|error| database.error(error.into()))?;
-        // What ends the connection also fails the statement that waits on it, where it is handled.
+        // Whatever ends the connection also fails the statement waiting on it, where the error is handled.
         let link = tokio::spawn(async move { drop(connection.await) });
         Ok(Self { client, link })
     }
@@ -102,8 +102,8 @@ impl Session {
             "SET client_min_messages = warning; CREATE SCHEMA IF NOT EXISTS \"{schema}\"; \
              SET search_path TO \"{schema}\""
         );
-        self.client.batch_execute(&enter).await.map_err(|error| failed(Box::new(Fault::from(error))))?;
-        runner.run_async(&mut self.client).await.map(drop).map_err(|error| failed(Box::new(error)))
+        self.client.batch_execute(&enter).await.map_err(|error| failed(std::sync::Arc::new(Fault::from(error))))?;
+        runner.run_async(&mut self.client).await.map(drop).map_err(|error| failed(std::sync::Arc::new(error)))
     }
 }
 

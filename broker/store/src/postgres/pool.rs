@@ -1,4 +1,14 @@
-//! Connections that are kept open, each with the statements it has prepared.
+//! The pool: open connections, each with the statements it has prepared.
+//!
+//! A statement is prepared once on each connection and kept in a bounded LRU cache. Connections are created on demand
+//! and reused last in, first out, so a quiet broker keeps its statements on few of them.
+//!
+//! The pool bounds connections and statements. It does not bound waiting; `places` and the caller's timeout do.
+//!
+//! Invariant: every connection is driven on the runtime that opened the store, whoever asked for it. A connection that
+//! is closed is never handed out again.
+//!
+//! Start with [`Connections`].
 
 use deadpool::managed::{self, Metrics, QueueMode, RecycleError, RecycleResult};
 use hashlink::LruCache;
@@ -7,28 +17,27 @@ use tokio::runtime::Handle;
 use tokio_postgres::{Client, Config, Error, NoTls, Statement};
 use tokio_util::task::AbortOnDropHandle;
 
-/// How many prepared statements a connection keeps. A tenant's are its own, ten or so for one that is active, so those of about
-/// 60 active tenants stay prepared; beyond it those used longest ago go. The server's process keeps some 200 KiB for each,
-/// plan and catalogue included (`a_connections_statements_are_bounded_and_the_used_ones_stay_on_postgres` prints it), so it is
-/// its memory that this bounds.
+/// Prepared statements kept by a connection. Each active tenant has about ten of its own, so those of about 60 tenants
+/// stay prepared. The server process uses some 200 KiB for each, plan and catalogue included (printed by
+/// `a_connections_statements_are_bounded_and_the_used_ones_stay_on_postgres`), so this bounds its memory.
 pub(super) const STATEMENTS: usize = 750;
 
 pub(super) type Pool = managed::Pool<Connections>;
 pub(super) type PoolError = managed::PoolError<Error>;
 pub(super) type Pooled = managed::Object<Connections>;
 
-/// A pool that makes its first connection when somebody needs one.
+/// A pool that connects on demand.
 pub(super) fn pool(config: Config, connections: usize, statements: usize) -> Pool {
     Pool::builder(Connections { config, statements, runtime: Handle::current() })
         .max_size(connections)
-        // Whoever comes next gets the connection that was used last: a quiet broker prepares its statements on a few.
+        // Last in, first out: a quiet broker prepares its statements on few connections.
         .queue_mode(QueueMode::Lifo)
         .build()
         .expect("a pool without time limits of its own needs no runtime")
 }
 
-/// Makes connections, on the runtime on which the store was opened. Whoever needs one first may be on another one, as a read of
-/// a slow plugin is: there it would be served late, and end with that runtime.
+/// Creates connections on the runtime that opened the store. The caller may run on another one, such as the background
+/// runtime of plugins; there, the connection would be driven late and end with that runtime.
 #[derive(Debug)]
 pub(super) struct Connections {
     config: Config,
@@ -51,8 +60,8 @@ impl Connection {
             return Ok(known.clone());
         }
         let statement = self.client.prepare(sql).await?;
-        metrics::counter!("switchboard_database_prepared_total").increment(1);
-        // The server is told to forget what is dropped here.
+        switchboard_metrics::DATABASE_PREPARED.handle().increment(1);
+        // Dropping an evicted statement also closes it on the server.
         self.prepared.lock().insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
@@ -87,7 +96,7 @@ impl managed::Manager for Connections {
                 let prepared = Mutex::new(LruCache::new(self.statements));
                 Ok(Connection { client, prepared, _driving: driving })
             }
-            // The runtime ends, and with it whoever waits here.
+            // The runtime is shutting down, and this caller with it.
             Err(_) => std::future::pending().await,
         }
     }

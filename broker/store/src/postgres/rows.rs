@@ -1,6 +1,6 @@
-//! How a row of Postgres becomes one of the model's types.
+//! Reads the model's types from rows of Postgres.
 //!
-//! A row is checked as it is read: a value that the model would refuse is an error, never a silent default.
+//! Values are checked as they are read: what the model would refuse is an error, never a silent default.
 
 use std::error::Error as StdError;
 
@@ -13,7 +13,7 @@ use switchboard_model::{Channel, Message, Position, Tenant, User};
 
 type Refused = Box<dyn StdError + Sync + Send>;
 
-/// A `bigint` that is never negative. One too large for a `bigint` becomes the largest.
+/// A `bigint` that is never negative. A larger number is stored as the largest `bigint`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Number(pub(super) u64);
 
@@ -47,7 +47,7 @@ impl<'a> FromSql<'a> for Json {
     }
 }
 
-/// Reads `slug, external_id, enabled, created_at`.
+/// Columns `slug, external_id, enabled, created_at`.
 pub(super) fn tenant(row: &Row) -> Result<Tenant, Error> {
     Ok(Tenant {
         slug: row.try_get("slug")?,
@@ -57,12 +57,12 @@ pub(super) fn tenant(row: &Row) -> Result<Tenant, Error> {
     })
 }
 
-/// Reads `id, username`.
+/// Columns `id, username`.
 pub(super) fn user(row: &Row) -> Result<User, Error> {
     Ok(User { id: row.try_get("id")?, username: row.try_get("username")? })
 }
 
-/// Reads `id, name, epoch, seq, created_at`.
+/// Columns `id, name, epoch, seq, created_at`.
 pub(super) fn channel(row: &Row) -> Result<Channel, Error> {
     Ok(Channel {
         id: row.try_get("id")?,
@@ -73,13 +73,13 @@ pub(super) fn channel(row: &Row) -> Result<Channel, Error> {
     })
 }
 
-/// Reads `id, epoch, seq`.
+/// Columns `id, epoch, seq`.
 pub(super) fn position(row: &Row) -> Result<Position, Error> {
     Ok(Position { channel: row.try_get("id")?, epoch: row.try_get("epoch")?, seq: row.try_get::<_, Number>("seq")?.0 })
 }
 
-/// What [`message`] reads: a `chat_message` called `m` and its sender, a `member` called `s`. Their names start with
-/// `m_`, so that they can stand beside a channel's.
+/// The columns that [`message`] reads, from a `chat_message` named `m` and its sender, a `member` named `s`. The prefix
+/// `m_` lets them appear next to a channel's columns.
 macro_rules! message_columns {
     () => {
         "m.id AS m_id, m.channel_id AS m_channel, m.seq AS m_seq, m.kind AS m_kind, m.sender_id AS m_sender, \
@@ -94,7 +94,7 @@ pub(super) use message_columns;
 
 const _: () = assert!(Message::MAX_READERS == 100, "the limit in message_columns! is this one");
 
-/// Reads `message_columns!`.
+/// Columns of `message_columns!`.
 pub(super) fn message(row: &Row) -> Result<Message, Error> {
     Ok(Message {
         id: row.try_get("m_id")?,

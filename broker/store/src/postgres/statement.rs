@@ -1,15 +1,18 @@
-//! The one statement that does a batch of commits, what it is given, and what its rows mean.
+//! The statement that performs a batch of commits: its parameters, its SQL, and what its rows mean.
 //!
-//! Everything is looked up in the statement's snapshot and judged before anything is written, so a commit that is
-//! refused writes nothing and takes no number. What the snapshot is too old for is seen to in two ways:
+//! Everything is looked up in the statement's snapshot and judged before anything is written, so a refused commit
+//! writes nothing and uses up no `seq`. Two things the snapshot cannot know are handled separately:
 //!
-//! - Numbers come from the channels' rows as they are once they are locked, never from the snapshot.
-//! - Of two requests with the same key at once neither finds the other. The second insert waits for the first, is
-//!   refused by the unique index, and with it the batch; tried again, it finds the first.
+//! - Numbers come from the channels' rows as they are once locked, never from the snapshot.
+//! - Two concurrent requests with the same key do not see each other. The second insert waits for the first and is
+//!   refused by the unique index, and its whole batch with it. Tried again, it finds the first.
 //!
-//! Batches of other nodes may have the same channels, cursors and keys. All are taken in one order (channels by id, then
-//! messages by sender and key, then cursors by channel and sender), so that two batches wait for each other in one
-//! direction only.
+//! Batches of other nodes may touch the same channels, cursors and keys.
+//!
+//! Invariant: rows are locked in one order (channels by id, then messages by sender and key, then cursors by channel
+//! and sender), so two batches never wait for each other in both directions.
+//!
+//! Nothing here executes the statement. Start with [`Columns::statement`] and `outcome`.
 
 use tokio_postgres::{Error, Row};
 
@@ -19,14 +22,14 @@ use crate::answer::{self, Applied, Earlier};
 use crate::{Commit, Outcome, Receipt};
 use switchboard_model::{ChannelId, Kind, MessageId, Timestamp, UserId};
 
-/// `$named` and what follows are the parts that only commits with read marks or answers need.
+/// The statement's text. `$named` and the parts after it are needed only by commits with read marks or replies.
 ///
-/// Three tables of parameters, a column an array: $1 to $7 the commits, $8 to $14 their drafts, $15 to $18 the messages
-/// that they name. A commit is known by its place in the batch, from 1.
+/// The parameters are three tables, one array for each column: $1 to $7 the commits, $8 to $14 their drafts, $15 to $18
+/// the messages that they name. A commit is identified by its place in the batch, from 1.
 ///
-/// `LIMIT 1` in the look-ups keeps each of them one step into an index, also in a plan that was made while the tables
-/// were empty. `placed` numbers the drafts within the batch; `locked` and `numbered` say where in the channel that
-/// begins. The lock is the one an update of `seq` takes, so that adding a member does not wait for it.
+/// `LIMIT 1` in the look-ups keeps each of them a single index probe, even in a plan made while the tables were empty.
+/// `placed` numbers the drafts within the batch; `locked` and `numbered` say where in the channel that begins. The row
+/// lock is the one that an update of `seq` takes, so adding a member does not wait for it.
 macro_rules! statement {
     (
         named: $named:literal,
@@ -98,7 +101,7 @@ LEFT JOIN numbered n ON n.id = p.channel",
     };
 }
 
-/// For a batch of which no commit names a message; to set up the rest would cost it a quarter more.
+/// For a batch whose commits name no message. Setting up the rest would cost it a quarter more.
 const SAYING: &str = statement!(named: "", all_found: "", moved: "", cursor: "", join_cursor: "");
 
 const COMMIT: &str = statement!(
@@ -110,6 +113,7 @@ const COMMIT: &str = statement!(
     ) AS m ON m.channel_id = n.channel
 )",
     all_found: " AND (f.names = 0 OR f.names = (SELECT count(*) FROM named n WHERE n.place = f.place))",
+    // `count(*) >= 0` is always true: reading `stored` locks cursors after messages, which keeps the lock order.
     moved: ", moved AS (
     INSERT INTO {t}.message_read_status AS mark (channel_id, user_id, message_id, seq, read_at)
     SELECT DISTINCT ON (p.channel, p.sender) p.channel, p.sender, n.id, n.seq, p.at
@@ -125,23 +129,23 @@ const COMMIT: &str = statement!(
     join_cursor: " LEFT JOIN moved v ON v.channel_id = p.channel AND v.user_id = p.sender",
 );
 
-/// How many of the parameters [`SAYING`] takes.
+/// Parameters that [`SAYING`] takes.
 const SAYING_PARAMS: usize = 14;
 
-/// The index that keeps a sender's keys apart.
+/// The unique index on a sender's request keys.
 const REQUEST_INDEX: &str = "chat_message_request";
 
-/// How often a batch is tried. Each further time needs another batch that was committed meanwhile, with a key of this
-/// one that nobody had before.
+/// How often a batch is tried. Each further attempt requires another batch that committed meanwhile with a key of this
+/// one that was new.
 pub(super) const ATTEMPTS: usize = 4;
 
-/// Whether another batch was in the way that is done now. The order in which rows are taken leaves no way into a
-/// deadlock among batches; another program on the database may find one.
+/// Whether another batch interfered that is done by now. The lock order rules out deadlocks between batches, but
+/// another program on the database may cause one.
 pub(super) fn lost_to_another(fault: &Fault) -> bool {
     fault.is_violation_of(REQUEST_INDEX) || fault.code() == Some("40P01")
 }
 
-/// A batch as the statement takes it.
+/// A batch as columns of parameters.
 #[derive(Default)]
 pub(super) struct Columns<'b> {
     channels: Vec<ChannelId>,
@@ -196,7 +200,7 @@ impl<'b> Columns<'b> {
         columns
     }
 
-    /// The statement for it, and those of the parameters that it takes.
+    /// The statement for this batch, and the parameters that it takes.
     pub(super) fn statement<'p>(&self, params: &'p [Param<'p>]) -> (&'static str, &'p [Param<'p>]) {
         if self.named.is_empty() { (SAYING, &params[..SAYING_PARAMS]) } else { (COMMIT, params) }
     }
@@ -225,7 +229,7 @@ impl<'b> Columns<'b> {
     }
 }
 
-/// One outcome for each commit, in the order of the batch; the rows come in any order.
+/// One outcome for each commit, in batch order. The rows come in any order.
 pub(super) fn outcomes(rows: &[Row], batch: &[&Commit]) -> Result<Vec<Outcome>, Error> {
     let mut outcomes = vec![Outcome::UnknownChannel; batch.len()];
     for row in rows {

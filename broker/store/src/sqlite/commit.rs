@@ -1,16 +1,31 @@
-//! The durable effects of a batch of events, in the caller's transaction.
+//! Applies the durable effects of a batch, in the caller's transaction.
 //!
-//! The file's only writer runs this, so what is found stays true until it is done; all commits are judged before anything
-//! is written, so an outcome other than `Done` has nothing to take back.
+//! This runs as the file's only writer, so whatever is found stays true until the end. All commits are judged before
+//! anything is written, so an outcome other than `Done` has nothing to undo.
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
+use super::Sqlite;
 use super::keys;
 use super::rows::Number;
 use crate::answer::{self, Applied, Earlier};
 use crate::changes::{Asked, Changes};
-use crate::{Commit, Outcome, Receipt};
-use switchboard_model::{Epoch, MessageId};
+use crate::{Commit, CommitStore, Outcome, Receipt, StoreError};
+use switchboard_model::{Epoch, MessageId, TenantSlug};
+
+#[async_trait]
+impl CommitStore for Sqlite {
+    async fn commit(&self, tenant: &TenantSlug, batch: &[Commit]) -> Result<Vec<Outcome>, StoreError> {
+        let batch = batch.to_vec();
+        self.write(tenant, move |db| commit(db, &batch)).await
+    }
+
+    /// A file has one writer.
+    fn batches_at_once(&self) -> usize {
+        1
+    }
+}
 
 pub(super) fn commit(db: &Connection, batch: &[Commit]) -> Result<Vec<Outcome>> {
     debug_assert!(answer::has_distinct_keys(batch), "a key stands twice in a batch");
@@ -30,7 +45,7 @@ pub(super) fn commit(db: &Connection, batch: &[Commit]) -> Result<Vec<Outcome>> 
 }
 
 enum Verdict {
-    /// It shall be done, in a channel of this numbering.
+    /// To be applied, in a channel with this epoch.
     Good(Epoch),
     Refused(Outcome),
 }
@@ -54,7 +69,7 @@ fn judge<'b>(db: &Connection, commit: &'b Commit, changes: Option<&mut Changes<'
             return Ok(Verdict::Refused(Outcome::UnknownMessage));
         }
     }
-    // Last, since what is found good here is counted on by those that follow.
+    // Last, because later commits are judged by what this one changes.
     if let Some(changes) = changes
         && let Some(refused) = changes.judge(commit)
     {
@@ -100,7 +115,7 @@ fn seq(db: &Connection, commit: &Commit, message: MessageId) -> Result<Option<u6
         .map(|found| found.map(|seq| seq.0))
 }
 
-/// Stores the drafts and returns the channel's last number.
+/// Stores the drafts and returns the channel's last `seq`.
 fn store_drafts(db: &Connection, commit: &Commit) -> Result<u64> {
     if commit.drafts.is_empty() {
         let sql = "SELECT seq FROM chat_channel WHERE id = ?1";
@@ -135,7 +150,7 @@ fn store_drafts(db: &Connection, commit: &Commit) -> Result<u64> {
     Ok(last)
 }
 
-/// Moves the sender's cursor to the furthest message read, if that is forward.
+/// Moves the sender's cursor to the furthest message read, never backwards.
 fn move_cursor(db: &Connection, commit: &Commit) -> Result<Option<(MessageId, u64)>> {
     let mut furthest = None;
     for mark in &commit.reads {

@@ -1,8 +1,8 @@
-//! One database file: a writer and two readers, and the threads they work on.
+//! One database file: a writer, two readers, and the threads they work on.
 //!
-//! SQLite lets one write at a time, so there is one connection for it; the readers see the last commit and never wait
-//! for a writer's fsync. Work runs on blocking threads and always runs to its end: a caller that goes away leaves
-//! either all of it or nothing.
+//! SQLite allows one write at a time, so one connection is for writing. The readers see the last commit and never wait
+//! for a writer's fsync. Work runs on blocking threads and always to its end: a caller that goes away leaves either all
+//! of it or nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,30 +19,29 @@ use crate::StoreError;
 /// How long a call may take, and how long it waits for another process that is writing.
 pub(super) const BOUND: Duration = Duration::from_secs(4);
 
-/// How many reads of one file go on at once.
+/// Concurrent reads of one file.
 const READERS: usize = 2;
 
-/// How many prepared statements a connection keeps; there are about fifty.
+/// Prepared statements kept by a connection; there are about fifty.
 const STATEMENTS: usize = 64;
 
-/// How many pages of 4 KiB the log holds before they are written to the file, which waits for the disk twice. Four times
-/// what is usual: a batch touches two pages a message.
+/// Pages of 4 KiB in the write-ahead log before a checkpoint, which waits for the disk twice. Four times the default,
+/// because a batch touches two pages for each message.
 const CHECKPOINT_PAGES: u32 = 4_000;
 
-/// A file and the connections to it.
 #[derive(Clone)]
 pub(super) struct File {
-    writer: Lane,
-    readers: Lane,
+    writer: Connections,
+    readers: Connections,
 }
 
 impl File {
-    /// Names the file. Connections are made when they are first needed.
+    /// Opens nothing yet; connections are made on demand.
     pub(super) fn new(path: &Path) -> Self {
-        Self { writer: Lane::new(path, 1), readers: Lane::new(path, READERS) }
+        Self { writer: Connections::new(path, 1), readers: Connections::new(path, READERS) }
     }
 
-    /// Reads, all of it from one moment.
+    /// Reads in one transaction, so from one moment.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
@@ -50,7 +49,7 @@ impl File {
         self.readers.run(TransactionBehavior::Deferred, work).await
     }
 
-    /// Writes, all of it or, on an error, nothing. What is returned is on the disk.
+    /// Writes in one transaction: all of it, or nothing on an error. On return it is on the disk.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
@@ -59,18 +58,18 @@ impl File {
     }
 }
 
-/// Connections that do the same, as many as there are turns. The turn is held by the work, not by its caller, so that
-/// a cancelled call frees the connection when the work is done and no sooner.
+/// Interchangeable connections, one for each permit. The work holds the permit, not its caller: a cancelled call frees
+/// the connection only once its work is done.
 #[derive(Clone)]
-struct Lane {
+struct Connections {
     path: PathBuf,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Connection>>>,
 }
 
-impl Lane {
+impl Connections {
     fn new(path: &Path, width: usize) -> Self {
-        Self { path: path.to_owned(), turns: Arc::new(Semaphore::new(width)), idle: Arc::default() }
+        Self { path: path.to_owned(), permits: Arc::new(Semaphore::new(width)), idle: Arc::default() }
     }
 
     async fn run<T: Send + 'static>(
@@ -79,17 +78,17 @@ impl Lane {
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let call = async {
-            let turn = Arc::clone(&self.turns).acquire_owned().await.expect("a lane is never closed");
-            let lane = self.clone();
+            let permit = Arc::clone(&self.permits).acquire_owned().await.expect("a lane is never closed");
+            let connections = self.clone();
             blocking(move || {
-                let _turn = turn;
-                lane.transact(behavior, work).map_err(explain)
+                let _permit = permit;
+                connections.transact(behavior, work).map_err(explain)
             })
             .await
         };
         match timeout(BOUND, call).await {
             Ok(answer) => answer,
-            Err(_) => Err(StoreError::Unavailable(Box::new(NoHostData(self.path.clone())))),
+            Err(_) => Err(StoreError::Unavailable(Arc::new(NoAnswer(self.path.clone())))),
         }
     }
 
@@ -106,38 +105,38 @@ impl Lane {
         let transaction = connection.transaction_with_behavior(behavior)?;
         let answer = work(&transaction)?;
         transaction.commit()?;
-        // After an error the connection is not put back but closed: the next call starts from a clean one.
+        // After an error the connection is closed instead, so that the next call starts with a clean one.
         self.idle.lock().push(connection);
         Ok(answer)
     }
 }
 
-/// Opens a file that exists.
+/// Opens an existing file.
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BOUND)?;
-    // FULL: in WAL mode anything less may lose acknowledged commits when the power goes.
+    // FULL: in WAL mode, anything less may lose acknowledged commits in a power failure.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    // Without it SQLite makes a new plan for each new value, wherever a partial index could serve: each commit's key.
+    // Without this, SQLite plans again for each new value wherever a partial index might apply, such as each commit's
+    // key.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }
 
-/// Runs work that waits for a disk on a thread that may wait.
+/// Runs work that waits for a disk on a blocking thread.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(answer) => answer,
-        Err(error) => Err(StoreError::Failed(Box::new(error))),
+        Err(error) => Err(StoreError::Failed(Arc::new(error))),
     }
 }
 
-/// What to say of an error of SQLite.
 pub(super) fn explain(error: rusqlite::Error) -> StoreError {
     let passing = matches!(
         error.sqlite_error_code(),
@@ -149,9 +148,9 @@ pub(super) fn explain(error: rusqlite::Error) -> StoreError {
                 | ErrorCode::SystemIoFailure
         )
     );
-    if passing { StoreError::Unavailable(Box::new(error)) } else { StoreError::Failed(Box::new(error)) }
+    if passing { StoreError::Unavailable(Arc::new(error)) } else { StoreError::Failed(Arc::new(error)) }
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("{}: no answer within {BOUND:?}", .0.display())]
-struct NoHostData(PathBuf);
+struct NoAnswer(PathBuf);

@@ -1,32 +1,52 @@
-//! What plugins keep in a tenant: reading it, and what a batch writes of it and of messages that are there, in the caller's
-//! transaction. What is allowed was judged before.
+//! The keys of plugins, and changes to existing messages, in the caller's transaction. What is allowed was decided
+//! before.
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
+use super::Sqlite;
 use super::rows::Number;
-use crate::Commit;
 use crate::changes::{Asked, Changes, Held, SWEPT, Usage, lone_request, span};
-use switchboard_model::{KvEntry, PluginName, Timestamp};
+use crate::{Commit, KeyStore, StoreError};
+use switchboard_model::{KvEntry, PluginName, TenantSlug, Timestamp};
 
-pub(super) fn get(db: &Connection, plugin: &PluginName, key: &str, now: Timestamp) -> Result<Option<KvEntry>> {
-    let sql = "SELECT key, value, version FROM plugin_key \
-               WHERE plugin = ?1 AND key = ?2 AND (expires_at IS NULL OR expires_at > ?3)";
-    db.prepare_cached(sql)?.query_row(params![plugin, key.as_bytes(), now], entry).optional()
-}
+#[async_trait]
+impl KeyStore for Sqlite {
+    async fn kv_get(
+        &self,
+        tenant: &TenantSlug,
+        plugin: &PluginName,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<Option<KvEntry>, StoreError> {
+        let (plugin, key) = (plugin.clone(), key.to_owned());
+        self.read(tenant, move |db| {
+            let sql = "SELECT key, value, version FROM plugin_key \
+                       WHERE plugin = ?1 AND key = ?2 AND (expires_at IS NULL OR expires_at > ?3)";
+            db.prepare_cached(sql)?.query_row(params![plugin, key.as_bytes(), now], entry).optional()
+        })
+        .await
+    }
 
-pub(super) fn list(
-    db: &Connection,
-    plugin: &PluginName,
-    prefix: &str,
-    after: Option<&str>,
-    limit: u32,
-    now: Timestamp,
-) -> Result<Vec<KvEntry>> {
-    let sql = "SELECT key, value, version FROM plugin_key \
-               WHERE plugin = ?1 AND key >= ?2 AND key < ?3 AND (expires_at IS NULL OR expires_at > ?4) \
-               ORDER BY key LIMIT ?5";
-    let (from, end) = span(prefix, after);
-    db.prepare_cached(sql)?.query_map(params![plugin, from, end, now, limit], entry)?.collect()
+    async fn kv_list(
+        &self,
+        tenant: &TenantSlug,
+        plugin: &PluginName,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<KvEntry>, StoreError> {
+        let (plugin, prefix, after) = (plugin.clone(), prefix.to_owned(), after.map(str::to_owned));
+        self.read(tenant, move |db| {
+            let sql = "SELECT key, value, version FROM plugin_key \
+                       WHERE plugin = ?1 AND key >= ?2 AND key < ?3 AND (expires_at IS NULL OR expires_at > ?4) \
+                       ORDER BY key LIMIT ?5";
+            let (from, end) = span(&prefix, after.as_deref());
+            db.prepare_cached(sql)?.query_map(params![plugin, from, end, now, limit], entry)?.collect()
+        })
+        .await
+    }
 }
 
 fn entry(row: &Row<'_>) -> Result<KvEntry> {
@@ -35,7 +55,7 @@ fn entry(row: &Row<'_>) -> Result<KvEntry> {
     Ok(KvEntry { key, value: row.get("value")?, version: row.get::<_, Number>("version")?.0 })
 }
 
-/// Sweeps, and finds what a batch asks for.
+/// Sweeps expired keys and looks up what a batch needs.
 pub(super) fn look<'b>(db: &Connection, asked: &Asked<'b>) -> Result<Changes<'b>> {
     forget(db, asked.ended_by.minus(Commit::REMEMBERED))?;
     let mut usage = Vec::with_capacity(asked.plugins.len());
@@ -90,7 +110,7 @@ fn sweep(db: &Connection, plugin: &PluginName, mut usage: Usage, ended_by: Times
     Ok(usage)
 }
 
-/// Takes out requests without a message that were made before.
+/// Deletes requests without a message that are older than this.
 fn forget(db: &Connection, before: Timestamp) -> Result<()> {
     let sql = "DELETE FROM request_without_message WHERE (sender_id, client_id) IN ( \
                    SELECT sender_id, client_id FROM request_without_message \
@@ -98,7 +118,7 @@ fn forget(db: &Connection, before: Timestamp) -> Result<()> {
     db.prepare_cached(sql)?.execute(params![before, SWEPT]).map(drop)
 }
 
-/// Writes what was judged.
+/// Writes what was decided.
 pub(super) fn write(db: &Connection, changes: &Changes<'_>) -> Result<()> {
     let mut put = db.prepare_cached(
         "INSERT INTO plugin_key (plugin, key, value, version, expires_at) VALUES (?1, ?2, ?3, ?4, ?5) \
@@ -131,7 +151,7 @@ pub(super) fn write(db: &Connection, changes: &Changes<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Remembers the request of a commit that stored no message to do so.
+/// Remembers the request of a commit that stored no message to remember it by.
 pub(super) fn remember(db: &Connection, commit: &Commit, seq: u64) -> Result<()> {
     let Some((key, digest)) = lone_request(commit) else { return Ok(()) };
     let sql = "INSERT INTO request_without_message (sender_id, client_id, request_digest, channel_id, seq, created_at) \

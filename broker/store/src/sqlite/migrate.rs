@@ -1,11 +1,12 @@
-//! Makes the files and brings them to the version this broker needs.
+//! Creates the files and migrates them to the version this broker needs.
 //!
-//! Everything here waits for disks and locks: it belongs on a blocking thread.
+//! Everything here waits for disks and locks, so it belongs on a blocking thread.
 
 use std::fs::{self, DirBuilder, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
@@ -23,7 +24,6 @@ mod tenant {
     refinery::embed_migrations!("migrations/sqlite/tenant");
 }
 
-/// The catalogue's file.
 pub(super) fn catalogue_path(folder: &Path) -> PathBuf {
     folder.join("catalog.db")
 }
@@ -33,8 +33,8 @@ pub(super) fn tenant_path(folder: &Path, slug: &TenantSlug) -> PathBuf {
     folder.join("tenants").join(format!("{slug}.db"))
 }
 
-/// Makes the folders, for this user alone, and the catalogue in them, or migrates the one that is there. Where there are
-/// files of tenants there has to be one.
+/// Creates the folders, private to this user, and the catalogue in them, or migrates an existing one. If there are
+/// files of tenants, the catalogue must exist.
 pub(super) fn catalogue(folder: &Path) -> Result<(), StoreError> {
     let tenants = folder.join("tenants");
     DirBuilder::new().recursive(true).mode(0o700).create(&tenants).map_err(|error| no_file(folder, error))?;
@@ -43,12 +43,12 @@ pub(super) fn catalogue(folder: &Path) -> Result<(), StoreError> {
     file(folder, &catalogue_path(folder), "the catalogue", known, &catalogue::migrations::runner())
 }
 
-/// Makes a tenant's file, or takes over the one that an attempt before left behind.
+/// Creates a tenant's file, or takes over the one that an earlier attempt left behind.
 pub(super) fn new_tenant(folder: &Path, slug: &TenantSlug) -> Result<(), StoreError> {
     tenant_file(folder, slug, false)
 }
 
-/// Migrates the file of a tenant that is in the catalogue.
+/// Migrates the file of a tenant in the catalogue.
 pub(super) fn known_tenant(folder: &Path, slug: &TenantSlug) -> Result<(), StoreError> {
     tenant_file(folder, slug, true)
 }
@@ -57,16 +57,16 @@ fn tenant_file(folder: &Path, slug: &TenantSlug, known: bool) -> Result<(), Stor
     file(folder, &tenant_path(folder, slug), &format!("tenant {slug}"), known, &tenant::migrations::runner())
 }
 
-/// `known`: it was made before.
+/// `known` means that the file must exist already.
 fn file(folder: &Path, path: &Path, subject: &str, known: bool, runner: &refinery::Runner) -> Result<(), StoreError> {
     let _turn = lock(folder)?;
     let damaged = |fault| StoreError::Damaged { subject: subject.to_owned(), place: path.display().to_string(), fault };
     let explained = |error: rusqlite::Error| match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => damaged("is no database, or a damaged one"),
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => damaged("is not a database, or is damaged"),
         _ => explain(error),
     };
     if !known {
-        // The file is made here, since SQLite would make it readable for everyone; its log and index take its mode.
+        // Create the file here: SQLite would make it readable for everyone. Its log and index inherit the mode.
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         options.open(path).map_err(|error| no_file(path, error))?;
@@ -78,18 +78,18 @@ fn file(folder: &Path, path: &Path, subject: &str, known: bool, runner: &refiner
         return Err(damaged("is empty"));
     }
     connection.pragma_update(None, "journal_mode", "WAL").map_err(explained)?;
-    let failed = |error| StoreError::Migrate { subject: subject.to_owned(), source: Box::new(error) };
+    let failed = |error| StoreError::Migrate { subject: subject.to_owned(), source: Arc::new(error) };
     runner.run(&mut connection).map(drop).map_err(failed)
 }
 
-/// Whether there is what the first migration leaves.
+/// Whether the file has the table that the first migration creates.
 fn is_migrated(connection: &Connection) -> rusqlite::Result<bool> {
     let table = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'refinery_schema_history')";
     connection.query_row(table, [], |row| row.get(0))
 }
 
-/// Makes migrations take turns, also those of other processes on the same folder. SQLite's own locks do not do: they
-/// refuse at once when two switch a new file to its log, or when a reader finds that it has to write.
+/// Serializes migrations, including those of other processes on the same folder. SQLite's own locks do not suffice:
+/// they fail at once when two switch a new file to WAL, or when a reader finds that it has to write.
 fn lock(folder: &Path) -> Result<fs::File, StoreError> {
     let path = folder.join("migrate.lock");
     let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).to_owned();
@@ -105,7 +105,7 @@ fn lock(folder: &Path) -> Result<fs::File, StoreError> {
 }
 
 fn no_file(path: &Path, source: io::Error) -> StoreError {
-    StoreError::Unavailable(Box::new(NoFile { path: path.to_owned(), source }))
+    StoreError::Unavailable(Arc::new(NoFile { path: path.to_owned(), source }))
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
-//! How a row of SQLite becomes one of the model's types.
+//! Reads the model's types from rows of SQLite.
 //!
-//! A row is checked as it is read: a value that the model would refuse is an error, never a silent default.
+//! Values are checked as they are read: what the model would refuse is an error, never a silent default.
 
 use rusqlite::Row;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use switchboard_model::{Channel, Message, Position, Tenant, User, UserId};
 
-/// An integer that is never negative. One too large for SQLite becomes the largest.
+/// An integer that is never negative. A larger number is stored as the largest one.
 pub(super) struct Number(pub(super) u64);
 
 impl ToSql for Number {
@@ -39,7 +39,7 @@ impl FromSql for Json<Vec<UserId>> {
     }
 }
 
-/// Reads `slug, external_id, enabled, created_at`.
+/// Columns `slug, external_id, enabled, created_at`.
 pub(super) fn tenant(row: &Row<'_>) -> rusqlite::Result<Tenant> {
     Ok(Tenant {
         slug: row.get("slug")?,
@@ -49,12 +49,12 @@ pub(super) fn tenant(row: &Row<'_>) -> rusqlite::Result<Tenant> {
     })
 }
 
-/// Reads `id, username`.
+/// Columns `id, username`.
 pub(super) fn user(row: &Row<'_>) -> rusqlite::Result<User> {
     Ok(User { id: row.get("id")?, username: row.get("username")? })
 }
 
-/// Reads `id, name, epoch, seq, created_at`.
+/// Columns `id, name, epoch, seq, created_at`.
 pub(super) fn channel(row: &Row<'_>) -> rusqlite::Result<Channel> {
     Ok(Channel {
         id: row.get("id")?,
@@ -65,13 +65,13 @@ pub(super) fn channel(row: &Row<'_>) -> rusqlite::Result<Channel> {
     })
 }
 
-/// Reads `id, epoch, seq`.
+/// Columns `id, epoch, seq`.
 pub(super) fn position(row: &Row<'_>) -> rusqlite::Result<Position> {
     Ok(Position { channel: row.get("id")?, epoch: row.get("epoch")?, seq: row.get::<_, Number>("seq")?.0 })
 }
 
-/// What [`message`] reads: a `chat_message` called `m` and its sender, a `member` called `s`. Their names start with
-/// `m_`, so that they can stand beside a channel's.
+/// The columns that [`message`] reads, from a `chat_message` named `m` and its sender, a `member` named `s`. The prefix
+/// `m_` lets them appear next to a channel's columns.
 macro_rules! message_columns {
     () => {
         "m.id AS m_id, m.channel_id AS m_channel, m.seq AS m_seq, m.kind AS m_kind, m.sender_id AS m_sender, \
@@ -87,7 +87,7 @@ pub(super) use message_columns;
 
 const _: () = assert!(Message::MAX_READERS == 100, "the limit in message_columns! is this one");
 
-/// Reads `message_columns!`.
+/// Columns of `message_columns!`.
 pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
     Ok(Message {
         id: row.get("m_id")?,

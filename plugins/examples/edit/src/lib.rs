@@ -1,4 +1,4 @@
-//! `message.edit` and `message.delete`: let members change and delete what they said.
+//! `message.edit` and `message.delete`: let members change and delete their own messages.
 //!
 //! ```text
 //! client   {"type":"message.edit","id":"c1","message_id":"…","content":"hello"}
@@ -9,28 +9,28 @@
 //! all      {"type":"message.delete","channel":"…","seq":44,"message":{"content":null,"reply_to":"…",…}}
 //! ```
 //!
-//! An amendment changes a message where it stands, and has no frame of its own. So there is a message beside it, which has
-//! a `seq` and therefore reaches those who were away; a client that gets it reads the changed message anew. It holds
-//! nothing of the text, or a deleted text would live on there. Those who are here get the text in a signal, and need not
-//! read.
+//! An amendment changes a message in place and sends no frame of its own. The plugin therefore stores a message with it:
+//! that message has a `seq`, so it also reaches members who were away, whose clients then read the changed message again.
+//! It does not repeat the text, in which a deleted text would survive. Members who are connected get the text in a signal
+//! and need not read it.
 
 use serde::Deserialize;
 use switchboard_plugin_sdk::prelude::*;
 
-/// How long a message may be, in characters: as long as one that is said.
+/// Maximum length of a message in characters, the same as for `chat.message`.
 pub const MAX_CHARS: usize = 8000;
 
-/// The handler of both kinds. It remembers nothing from one event to the next.
+/// The handler of both kinds. It keeps nothing from one event to the next.
 #[derive(Debug, Default)]
 pub struct Edit;
 
-/// Which message is meant, in the frames of both kinds.
+/// The message to change, in the frames of both kinds.
 #[derive(Deserialize)]
 struct Frame {
     message_id: String,
 }
 
-/// What a frame that edits has besides.
+/// What a `message.edit` frame has in addition.
 #[derive(Deserialize)]
 struct Edited {
     content: String,
@@ -46,7 +46,7 @@ impl Handler for Edit {
         let Frame { message_id } = event.payload()?;
         let message = host.message(&message_id)?;
         let message = message.ok_or_else(|| Failure::invalid("there is no such message in this channel"))?;
-        // The broker lets a handler amend any message of the channel: whose it is, is for us to check.
+        // The broker lets a handler amend any message of the channel, so the handler must check who sent it.
         if message.sender.id != event.context.user.id {
             return Err(Failure::denied("only its author may change a message"));
         }

@@ -11,32 +11,32 @@
 //! all      {"type":"poll.closed","channel":"…","seq":43,"message":{"content":{"tally":[0,1]},"reply_to":"P",…}}
 //! ```
 //!
-//! The poll is a message, and so is its result. In between, the votes are under a key of the plugin's own. Two members who
-//! vote at the same moment read the same votes; so each write says which version it has read. The broker applies the
-//! first, and calls the handler again for the second: no vote is lost, and there is nothing here that waits or locks.
+//! The poll is a message, and so is its result. Until then, the votes are under one of the plugin's own keys. Two members
+//! who vote at the same moment read the same votes, so each write states the version that it has read. The broker applies
+//! the first and calls the handler again for the second: no vote is lost, and nothing here waits or locks.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use switchboard_plugin_sdk::prelude::*;
 
-/// How many options a poll has at most.
+/// Maximum number of options of a poll.
 pub const MAX_OPTIONS: usize = 10;
-/// How long a question or an option may be, in characters.
+/// Maximum length of a question or an option in characters.
 pub const MAX_CHARS: usize = 200;
 
-/// The handler of all three kinds. It remembers nothing from one event to the next.
+/// The handler of all three kinds. It keeps nothing from one event to the next.
 #[derive(Debug, Default)]
 pub struct Poll;
 
-/// The frame that makes a poll, and the content of its message.
+/// The frame that creates a poll, and the content of its message.
 #[derive(Serialize, Deserialize)]
 struct Question {
     question: String,
     options: Vec<String>,
 }
 
-/// What the other two kinds name.
+/// The poll that frames of the other two kinds name.
 #[derive(Deserialize)]
 struct Named {
     poll_id: String,
@@ -47,11 +47,11 @@ struct Vote {
     option: usize,
 }
 
-/// What stands under the id of a poll.
+/// The value of the key of a poll, which is the poll's id.
 #[derive(Default, Serialize, Deserialize)]
 struct Votes {
     closed: bool,
-    /// Whose vote is for which option. About a thousand members fit into a value.
+    /// The option that each member voted for. About a thousand members fit into a value.
     votes: BTreeMap<String, usize>,
 }
 
@@ -80,7 +80,7 @@ impl Handler for Poll {
             if option >= options {
                 return Err(Failure::invalid("the poll has no such option"));
             }
-            // A second vote of the same member replaces the first.
+            // A member's second vote replaces the first.
             votes.votes.insert(event.context.user.id, option);
             let payload = json!({ "poll_id": poll_id, "tally": votes.tally(options) });
             Effect::broadcast(Signal::to_channel("poll.tally", &payload)?)

@@ -5,7 +5,7 @@ use switchboard_plugin_sdk::mock::{self, MockHost};
 
 use super::*;
 
-/// A channel in which `alice` asks what is for lunch, and `bob` said something.
+/// A channel in which `alice` asks what is for lunch, and `bob` has sent a message.
 fn lunch() -> MockHost {
     let content = json!({ "question": "Lunch?", "options": ["soup", "salad"] });
     let poll = Message { kind: "poll.create".to_owned(), ..mock::message(1, "alice", &content) };

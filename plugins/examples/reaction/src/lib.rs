@@ -1,4 +1,4 @@
-//! `message.reaction`: reacts to a message with an emoji, and takes it back when it is sent again.
+//! `message.reaction`: reacts to a message with an emoji; sending it again removes the reaction.
 //!
 //! ```text
 //! client   {"type":"message.reaction","id":"c1","message_id":"…","emoji":"👍"}
@@ -6,21 +6,21 @@
 //!           "message":{"content":{"emoji":"👍","added":true},"reply_to":"…","sender":{…},…}}
 //! ```
 //!
-//! A reaction is a message that answers another one: so it has a place in the channel, and whoever was away gets it with
-//! everything else. What the messages do not tell at a glance is whether a member's reaction stands. That is a key of the
-//! plugin's own, one for each message, emoji and member.
+//! A reaction is a message that replies to another one, so it has a place in the channel, and members who were away receive
+//! it with everything else. The messages do not show at a glance whether a member's reaction still applies: for that, the
+//! plugin has a key for each message, emoji and member.
 
 use serde::Deserialize;
 use switchboard_plugin_sdk::prelude::*;
 
-/// How long an emoji may be, in bytes: families with colours of skin and hair are this long.
+/// Maximum length of an emoji in bytes: families with skin and hair colours are this long.
 pub const MAX_EMOJI: usize = 48;
 
-/// The handler. It remembers nothing from one event to the next; what stands is under its keys.
+/// The handler. It keeps nothing from one event to the next; its state is under its keys.
 #[derive(Debug, Default)]
 pub struct Reaction;
 
-/// What the handler reads of the client's frame.
+/// The part of the client's frame that the handler reads.
 #[derive(Deserialize)]
 struct Frame {
     message_id: String,
@@ -38,7 +38,7 @@ impl Handler for Reaction {
         if !is_emoji(&emoji) {
             return Err(Failure::invalid("`emoji` must be one emoji"));
         }
-        // A deleted message keeps its place, so that the store alone would let it be reacted to.
+        // A deleted message keeps its place, so the store alone would accept a reaction to it.
         match host.message(&message_id)? {
             None => return Err(Failure::invalid("there is no such message in this channel")),
             Some(message) if message.deleted_at_ms.is_some() => return Err(Failure::denied("the message was deleted")),
@@ -49,15 +49,15 @@ impl Handler for Reaction {
         let added = stands.is_none();
         let write = if added { KvWrite::bytes(key, "") } else { KvWrite::remove(key) };
         let draft = Draft::new("message.reaction", &json!({ "emoji": emoji, "added": added }))?.reply_to(message_id);
-        // Two taps at the same moment, on two devices, come to one after the other: the second finds the key changed, the
-        // broker applies nothing of it and asks again.
+        // Two taps at the same moment, on two devices, take effect one after the other: the second finds the key changed, so
+        // the broker applies nothing of it and calls the handler again.
         Ok(vec![Effect::kv_put(write.if_unchanged(stands.as_ref())), Effect::store(draft)])
     }
 }
 
 export!(Reaction);
 
-/// Whether a text may be an emoji. Which ones there are changes every year, and is for clients to know.
+/// Whether a text can be an emoji. The set of emoji changes every year, so clients decide which ones they offer.
 fn is_emoji(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii() || c.is_alphanumeric() || c.is_whitespace() || c.is_control();
     (1..=MAX_EMOJI).contains(&text.len()) && !text.chars().all(is_plain) && !text.contains('/')

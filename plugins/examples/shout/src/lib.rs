@@ -1,25 +1,25 @@
-//! `shout`: says what a member sends, in capitals.
+//! `shout`: stores what a member sends, in capitals.
 //!
 //! ```text
 //! client   {"type":"shout","id":"c1","text":"hello"}
 //! all      {"type":"shout","channel":"…","seq":7,"message":{"content":{"text":"HELLO!"},…}}
 //! ```
 //!
-//! The operator may set what a text ends with: `{"mark":"!!!"}`.
+//! The operator can configure what each text ends with: `{"mark":"!!!"}`.
 
 use serde::{Deserialize, Serialize};
 use switchboard_plugin_sdk::prelude::*;
 
-/// How long a text may be, in characters.
+/// Maximum length of a text in characters.
 pub const MAX_CHARS: usize = 500;
 
-/// The handler. What it holds is a cache: the broker runs several instances and ends any of them when it likes.
+/// The handler. What it keeps is a cache: the broker runs several instances and may end any of them at any time.
 #[derive(Debug, Default)]
 pub struct Plugin {
     config: Config,
 }
 
-/// What the operator may set, as JSON.
+/// The operator's configuration, as JSON.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
@@ -32,13 +32,13 @@ impl Default for Config {
     }
 }
 
-/// What the handler reads of the client's frame; the rest of it is ignored.
+/// The part of the client's frame that the handler reads; it ignores the rest.
 #[derive(Deserialize)]
 struct Frame {
     text: String,
 }
 
-/// What is kept and sent to the channel.
+/// The content that is stored and sent to the channel.
 #[derive(Serialize)]
 struct Content {
     text: String,
@@ -47,10 +47,10 @@ struct Content {
 impl Handler for Plugin {
     const NAME: &'static str = env!("CARGO_PKG_NAME");
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    // Durable: who sends it counts on it being kept.
+    // Durable: the sender relies on it being stored.
     const KINDS: &'static [Kind] = &[Kind::durable("shout")];
 
-    /// Called once an instance, before its first event. An error is for the operator to read.
+    /// Called once per instance, before its first event. The operator reads an error.
     fn init(&mut self, config: &str) -> Result<(), String> {
         if !config.is_empty() {
             self.config = serde_json::from_str(config).map_err(|error| error.to_string())?;
@@ -58,7 +58,7 @@ impl Handler for Plugin {
         Ok(())
     }
 
-    /// Called for each event. Nothing is done here: the broker applies all effects that are returned, or none.
+    /// Called for each event. It only returns effects: the broker applies all of them, or none.
     fn handle(&mut self, event: Event, _host: &impl Host) -> Outcome {
         let frame: Frame = event.payload()?;
         if !(1..=MAX_CHARS).contains(&frame.text.chars().count()) {

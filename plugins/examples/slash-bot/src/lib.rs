@@ -1,4 +1,4 @@
-//! A bot: answers `/roll 2d6` and `/help` when they are said in a channel.
+//! A bot: answers `/roll 2d6` and `/help` in a channel.
 //!
 //! ```text
 //! client   {"type":"chat.message","id":"c1","message":"/roll 2d6"}
@@ -6,20 +6,20 @@
 //! all      {"type":"bot.reply","channel":"…","seq":43,"message":{"content":"2 + 5 = 7","reply_to":"…",…}}
 //! ```
 //!
-//! It handles nothing and watches `chat.message`, whichever plugin handles that. So it is never in the way of what is said:
-//! the sender has the ack before the bot is asked. The broker asks again when a try fails, and stores one answer however
-//! often it asks.
+//! It handles nothing and watches `chat.message`, whichever plugin handles that. So it never delays a message: the sender
+//! has the ack before the broker calls the bot. If a call fails, the broker calls the bot again, and stores one answer
+//! however often it calls.
 
 use switchboard_plugin_sdk::prelude::*;
 
-/// How many dice are rolled at most, and how many sides they have at most.
+/// Maximum number of dice.
 pub const MAX_DICE: u32 = 20;
-/// See [`MAX_DICE`].
+/// Maximum number of sides of a die.
 pub const MAX_SIDES: u32 = 1000;
 
 const HELP: &str = "/roll 2d6 rolls two dice with six sides; /help says this";
 
-/// The bot. It remembers nothing from one message to the next.
+/// The bot. It keeps nothing from one message to the next.
 #[derive(Debug, Default)]
 pub struct SlashBot;
 
@@ -29,7 +29,7 @@ impl Handler for SlashBot {
     const KINDS: &'static [Kind] = &[];
     const WATCHES: &'static [&'static str] = &["chat.message"];
 
-    // Never called: there is no kind that the bot handles.
+    // Never called: the bot handles no kind.
     fn handle(&mut self, _event: Event, _host: &impl Host) -> Outcome {
         Ok(Vec::new())
     }
@@ -42,15 +42,15 @@ impl Handler for SlashBot {
             Some("/roll") => roll(words.next().unwrap_or("1d6"), &context.event_id),
             _ => return Ok(Vec::new()),
         };
-        // The answer stands under the name of the member who asked, as all that a plugin stores does; its kind tells clients
-        // that it is the bot's.
+        // As with everything that a plugin stores, the answer is in the name of the member who asked; its kind tells clients
+        // that it comes from the bot.
         Ok(vec![Effect::store(Draft::new("bot.reply", &answer)?.reply_to(message.id))])
     }
 }
 
 export!(SlashBot);
 
-/// Rolls dice such as `2d6`. The dice fall as the id of the message lets them: another try rolls the same.
+/// Rolls dice such as `2d6`. The id of the message determines the result, so a retry rolls the same.
 fn roll(dice: &str, seed: &str) -> String {
     let parts = dice.split_once('d').and_then(|(dice, sides)| Some((dice.parse().ok()?, sides.parse().ok()?)));
     let Some((dice @ 1..=MAX_DICE, sides @ 1..=MAX_SIDES)) = parts else {
@@ -64,7 +64,7 @@ fn roll(dice: &str, seed: &str) -> String {
     }
 }
 
-/// FNV-1a of a text and a number, with the upper half folded in: even enough for dice, and of no use for secrets.
+/// FNV-1a of a text and a number, with the upper half folded in: even enough for dice, but not for secrets.
 fn spread(text: &str, number: u32) -> u32 {
     let bytes = text.bytes().chain(number.to_le_bytes());
     let hash = bytes

@@ -1,14 +1,14 @@
 //! `chat.message`, with words that are replaced or refused.
 //!
-//! It takes the place of the built-in handler of what is said, for one tenant or for all, and shows how an operator
-//! configures a plugin. The configuration is JSON, given when the plugin is activated:
+//! It replaces the built-in handler of `chat.message`, for one tenant or for all, and shows how an operator configures a
+//! plugin. The configuration is JSON, given at the activation:
 //!
 //! ```json
 //! { "replace": { "darn": "d**n" }, "refuse": ["spam"] }
 //! ```
 //!
-//! Words are compared whole, in any case. A configuration that makes no sense keeps the plugin from being activated: what
-//! `init` answers is what the operator reads, and the former handler stays.
+//! It compares whole words, in upper or lower case. If the configuration is not valid, the broker refuses the activation:
+//! the operator reads the error of `init`, and the previous handler stays in force.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use switchboard_plugin_sdk::prelude::*;
 
-/// The handler. What it holds comes from the configuration, which an instance gets once, at its start.
+/// The handler. What it keeps comes from the configuration, which an instance receives once, at its start.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WordFilter {
@@ -24,7 +24,7 @@ pub struct WordFilter {
     refuse: BTreeSet<String>,
 }
 
-/// What the handler reads of the client's frame.
+/// The part of the client's frame that the handler reads.
 #[derive(Deserialize)]
 struct Frame {
     message: Said,
@@ -83,7 +83,7 @@ impl Handler for WordFilter {
 export!(WordFilter);
 
 impl WordFilter {
-    /// The text with its words replaced. All that is between the words stays.
+    /// The text with its words replaced. Everything between the words stays.
     fn filter(&self, text: &str) -> Result<String, Failure> {
         let mut filtered = String::with_capacity(text.len());
         for piece in pieces(text) {
@@ -97,7 +97,7 @@ impl WordFilter {
     }
 }
 
-/// The words of a text and what is between them, in turn.
+/// The words of a text and what is between them, in order.
 fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {

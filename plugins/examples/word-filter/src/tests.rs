@@ -1,4 +1,4 @@
-//! What is replaced, what is refused, and which configurations are.
+//! What is replaced, what is refused, and which configurations are refused.
 
 use switchboard_plugin_sdk::mock::{self, MockHost};
 

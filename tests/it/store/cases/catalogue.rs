@@ -121,7 +121,7 @@ pub(crate) async fn all_that_is_decided_comes_back_as_it_was(backing: Backing) {
                 ..route(tenant("acme"), Subject::Watches("slash-bot".parse().unwrap()), Target::BuiltIn)
             },
         ],
-        terms: vec![
+        plugin_policies: vec![
             PluginPolicy {
                 scope: Scope::All,
                 plugin: "chat-message".parse().unwrap(),
@@ -135,7 +135,7 @@ pub(crate) async fn all_that_is_decided_comes_back_as_it_was(backing: Backing) {
                 limits: BTreeMap::new(),
             },
         ],
-        policies: vec![KindPolicy {
+        kind_policies: vec![KindPolicy {
             scope: tenant("acme"),
             kind: "typing".parse().unwrap(),
             policy: Some(FailurePolicy::Open),
@@ -149,8 +149,8 @@ pub(crate) async fn all_that_is_decided_comes_back_as_it_was(backing: Backing) {
         generations: all.generations.iter().rev().cloned().collect(),
         routes: all.routes.iter().rev().cloned().collect(),
         dropped: Vec::new(),
-        terms: all.terms.iter().rev().cloned().collect(),
-        policies: all.policies.clone(),
+        plugin_policies: all.plugin_policies.iter().rev().cloned().collect(),
+        kind_policies: all.kind_policies.clone(),
         consents: all.consents.iter().map(|tenant| (tenant.clone(), true)).collect(),
         audit: vec![told("activate")],
     };
@@ -197,25 +197,25 @@ pub(crate) async fn terms_policies_and_consents_are_given_and_taken_back(backing
     let terms = PluginPolicy { scope: tenant("acme"), plugin, grants: Some(BTreeSet::new()), limits: BTreeMap::new() };
     let policy = |policy| KindPolicy { scope: Scope::All, kind: "poll".parse().unwrap(), policy };
     let given = Change {
-        terms: vec![terms.clone()],
-        policies: vec![policy(Some(FailurePolicy::Closed))],
+        plugin_policies: vec![terms.clone()],
+        kind_policies: vec![policy(Some(FailurePolicy::Closed))],
         consents: vec![("acme".parse().unwrap(), true)],
         ..Change::default()
     };
     change(&store, given.clone()).await;
     change(&store, given).await;
     let kept = store.catalogue().await.unwrap();
-    assert_eq!((kept.terms.len(), kept.policies.len(), kept.consents.len()), (1, 1, 1));
+    assert_eq!((kept.plugin_policies.len(), kept.kind_policies.len(), kept.consents.len()), (1, 1, 1));
     let more = PluginPolicy { limits: BTreeMap::from([("fresh".into(), 1)]), grants: None, ..terms };
     let taken_back = Change {
-        terms: vec![more.clone()],
-        policies: vec![policy(None)],
+        plugin_policies: vec![more.clone()],
+        kind_policies: vec![policy(None)],
         consents: vec![("acme".parse().unwrap(), false), ("none".parse().unwrap(), false)],
         ..Change::default()
     };
     change(&store, taken_back).await;
     let kept = store.catalogue().await.unwrap();
-    assert_eq!((kept.terms, kept.policies.len(), kept.consents.len()), (vec![more], 0, 0));
+    assert_eq!((kept.plugin_policies, kept.kind_policies.len(), kept.consents.len()), (vec![more], 0, 0));
 }
 
 pub(crate) async fn a_change_of_a_revision_that_is_past_changes_nothing(backing: Backing) {

@@ -1,18 +1,18 @@
-//! How much the memories and tables of one instance take, all of them together.
+//! Limits the memories and tables of one instance, all of them together.
 
 use wasmtime::ResourceLimiter;
 
 use crate::limits::{CORE_INSTANCES, MEMORIES, TABLES};
 
-/// What the engine keeps for an element of a table.
+/// Bytes the engine keeps for each table element.
 const ELEMENT: usize = size_of::<usize>();
 
-/// Counts what is made and grows, and refuses what would go beyond the limit.
+/// Counts every allocation and growth, and refuses what would exceed the limit.
 #[derive(Debug)]
 pub(crate) struct Space {
     limit: usize,
     taken: usize,
-    /// What was refused last: so many bytes would have been taken.
+    /// The total that the last refused request would have reached.
     refused: Option<usize>,
 }
 
@@ -21,22 +21,22 @@ impl Space {
         Self { limit, taken: 0, refused: None }
     }
 
-    /// Bytes that are taken. It never becomes less: neither memories nor tables shrink.
+    /// Bytes counted. Never decreases: neither memories nor tables shrink.
     pub(crate) fn taken(&self) -> usize {
         self.taken
     }
 
-    /// Why the instance could not be made, in one line for its author, if it was refused here.
+    /// If the instance was refused here, why: one line for its author.
     pub(crate) fn refusal(&self) -> Option<String> {
         self.refused.map(|wanted| {
             let (wanted, limit) = (wanted.div_ceil(1 << 20), self.limit >> 20);
-            format!("its memories and tables take {wanted} MiB or more, and the limit memory_mib is {limit} here")
+            format!("its memories and tables need at least {wanted} MiB, and the limit memory_mib is {limit}")
         })
     }
 
-    /// Whether so many units more may be taken. What is beyond the guest's own maximum is not taken at all. What was allowed
-    /// and then fails, since the machine has no memory left, stays counted: the engine reports failures that were never
-    /// allowed as well, and a guest that could have those taken off would have no limit.
+    /// Counts a growth, or refuses it. Growth beyond the guest's own maximum is not counted. Growth that was allowed
+    /// but then fails, because the machine is out of memory, stays counted: the engine also reports failures of growth
+    /// that was never allowed, so subtracting them would let a guest erase its own limit.
     fn take(&mut self, current: usize, desired: usize, maximum: Option<usize>, unit: usize) -> bool {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return false;

@@ -1,4 +1,4 @@
-//! What a guest prints goes to its log, under the same bounds as the lines it logs.
+//! Sends what a guest prints to its log, under the same bounds as the lines it logs.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::guest_log::{GuestLog, Level};
 
-/// The largest piece a guest may write at once, in bytes.
+/// Bytes a guest may write at once.
 const PIECE: usize = 4_096;
 
 #[derive(Clone)]

@@ -1,4 +1,4 @@
-//! How much time one call has used, counted where it runs and read when a tick finds it running.
+//! Accounts for the processor time of one call.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,18 +8,20 @@ use wasmtime::UpdateDeadline;
 
 use crate::limits::Bounds;
 
-/// What one call has used up to now. Set by who runs it, and read when a tick finds it running.
+/// The time used by one call. The thread that polls the call updates it; the epoch callback reads it on the same
+/// thread. A permit that is dropped early reads it from elsewhere. Each value stands alone and publishes nothing else,
+/// so every access is `Relaxed`.
 #[derive(Debug)]
 pub(crate) struct Usage {
-    /// What the times below count from.
+    /// The zero point of `resumed`.
     base: Instant,
-    /// When the guest was last let go on, in nanoseconds.
+    /// When the guest was last polled, in nanoseconds since `base`.
     resumed: AtomicU64,
-    /// Time on a processor, in nanoseconds.
+    /// Processor time of finished polls, in nanoseconds.
     used: AtomicU64,
-    /// How much it may use, in nanoseconds.
+    /// Processor time allowed, in nanoseconds.
     most: AtomicU64,
-    /// Whether a tick has found it running.
+    /// Whether a tick has found the call running.
     slow: AtomicBool,
 }
 
@@ -29,19 +31,21 @@ impl Usage {
         Self { base: Instant::now(), resumed: zero(), used: zero(), most: zero(), slow: AtomicBool::new(false) }
     }
 
-    /// Begins a call that may use so much.
+    /// Starts a call with this much processor time.
     pub(crate) fn begin(&self, most: Duration) {
         self.used.store(0, Ordering::Relaxed);
         self.most.store(nanos(most), Ordering::Relaxed);
         self.slow.store(false, Ordering::Relaxed);
     }
 
-    /// What is to become of a guest that a tick has found running.
+    /// Decides about a guest that reached an epoch check after a tick. The poll under way is not in `used` yet, so a
+    /// guest can overrun its limit by a tick or two.
     pub(crate) fn tick(&self) -> UpdateDeadline {
         if self.used.load(Ordering::Relaxed) >= self.most.load(Ordering::Relaxed) {
             return UpdateDeadline::Interrupt;
         }
-        // Epochs pass on the clock. One that waited for a read meanwhile, or has just gone on, has not run for a tick.
+        // Epochs advance with the clock. A guest that waited for a read, or was only just resumed, has not run for a
+        // whole tick.
         let running = nanos(self.base.elapsed()).saturating_sub(self.resumed.load(Ordering::Relaxed));
         if running < nanos(Bounds::TICK) / 2 {
             return UpdateDeadline::Continue(1);
@@ -50,13 +54,12 @@ impl Usage {
         UpdateDeadline::Yield(1)
     }
 
-    /// Lets what follows run in the background, because no tick could interrupt it.
+    /// Marks the call as slow and yields, so that uninterruptible host work that follows runs in the background.
     pub(crate) async fn move_to_background(&self) {
         self.slow.store(true, Ordering::Relaxed);
         tokio::task::yield_now().await;
     }
 
-    /// Notes that the guest is let go on now.
     pub(crate) fn resume(&self, now: Instant) {
         self.resumed.store(nanos(now.duration_since(self.base)), Ordering::Relaxed);
     }
@@ -65,12 +68,12 @@ impl Usage {
         self.used.fetch_add(nanos(used), Ordering::Relaxed);
     }
 
-    /// Time on a processor up to now.
+    /// Processor time used so far.
     pub(crate) fn used(&self) -> Duration {
         Duration::from_nanos(self.used.load(Ordering::Relaxed))
     }
 
-    /// Whether a tick has found it running.
+    /// Whether a tick has found the call running.
     pub(crate) fn is_slow(&self) -> bool {
         self.slow.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! The host's side of `wit/0.1.0`, generated. Nothing is written by hand here.
+//! Generated host bindings of `wit/0.1.0`.
 
 #![allow(missing_docs, unreachable_pub, reason = "the documents are in the WIT")]
 

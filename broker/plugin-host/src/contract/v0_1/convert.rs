@@ -1,4 +1,4 @@
-//! What the broker knows, in the form in which version 0.1 of the contract gives it to a guest.
+//! Converts the broker's types to those of version 0.1.
 
 use serde_json::value::RawValue;
 use switchboard_model::{KvEntry, Message, Timestamp, User};
@@ -38,7 +38,7 @@ pub(super) fn milliseconds(at: Timestamp) -> u64 {
     u64::try_from(at.0).unwrap_or(0)
 }
 
-/// The objects of a JSON array, each as text.
+/// Splits a JSON array into the text of each object.
 fn objects(array: &RawValue) -> Vec<String> {
     let objects: Vec<&RawValue> = serde_json::from_str(array.get()).unwrap_or_default();
     objects.into_iter().map(|object| object.get().to_owned()).collect()

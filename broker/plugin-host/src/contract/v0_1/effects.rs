@@ -1,4 +1,4 @@
-//! Reads what a handler returned, as warily as what a client sends.
+//! Reads the effects a handler returned, with the same distrust as a client's frame.
 
 use std::collections::BTreeSet;
 
@@ -15,33 +15,33 @@ use super::bindings::switchboard::plugin::types::{
 use crate::error::CallError;
 use crate::limits::Limits;
 
-/// Who sent the event that the effects are of, and when.
+/// The sender and time of the event that produced the effects.
 pub(super) struct SentBy {
     pub(super) user: UserId,
     pub(super) at: Timestamp,
 }
 
-/// The effects, if all of them can be applied.
+/// Converts the effects: all of them, or an error.
 pub(super) fn read(asked: Vec<GuestEffect>, sent: &SentBy, limits: &Limits) -> Result<Vec<Effect>, CallError> {
     if asked.len() > limits.effects {
-        return Err(failed(format!("it returned {} effects, and {} are the most", asked.len(), limits.effects)));
+        return Err(failed(format!("it returned {} effects; the maximum is {}", asked.len(), limits.effects)));
     }
     let bytes = bytes(&asked);
     if bytes > limits.effect_bytes {
-        return Err(failed(format!("its effects have {bytes} bytes, and {} are the most", limits.effect_bytes)));
+        return Err(failed(format!("its effects have {bytes} bytes; the maximum is {}", limits.effect_bytes)));
     }
     asked.into_iter().map(|effect| one(effect, sent)).collect()
 }
 
-/// Bytes of text in effects.
+/// Total bytes of text in the effects.
 pub(super) fn bytes(asked: &[GuestEffect]) -> usize {
     asked.iter().map(size).sum()
 }
 
-/// Whether the plugin may ask for these effects at all: those that write need the grant that the reads of it need.
+/// Checks grants for effects that write. Writing keys needs the same grant as reading them.
 pub(super) fn check_granted(asked: &[GuestEffect], grants: &BTreeSet<Import>) -> Result<(), CallError> {
     let writes = asked.iter().any(|effect| matches!(effect, GuestEffect::KvPut(_)));
-    if writes && !grants.contains(&Import::Kv) { Err(failed("kv is not granted here".to_owned())) } else { Ok(()) }
+    if writes && !grants.contains(&Import::Kv) { Err(failed("kv is not granted".to_owned())) } else { Ok(()) }
 }
 
 fn one(effect: GuestEffect, sent: &SentBy) -> Result<Effect, CallError> {
@@ -94,13 +94,13 @@ fn size(effect: &GuestEffect) -> usize {
 fn write(asked: GuestWrite, sent: &SentBy) -> Result<KvWrite, CallError> {
     let GuestWrite { key, value, ttl_ms, expected } = asked;
     if !KvWrite::is_key(&key) {
-        return Err(failed(format!("a key has 1 to {} bytes, without U+0000", KvWrite::MAX_KEY)));
+        return Err(failed(format!("a key must have 1 to {} bytes, without U+0000", KvWrite::MAX_KEY)));
     }
     let bytes = value.as_ref().map_or(0, Vec::len);
     if bytes > KvWrite::MAX_VALUE {
-        return Err(failed(format!("a value has {bytes} bytes, and {} are the most", KvWrite::MAX_VALUE)));
+        return Err(failed(format!("a value has {bytes} bytes; the maximum is {}", KvWrite::MAX_VALUE)));
     }
-    // What ends later than times can say does not end.
+    // An expiry too late for a timestamp means no expiry.
     let ends = |ttl: u64| sent.at.0.checked_add(i64::try_from(ttl).ok()?).map(Timestamp);
     Ok(KvWrite { key, value, expires_at: ttl_ms.and_then(ends), expected })
 }
@@ -109,20 +109,21 @@ fn kind(text: &str) -> Result<Kind, CallError> {
     text.parse().map_err(|error| failed(format!("a kind {error}")))
 }
 
-/// An id that comes from the client by way of the handler: what is no id names no message.
+/// Parses a message id. It usually comes from the client by way of the handler, so a malformed one is the sender's
+/// mistake.
 fn message(text: &str) -> Result<MessageId, CallError> {
     text.parse().map_err(|_| CallError::UnknownMessage)
 }
 
 fn json(text: String, what: &str) -> Result<Box<RawValue>, CallError> {
-    let value = RawValue::from_string(text).map_err(|error| failed(format!("{what} is no JSON: {error}")))?;
+    let value = RawValue::from_string(text).map_err(|error| failed(format!("{what} must be JSON: {error}")))?;
     check(value.get()).map_err(|unfit| failed(format!("{what} {unfit}")))?;
     Ok(value)
 }
 
 fn object(text: String, what: &str) -> Result<Box<RawValue>, CallError> {
     let value = json(text, what)?;
-    if value.get().starts_with('{') { Ok(value) } else { Err(failed(format!("{what} is no JSON object"))) }
+    if value.get().starts_with('{') { Ok(value) } else { Err(failed(format!("{what} must be a JSON object"))) }
 }
 
 fn array(items: &[String]) -> Result<Box<RawValue>, CallError> {
@@ -171,7 +172,7 @@ mod tests {
             draft("5", &["{},{}"]),
             signal(GuestAudience::Channel, "[]"),
             signal(GuestAudience::Channel, ""),
-            // What some clients cannot read.
+            // JSON that some clients cannot read.
             draft(&("[".repeat(65) + &"]".repeat(65)), &[]),
             draft("1e400", &[]),
             draft("\"\\ud800\"", &[]),

@@ -1,4 +1,4 @@
-//! A component that speaks version 0.1 of the contract: linked, instantiated, called.
+//! A component that speaks version 0.1: linked, instantiated, called.
 
 use switchboard_model::catalogue::{Durability, Origin};
 use switchboard_model::{ChannelKey, Effect, Event, Message};
@@ -21,27 +21,24 @@ use crate::contract::text::for_client;
 use crate::error::CallError;
 use crate::limits::{Allowance, Limits};
 
-/// A component that finds behind its imports what it is granted, and has the exports of the contract.
+/// A component linked to its imports, with the contract's exports verified.
 #[derive(Clone)]
 pub(crate) struct Linked(PluginPre<HostState>);
 
-/// The exports of an instance.
 pub(crate) struct Guest(Plugin);
 
-/// What a guest is called with.
 pub(crate) struct Input {
     call: Call,
     sent: SentBy,
 }
 
 enum Call {
-    /// An event to handle.
     Event(GuestEvent),
-    /// A message that was stored, in the context of an event.
+    /// A stored message, with the context of the event it is passed on in.
     Stored(GuestMessage, Context),
 }
 
-/// What a guest answered, not read yet.
+/// A guest's answer, not validated yet.
 pub(crate) struct Answer(Result<Vec<GuestEffect>, Failure>);
 
 impl Linked {
@@ -59,7 +56,6 @@ impl Linked {
 }
 
 impl Guest {
-    /// Asks the component what it is.
     pub(crate) async fn describe(&self, store: &mut Store<HostState>) -> wasmtime::Result<Description> {
         let said = self.0.switchboard_plugin_handler().call_describe(store).await?;
         let kinds = said.kinds.into_iter().map(|kind| DescribedKind {
@@ -82,7 +78,7 @@ impl Guest {
         })
     }
 
-    /// Gives it the operator's configuration. The inner error is the guest's.
+    /// Passes the operator's configuration. The inner error is the guest's own.
     pub(crate) async fn init(
         &self,
         store: &mut Store<HostState>,
@@ -102,7 +98,7 @@ impl Guest {
 }
 
 impl Input {
-    /// An event, or a message that was stored in the context of one.
+    /// Wraps an event, or a stored message in the context of one.
     pub(crate) fn new(channel: &ChannelKey, event: &Event, message: Option<&Message>) -> Self {
         let context = context(channel, event);
         let call = match message {
@@ -114,12 +110,12 @@ impl Input {
 }
 
 impl Answer {
-    /// Bytes of text in its effects.
+    /// Bytes of text in the effects.
     pub(crate) fn bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |asked| effects::bytes(asked))
     }
 
-    /// The effects, if they can be applied.
+    /// Validates the answer and converts its effects.
     pub(crate) fn read(self, input: &Input, allowance: &Allowance) -> Result<Vec<Effect>, CallError> {
         match self.0 {
             Ok(asked) => {
@@ -134,7 +130,8 @@ impl Answer {
     }
 }
 
-/// Bytes that a guest's effects may take where it returns them: their text, with as much again for what is not text in them.
+/// Bytes that a guest's effects may occupy in its memory: their text, the same again for encodings, and the fixed part
+/// of each.
 pub(crate) fn effect_bytes(limits: &Limits) -> usize {
     2 * limits.effect_bytes + limits.effects * size_of::<GuestEffect>()
 }

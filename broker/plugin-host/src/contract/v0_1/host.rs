@@ -1,4 +1,4 @@
-//! The imports of version 0.1 of the contract, answered by [`HostState`].
+//! The imports of version 0.1, implemented by [`HostState`].
 
 use super::bindings::switchboard::plugin::{history, kv, log, members, presence, types};
 use crate::contract::host::HostState;

@@ -1,8 +1,7 @@
-//! Takes out of a recording what people said and who they are, and leaves its form.
+//! Removes what people said and who they are from a recording, and keeps its shape.
 //!
-//! Letters and digits of texts become other ones of the same kind, so that lengths and shapes stay; ids become others, the
-//! same one each time, so that what belongs together still does. Types, numbers, times, the tenant and the names
-//! of members of JSON objects stay as they are.
+//! Letters and digits become others of the same class, so lengths and shapes stay. An id is always replaced by the same
+//! other id, so references still match. Types, numbers, times, the tenant and the names of JSON object members stay.
 
 use std::collections::HashMap;
 
@@ -11,13 +10,13 @@ use uuid::Uuid;
 
 use crate::recording::recorded::Recorded;
 
-/// Bytes of a UUID as text.
+/// Length of a UUID as text.
 const UUID: usize = 36;
 
-/// Members of a frame and of a message that name a type, and no more than that.
+/// Object members whose value names a message type and is kept.
 const TYPES: [&str; 2] = ["type", "kind"];
 
-/// What ids became, for one recording.
+/// The replacements made so far in one recording.
 #[derive(Debug, Default)]
 pub struct Redaction {
     users: HashMap<String, String>,
@@ -25,10 +24,10 @@ pub struct Redaction {
 }
 
 impl Redaction {
-    /// The event without what people said and who they are.
+    /// Returns a redacted copy of the event.
     pub fn apply(&mut self, recorded: &Recorded) -> Recorded {
         let mut event = serde_json::to_value(recorded).expect("an event of a file has a JSON form");
-        // Who is named in the event must be known before texts that name them are met.
+        // Learn all user ids first: a text may mention one before the object that defines it.
         self.learn(&event);
         for name in ["payload", "user", "channel", "session", "event_id", "reads", "message"] {
             if let Some(part) = event.get_mut(name) {
@@ -38,7 +37,7 @@ impl Redaction {
         serde_json::from_value(event).expect("the form of an event stays")
     }
 
-    /// Gives each member in it another id.
+    /// Assigns a replacement to every user id in the value.
     fn learn(&mut self, value: &Value) {
         match value {
             Value::Array(items) => items.iter().for_each(|item| self.learn(item)),
@@ -70,7 +69,7 @@ impl Redaction {
         }
     }
 
-    /// The name of a member stays, unless it is an id.
+    /// Keeps the name of an object member unless it is an id.
     fn name(&mut self, name: String) -> String {
         let is_id = self.users.contains_key(&name) || Uuid::try_parse(&name).is_ok();
         if is_id { self.text(&name) } else { name }
@@ -80,7 +79,7 @@ impl Redaction {
         if let Some(known) = self.users.get(text) {
             return known.clone();
         }
-        // A plugin keeps JSON under its keys, which it must be able to read again.
+        // Plugins store JSON under their keys; redact inside it so that it still parses.
         if text.starts_with(['{', '['])
             && let Ok(mut inside) = serde_json::from_str::<Value>(text)
         {
@@ -93,7 +92,7 @@ impl Redaction {
             let id = rest.get(..UUID).and_then(|start| Uuid::try_parse(start).ok());
             let taken = if let Some(id) = id {
                 let next = u128::try_from(self.ids.len()).unwrap_or(0) + 1;
-                // Of the version that ids of the broker have.
+                // A version 7 UUID, as the broker's own ids are.
                 let other = self.ids.entry(id).or_insert(Uuid::from_u128(0x7000_8000_0000_0000_0000 | next));
                 redacted.push_str(&other.to_string());
                 UUID
@@ -107,7 +106,7 @@ impl Redaction {
     }
 }
 
-/// Another character of the same kind and of as many bytes.
+/// A character of the same class and the same length in bytes.
 fn another(c: char) -> char {
     match c.len_utf8() {
         1 if c.is_ascii_digit() => '0',

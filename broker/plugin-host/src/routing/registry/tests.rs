@@ -10,7 +10,7 @@ use switchboard_model::catalogue::{
     Candidate, FailurePolicy, GenerationId, Import, KindPolicy, PluginPolicy, Route, Scope, Subject, Target, Trial,
 };
 
-/// A node that has prepared the built-in `chat-message`, and two generations of the same component.
+/// A node that has prepared the built-in `chat-message` and two generations of the same component.
 struct Node {
     registry: Registry,
     builtin: Vec<Arc<Generation>>,
@@ -26,9 +26,14 @@ impl Node {
         Self { registry: Registry::default(), builtin, generations }
     }
 
-    fn decide(&self, routes: &[Route], terms: &[PluginPolicy], policies: &[KindPolicy]) -> Result<(), Unprepared> {
+    fn decide(
+        &self,
+        routes: &[Route],
+        plugin_policies: &[PluginPolicy],
+        kind_policies: &[KindPolicy],
+    ) -> Result<(), Unprepared> {
         let (builtin, generations) = (&self.builtin, &self.generations);
-        let table = Table::new(&Plan { revision: 7, builtin, generations, routes, terms, policies })?;
+        let table = Table::new(&Plan { revision: 7, builtin, generations, routes, plugin_policies, kind_policies })?;
         self.registry.replace(table);
         Ok(())
     }
@@ -70,7 +75,7 @@ fn a_share_of_the_channels_is_tried_out_and_a_larger_share_has_the_same_ones() {
         let expected = usize::from(percent) * 100;
         assert!(share.abs_diff(expected) < 200, "{share} of 10,000 channels at {percent} %");
     }
-    // What other nodes, and other versions of the broker, must agree on.
+    // Other nodes, and other versions of the broker, must agree on these.
     assert_eq!(buckets[..4], [98, 11, 53, 99]);
 }
 

@@ -1,5 +1,7 @@
-//! Who may have a socket: so many in all, so many of a tenant, of a member and from an address; and so many who are
-//! unauthenticated, since they have shown no token yet. A place is taken with the token, so that those cost members none.
+//! Limits on sockets: in total, for each tenant, member and address, and for sockets that have not shown a token yet.
+//!
+//! A socket counts against its member only once it has authenticated, so unauthenticated sockets take nothing from
+//! members.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,25 +12,19 @@ use crate::model::{ClientAddress, Principal, TenantSlug, UserId};
 use crate::telemetry::Throttle;
 use parking_lot::Mutex;
 
-/// How many sockets there may be.
 #[derive(Debug, Clone, Copy)]
 pub struct SocketLimits {
-    /// Of all members together.
     pub all: usize,
-    /// Of the members of one tenant.
     pub tenant: usize,
-    /// Of one member.
     pub member: usize,
-    /// From one address.
     pub address: usize,
 }
 
-/// The places of a broker.
 #[derive(Debug)]
-pub struct Places {
+pub struct SocketPermits {
     limits: SocketLimits,
     taken: Mutex<Taken>,
-    said: Throttle,
+    throttle: Throttle,
 }
 
 #[derive(Debug, Default)]
@@ -41,29 +37,32 @@ struct Taken {
     unauthenticated_from: HashMap<ClientAddress, usize>,
 }
 
-/// A member's place, given back with this value.
+/// A member's permit. Dropping it frees the permit.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct SocketPermit {
+    permits: Arc<SocketPermits>,
     member: (TenantSlug, UserId),
     address: ClientAddress,
 }
 
-/// The place of a socket that has shown no token yet, given back with this value.
+/// The permit of an unauthenticated socket. Dropping it frees the permit.
 #[derive(Debug)]
-pub(super) struct Waiting<'a> {
-    places: &'a Places,
+pub(super) struct UnauthenticatedPermit<'a> {
+    permits: &'a SocketPermits,
     address: ClientAddress,
 }
 
-impl Places {
-    /// All of them are free.
+impl SocketPermits {
     pub fn new(limits: SocketLimits) -> Arc<Self> {
-        Arc::new(Self { limits, taken: Mutex::default(), said: Throttle::default() })
+        Arc::new(Self { limits, taken: Mutex::default(), throttle: Throttle::default() })
     }
 
-    /// A place for one more socket of a member. The error says which limit is reached.
-    pub(super) fn take(self: &Arc<Self>, principal: &Principal, address: ClientAddress) -> Result<Place, &'static str> {
+    /// Takes a permit for one more socket of a member. The error is the limit that was reached.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        principal: &Principal,
+        address: ClientAddress,
+    ) -> Result<SocketPermit, &'static str> {
         let member = (principal.tenant.clone(), principal.user.id.clone());
         let mut taken = self.taken.lock();
         let of = |count: Option<&usize>| count.copied().unwrap_or_default();
@@ -84,12 +83,12 @@ impl Places {
         *taken.members.entry(member.clone()).or_default() += 1;
         *taken.addresses.entry(address).or_default() += 1;
         drop(taken);
-        Ok(Place { places: Arc::clone(self), member, address })
+        Ok(SocketPermit { permits: Arc::clone(self), member, address })
     }
 
-    /// A place for a socket without a token, until it has shown one. There are a quarter as many as others, 16 at least and
-    /// 4,096 at most; of these, half may be from one address.
-    pub(super) fn unauthenticated(&self, address: ClientAddress) -> Option<Waiting<'_>> {
+    /// Takes a permit for an unauthenticated socket. There are a quarter as many as `limits.all`, at least 16 and at
+    /// most 4,096; half of them may come from one address.
+    pub(super) fn unauthenticated(&self, address: ClientAddress) -> Option<UnauthenticatedPermit<'_>> {
         let most = (self.limits.all / 4).clamp(16, 4_096);
         let mut taken = self.taken.lock();
         let own = taken.unauthenticated_from.get(&address).copied().unwrap_or_default();
@@ -99,20 +98,20 @@ impl Places {
         taken.unauthenticated += 1;
         *taken.unauthenticated_from.entry(address).or_default() += 1;
         drop(taken);
-        Some(Waiting { places: self, address })
+        Some(UnauthenticatedPermit { permits: self, address })
     }
 
-    /// Says that there was no place, but not each time.
-    pub(super) fn say_full(&self, reason: &'static str, address: ClientAddress) {
-        if let Some(others) = self.said.may_say() {
-            tracing::warn!(%address, reason, others, "a socket was closed with 4100: there is no place for it");
+    /// Logs that a socket was refused, at a limited rate.
+    pub(super) fn log_full(&self, reason: &'static str, address: ClientAddress) {
+        if let Some(others) = self.throttle.may_log() {
+            tracing::warn!(%address, reason, others, "closed a socket with 4100: there is no room for it");
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for SocketPermit {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock();
+        let mut taken = self.permits.taken.lock();
         taken.all -= 1;
         less(&mut taken.tenants, self.member.0.clone());
         less(&mut taken.members, self.member.clone());
@@ -120,15 +119,15 @@ impl Drop for Place {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for UnauthenticatedPermit<'_> {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock();
+        let mut taken = self.permits.taken.lock();
         taken.unauthenticated -= 1;
         less(&mut taken.unauthenticated_from, self.address);
     }
 }
 
-/// One less; whoever has none left is forgotten.
+/// Decrements a count and removes it at zero.
 fn less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K) {
     if let Entry::Occupied(mut count) = counts.entry(key) {
         *count.get_mut() -= 1;
@@ -150,8 +149,8 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_reached_is_named_and_what_is_given_back_is_there_again() {
-        let places = Places::new(SocketLimits { all: 4, tenant: 3, member: 2, address: 4 });
-        let take = |tenant: &str, id: &str| places.take(&of(tenant, id), from("192.0.2.1"));
+        let permits = SocketPermits::new(SocketLimits { all: 4, tenant: 3, member: 2, address: 4 });
+        let take = |tenant: &str, id: &str| permits.take(&of(tenant, id), from("192.0.2.1"));
         let mut held = vec![take("acme", "alice").unwrap(), take("acme", "alice").unwrap()];
         assert_eq!(take("acme", "alice").unwrap_err(), "member_limit");
         held.push(take("acme", "bob").unwrap());
@@ -161,30 +160,30 @@ mod tests {
         held.remove(0);
         held.push(take("acme", "alice").unwrap());
         held.clear();
-        assert!(is_empty(&places));
+        assert!(is_empty(&permits));
     }
 
     #[test]
     fn an_address_has_a_share_of_the_sockets_and_half_of_those_without_a_token() {
-        let places = Places::new(SocketLimits { all: 64, tenant: 64, member: 64, address: 2 });
-        let take = |address: &str| places.take(&of("acme", "alice"), from(address));
+        let permits = SocketPermits::new(SocketLimits { all: 64, tenant: 64, member: 64, address: 2 });
+        let take = |address: &str| permits.take(&of("acme", "alice"), from(address));
         let held = [take("2001:db8:1:2::1").unwrap(), take("2001:db8:1:2::2").unwrap()];
         assert_eq!(take("2001:db8:1:2::3").unwrap_err(), "address_limit");
         let other = take("2001:db8:1:3::1").unwrap();
-        let waiting: Vec<_> = (0..20).filter_map(|_| places.unauthenticated(from("192.0.2.1"))).collect();
-        let others: Vec<_> = (0..20).filter_map(|_| places.unauthenticated(from("192.0.2.2"))).collect();
+        let waiting: Vec<_> = (0..20).filter_map(|_| permits.unauthenticated(from("192.0.2.1"))).collect();
+        let others: Vec<_> = (0..20).filter_map(|_| permits.unauthenticated(from("192.0.2.2"))).collect();
         assert_eq!((waiting.len(), others.len()), (8, 8));
-        assert!(places.unauthenticated(from("192.0.2.3")).is_none(), "sixteen in all");
+        assert!(permits.unauthenticated(from("192.0.2.3")).is_none(), "sixteen in all");
         drop((held, other, waiting, others));
-        assert!(is_empty(&places));
+        assert!(is_empty(&permits));
     }
 
     fn from(address: &str) -> ClientAddress {
         address.parse::<std::net::IpAddr>().unwrap().into()
     }
 
-    fn is_empty(places: &Places) -> bool {
-        let taken = places.taken.lock();
+    fn is_empty(permits: &SocketPermits) -> bool {
+        let taken = permits.taken.lock();
         let maps = taken.tenants.is_empty() && taken.members.is_empty() && taken.addresses.is_empty();
         taken.all == 0 && maps && taken.unauthenticated == 0 && taken.unauthenticated_from.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What is to be done with a generation beside its calls, one after the other, while nobody waits for it.
+//! Work for a generation that nobody waits for, one item at a time.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -8,18 +8,18 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// How much of it waits at most; what finds no room is left out.
+/// Items that may wait. More are dropped.
 const WAITING: usize = 256;
 
-/// The queue of a generation, which is there from its first use on and ends with the generation.
+/// A generation's queue. Created on first use; ends with the generation.
 #[derive(Debug, Default)]
-pub(crate) struct Asides {
+pub(crate) struct Deferred {
     queue: OnceLock<mpsc::Sender<BoxFuture<'static, ()>>>,
     last_line: Mutex<Option<Instant>>,
 }
 
-impl Asides {
-    /// Does it later; answers whether there was room.
+impl Deferred {
+    /// Queues the work. `false` means there was no room and it was dropped.
     pub(crate) fn queue(&self, work: impl Future<Output = ()> + Send + 'static) -> bool {
         let queue = self.queue.get_or_init(|| {
             let (sender, mut receiver) = mpsc::channel::<BoxFuture<'static, ()>>(WAITING);
@@ -33,7 +33,7 @@ impl Asides {
         queue.try_send(Box::pin(work)).is_ok()
     }
 
-    /// Whether a line may be written about it: one in this time at most.
+    /// Rate limit for log lines: at most one in `every`.
     pub(crate) fn may_write(&self, every: Duration) -> bool {
         let mut last = self.last_line.lock();
         let may = last.is_none_or(|last| last.elapsed() >= every);
