@@ -69,6 +69,14 @@ async fn a_plugin_that_traps_each_time_is_given_up_and_holds_nothing_up() {
 }
 
 #[tokio::test]
+async fn a_plugin_that_says_it_is_at_fault_is_called_again() {
+    let mut office = office().await;
+    office.watched("internal").await;
+    office.until_calls("failed", 1.0).await;
+    assert_eq!((office.calls("again").await, office.calls("refused").await), (2.0, 0.0), "three tries");
+}
+
+#[tokio::test]
 async fn a_refusal_is_final() {
     let mut office = office().await;
     office.watched("deny").await;

@@ -182,11 +182,12 @@ async fn attempt(effects: &Effects, job: &Job, event: &Event, watcher: &Handler)
 /// Whether a failed call deserves another attempt.
 fn again(error: CallError) -> Missed {
     match error {
-        CallError::Invalid(_) | CallError::Denied(_) | CallError::Failed(_) | CallError::UnknownMessage => {
-            Missed::Final(error.to_string())
-        }
+        CallError::Invalid(_) | CallError::Denied(_) | CallError::UnknownMessage => Missed::Final(error.to_string()),
         CallError::Retry(after) => Missed::Now(Duration::from_millis(after.into()), error.to_string()),
-        CallError::Trapped(_) | CallError::TimedOut | CallError::Busy => Missed::Now(Duration::ZERO, error.to_string()),
+        // A guest that says it is at fault may only have met a host read that failed.
+        CallError::Failed(_) | CallError::Trapped(_) | CallError::TimedOut | CallError::Busy => {
+            Missed::Now(Duration::ZERO, error.to_string())
+        }
     }
 }
 

@@ -109,6 +109,7 @@ impl Handler for Hostile {
             "trap once" if self.calls > 0 => panic!("a first try"),
             "trap" => panic!("each try"),
             "deny" => Err(Failure::denied("it is not worth an answer")),
+            "internal" => Err(Failure::internal("a read failed")),
             "echo" => answer("hostile.watched", "echo"),
             _ => answer("hostile.answer", &message.seq.to_string()),
         }
