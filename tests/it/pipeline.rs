@@ -74,7 +74,8 @@ struct Held {
 impl Held {
     /// Waits until something is being stored and waits for the row.
     async fn is_waited_for(&self) {
-        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        let waiting = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
         eventually("it is being stored", async || {
             self.watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0
         })

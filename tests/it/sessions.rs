@@ -201,7 +201,8 @@ async fn frames_of_one_channel_wait_for_postgres_in_order_and_no_more_than_fit()
     socket.send_json(say(1)).await;
     let (watcher, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
-    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    let waiting = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
     eventually("the first one waits for the row", async || {
         watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0
     })

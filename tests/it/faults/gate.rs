@@ -49,7 +49,8 @@ impl Gate {
 
     /// Waits until so many transactions wait at the gate.
     pub(super) async fn holds(&self, transactions: i64) {
-        let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                       AND wait_event_type = 'Lock' AND wait_event = 'advisory'";
         eventually("commits wait at the gate", async || {
             self.client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) >= transactions
         })
