@@ -5,15 +5,17 @@
 
 mod attempts;
 mod claims;
+mod jwks;
 mod keys;
 mod passwords;
 mod tokens;
 
 pub use attempts::{Attempts, TooMany};
 pub use claims::{Claims, ISSUER, TokenType};
+pub use jwks::{KeySetFollower, follow_file};
 pub use keys::{KeyError, Keys};
 pub use passwords::Passwords;
-pub use tokens::{Pair, Tokens};
+pub use tokens::{Issue, Pair, Tokens};
 
 /// Why a token or password was not accepted. All but the last two look the same to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

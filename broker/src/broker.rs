@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{AuthError, KeyError, Keys, Passwords, Tokens};
+use crate::auth::{AuthError, KeyError, KeySetFollower, Keys, Passwords, Tokens, follow_file};
 use crate::bus::memory::Exchange;
-use crate::bus::redis::RedisBus;
+use crate::bus::redis::{BusKeys, RedisBus};
 use crate::bus::{Bus, BusError, Inbox};
 use crate::config::{Config, ConfigError, Data, Descriptors, Secret};
 use crate::deploy::{self, ControlPlane, Parts, Reconciler};
@@ -22,15 +22,15 @@ use crate::effects::{Effects, Hooks};
 use crate::host_data::Reads;
 use crate::http::{ConnectionBounds, ListenError, Listeners, Serving, State, Stop, TrustedProxies};
 use crate::hub::Hub;
-use crate::identity::Identity;
+use crate::identity::{Identity, Policy};
 use crate::model::Clock;
-use crate::plugin::{Bounds, Compiler, Engine, Generation, LoadError, Options, Order, Registry};
+use crate::plugin::{Bounds, Compiler, Engine, Generation, LoadError, Options, Order, Registry, private_folder};
 use crate::presence::memory::MemoryPresence;
 use crate::presence::redis::RedisPresence;
 use crate::presence::{LEASE, Presence, PresenceError};
 use crate::relay::Relay;
 use crate::router::Router;
-use crate::session::{Roster, Services, SocketLimits, SocketPermits};
+use crate::session::{Dismissal, LiveSessions, Roster, Services, SocketLimits, SocketPermits};
 use crate::store::postgres::{Options as PostgresOptions, Postgres};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Store, StoreError};
@@ -91,10 +91,16 @@ impl Broker {
         // First what can fail at once: a start that fails has then compiled and changed nothing.
         let descriptors = Descriptors::claim()?;
         let listeners = Listeners::bind(config)?;
-        let keys = Keys::new(secret, config.auth.jwks_file.as_deref())?;
+        let bus_keys = BusKeys::new(
+            secret.reveal().as_bytes(),
+            config.auth.previous_secret.as_ref().map(|secret| secret.reveal().as_bytes()),
+        );
+        let keys = Arc::new(Keys::new(secret, &config.auth)?);
         let alone = Alone::claim(&config.data)?;
+        let mut upkeep = JoinSet::new();
+        follow_keys(&keys, config, &mut upkeep).await?;
         let store = open_store_for(&config.data, Some(descriptors.tenants)).await?;
-        let (bus, inbox, presence) = open_cluster(&config.data, &clock).await?;
+        let (bus, inbox, presence) = open_cluster(&config.data, bus_keys, &clock).await?;
         let hub = Arc::new(Hub::default());
         let relay = Relay::start(Arc::clone(&hub), Arc::clone(&bus), inbox, Arc::clone(&store), clock.clone());
 
@@ -112,6 +118,7 @@ impl Broker {
         let (public, admin) = (listeners.public_address().map_err(own)?, listeners.admin_address().map_err(own)?);
         let parts = Parts {
             node: node(public, &clock),
+            secret: keys.fingerprint(),
             built_in,
             engine,
             registry: Arc::clone(&registry),
@@ -120,14 +127,16 @@ impl Broker {
         // Before serving anyone, so that a new node handles nothing with a generation that is not in force.
         let reconciler = Reconciler::start(parts, Arc::clone(&store), Arc::clone(&relay)).await?;
         let control = Arc::new(ControlPlane::new(Arc::clone(&reconciler)));
-        let mut upkeep = JoinSet::new();
         upkeep.spawn(reconciler.run());
         upkeep.spawn(deploy::act_on(incidents, Arc::clone(&control)));
 
-        let tokens = Tokens::new(keys, &config.auth, clock.clone());
+        let tokens = Tokens::new(Arc::clone(&keys), &config.auth, clock.clone());
         let passwords = Passwords::new(clock.clone()).await?;
-        let provision = config.auth.auto_provision;
-        let identity = Arc::new(Identity::new(tokens, passwords, Arc::clone(&store), provision, clock.clone()));
+        let policy = Policy {
+            auto_provision: config.auth.auto_provision,
+            exchange_external: config.auth.exchange_external,
+        };
+        let identity = Arc::new(Identity::new(tokens, passwords, Arc::clone(&store), policy, clock.clone()));
 
         let hooks = Hooks::new(Arc::clone(&registry));
         let after_commit = hooks.after_commit();
@@ -149,6 +158,8 @@ impl Broker {
             joined: "user.join".parse().expect("a valid kind"),
             left: "user.leave".parse().expect("a valid kind"),
         };
+        let live = Arc::<LiveSessions>::default();
+        upkeep.spawn(Dismissal::new(Arc::clone(&live), Arc::clone(&store), Arc::clone(&relay)).run());
         let services = Arc::new(Services {
             identity: Arc::clone(&identity),
             router: Arc::clone(&router),
@@ -158,12 +169,14 @@ impl Broker {
             clock: clock.clone(),
             limits: config.limits.clone(),
             permits: SocketPermits::new(limits),
+            live,
             draining: draining.clone(),
             roster: Arc::new(roster),
         });
         let sessions = TaskTracker::new();
         let state = Arc::new(State {
             identity,
+            keys,
             router,
             relay,
             store,
@@ -290,10 +303,14 @@ async fn open_store_for(data: &Data, tenants: Option<usize>) -> Result<Arc<dyn S
     })
 }
 
-async fn open_cluster(data: &Data, clock: &Clock) -> Result<(Arc<dyn Bus>, Inbox, Arc<dyn Presence>), StartError> {
+async fn open_cluster(
+    data: &Data,
+    keys: BusKeys,
+    clock: &Clock,
+) -> Result<(Arc<dyn Bus>, Inbox, Arc<dyn Presence>), StartError> {
     match &data.redis_url {
         Some(url) => {
-            let (bus, inbox) = RedisBus::connect(url.reveal(), clock).await?;
+            let (bus, inbox) = RedisBus::connect(url.reveal(), keys, clock).await?;
             let presence = RedisPresence::connect(url.reveal(), LEASE).await?;
             Ok((Arc::new(bus), inbox, Arc::new(presence)))
         }
@@ -302,6 +319,22 @@ async fn open_cluster(data: &Data, clock: &Clock) -> Result<(Arc<dyn Bus>, Inbox
             Ok((Arc::new(bus), inbox, Arc::new(MemoryPresence::default())))
         }
     }
+}
+
+/// Keeps the key sets of external issuers up to date.
+async fn follow_keys(keys: &Arc<Keys>, config: &Config, upkeep: &mut JoinSet<()>) -> Result<(), StartError> {
+    if let Some(path) = &config.auth.jwks_file {
+        upkeep.spawn(follow_file(Arc::clone(keys), path.clone()));
+    }
+    if let Some(url) = &config.auth.jwks_url {
+        let folder = &config.data.folder;
+        make_folder(&config.data)?;
+        let follower = KeySetFollower::new(Arc::clone(keys), url.clone(), folder)
+            .map_err(|source| StartError::Data { path: folder.clone(), source })?;
+        follower.first().await;
+        upkeep.spawn(follower.run());
+    }
+    Ok(())
 }
 
 /// The built-in plugins and those of the settings, each after those whose kinds it takes over.
@@ -319,15 +352,10 @@ async fn load_plugins(engine: &Engine, config: &Config) -> Result<Vec<Arc<Genera
     Ok(loaded)
 }
 
-/// The data folder is private: it holds secrets, compiled code and, in embedded mode, everyone's messages.
+/// The data folder is private: it holds secrets, compiled code and, in embedded mode, everyone's messages. One that others can
+/// write is refused.
 fn make_folder(data: &Data) -> Result<(), StartError> {
-    use std::os::unix::fs::DirBuilderExt;
-
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&data.folder)
-        .map_err(|source| StartError::Data { path: data.folder.clone(), source })
+    private_folder(&data.folder).map_err(|source| StartError::Data { path: data.folder.clone(), source })
 }
 
 #[cfg(test)]

@@ -41,10 +41,10 @@ struct Cli {
 enum Command {
     /// Run the broker (the default)
     Serve,
-    /// Create, list, disable and enable tenants
+    /// Create, list, disable, enable and delete tenants
     #[command(subcommand)]
     Tenant(tenant::Command),
-    /// Create members
+    /// Create, disable, enable, rename and delete members; change passwords
     #[command(subcommand)]
     User(user::Command),
     /// Print an access token for a member
@@ -82,7 +82,8 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<()> {
     let secret = std::env::var("SWITCHBOARD_JWT_SECRET").ok().map(Secret::new);
     let admin_token = std::env::var("SWITCHBOARD_ADMIN_TOKEN").ok().map(Secret::new);
-    let config = cli.settings.resolve(secret)?.with_admin_token(admin_token)?;
+    let previous = std::env::var("SWITCHBOARD_JWT_PREVIOUS_SECRET").ok().map(Secret::new);
+    let config = cli.settings.resolve(secret)?.with_admin_token(admin_token)?.with_previous_secret(previous)?;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(config).await,
         Command::Tenant(command) => tenant::run(command, &config).await,

@@ -8,11 +8,12 @@ mod descriptors;
 mod given;
 mod resolved;
 mod settings;
+mod weak;
 
 pub use descriptors::Descriptors;
 pub use given::{DEFAULT_FILE, Settings};
 pub use resolved::{
-    Auth, Config, ConfigError, Data, Limits, Listen, Log, LogFormat, MIN_SECRET_BYTES, MIN_TOKEN_BYTES, Plugins,
+    Auth, Config, ConfigError, Data, KeyBinding, KeySetUrl, Limits, Listen, Log, LogFormat, MIN_SECRET_BYTES, MIN_TOKEN_BYTES, Plugins,
     Secret, read_file,
 };
 pub use settings::{Fallback, SETTINGS, Setting, Takes, duration};

@@ -41,7 +41,7 @@ async fn receive(relay: Weak<Relay>, mut inbox: Inbox) {
         match incoming {
             Incoming::Message(channel, bytes) => match envelope::open(&bytes) {
                 Some(envelope::Opened::Frames(deliveries)) => relay.deliver(&channel, deliveries, || (), None),
-                Some(envelope::Opened::Revoke(user)) => relay.hub.revoke(&channel, &user),
+                Some(envelope::Opened::Revoke(user)) => drop(tokio::spawn(relay.revoke_if_gone(channel, user))),
                 None => tracing::warn!(
                     "received a message on the bus that no broker sent; is another program using the bus?"
                 ),

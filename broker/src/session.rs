@@ -15,8 +15,10 @@
 
 mod answers;
 mod channels;
+mod dismissal;
 mod handover;
 mod keyed_queue;
+mod live;
 mod member;
 mod permits;
 mod roster;
@@ -37,7 +39,9 @@ use crate::identity::IdentityError;
 use crate::model::{Principal, SessionId, Timestamp};
 use crate::protocol::{ClientFrame, Close, MAX_FRAME, Welcome, WireFrame, parse};
 
+pub use dismissal::Dismissal;
 use handover::{Ended, Handover};
+pub use live::LiveSessions;
 use member::Member;
 pub use permits::{SocketLimits, SocketPermits};
 pub use roster::Roster;
@@ -135,7 +139,8 @@ impl Session {
             Err(reason) => return self.one_too_many(reason),
         };
         self.expires_at.store(principal.expires_at.0, Ordering::Relaxed);
-        let member = Member { session: self, principal, revoked: Arc::default() };
+        let live = self.services.live.add(&principal, self.id, &self.outbox);
+        let member = Member { session: self, principal, live, revoked: Arc::default() };
         let frames = Handover::default();
         let mut worker = Worker::new(&member, &frames);
         if let Err(close) = Box::pin(worker.open()).await {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use switchboard::bus::memory::Exchange;
-use switchboard::bus::redis::RedisBus;
+use switchboard::bus::redis::{BusKeys, RedisBus};
 use switchboard::bus::{Bus, BusError, Inbox, Incoming, QUEUE};
 use switchboard::model::{ChannelId, ChannelKey, Clock};
 use switchboard::relay::Relay;
@@ -48,7 +48,7 @@ struct Node {
 
 impl Node {
     async fn connect(url: &str) -> Self {
-        let (bus, inbox) = RedisBus::connect(url, &Clock::system()).await.expect("Redis answers");
+        let (bus, inbox) = RedisBus::connect(url, keys(), &Clock::system()).await.expect("Redis answers");
         Self { bus: Box::new(bus), inbox }
     }
 
@@ -94,6 +94,11 @@ impl Node {
     async fn is_connected(&self, connected: bool) {
         until("the connection changed", async || self.bus.is_connected() == connected).await;
     }
+}
+
+/// The keys that all nodes have.
+fn keys() -> BusKeys {
+    BusKeys::new(b"the secret of all nodes", None)
 }
 
 /// A channel that no other test has.
@@ -475,14 +480,14 @@ async fn a_subscription_to_redis_takes_effect_when_nobody_waits_for_it() {
 #[tokio::test]
 async fn the_first_connection_fails_fast_and_names_the_address_alone() {
     let port = free_port();
-    let refused = RedisBus::connect(&format!("redis://eve:s3cret@127.0.0.1:{port}"), &Clock::system()).await;
+    let refused = RedisBus::connect(&format!("redis://eve:s3cret@127.0.0.1:{port}"), keys(), &Clock::system()).await;
     let Err(error @ BusError::Unreachable { .. }) = refused else { panic!("nothing listens there") };
     let text = format!("{error} {error:?}");
     assert!(text.contains("refused"), "it is the first refusal that is told, and none is waited for: {text}");
     assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{text}");
     assert!(!text.contains("s3cret") && !text.contains("eve"), "{text}");
 
-    let misread = RedisBus::connect("http://eve:s3cret@127.0.0.1", &Clock::system()).await;
+    let misread = RedisBus::connect("http://eve:s3cret@127.0.0.1", keys(), &Clock::system()).await;
     let Err(error @ BusError::Address(_)) = misread else { panic!("that is no address of a Redis") };
     assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
 }
@@ -491,7 +496,7 @@ async fn the_first_connection_fails_fast_and_names_the_address_alone() {
 async fn the_first_connection_does_not_wait_for_ever() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
     let address = listener.local_addr().expect("a bound socket has an address");
-    let connecting = async { RedisBus::connect(&format!("redis://{address}"), &Clock::system()).await };
+    let connecting = async { RedisBus::connect(&format!("redis://{address}"), keys(), &Clock::system()).await };
     let result = timeout(DEADLINE, connecting).await.expect("gives up");
     assert!(matches!(result, Err(BusError::Unreachable { .. })), "nothing answers there");
 }
@@ -513,7 +518,7 @@ async fn a_relay_passes_announcements_of_redis_on_and_that_one_may_have_been_mis
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(folder.path()).await.expect("a folder"));
     let mut redis = PrivateRedis::start().await;
     let relay = async || {
-        let (bus, inbox) = RedisBus::connect(&redis.url(), &Clock::system()).await.expect("Redis answers");
+        let (bus, inbox) = RedisBus::connect(&redis.url(), keys(), &Clock::system()).await.expect("Redis answers");
         Relay::start(Arc::default(), Arc::new(bus), inbox, Arc::clone(&store), Clock::system())
     };
     let (here, there) = (relay().await, relay().await);

@@ -13,6 +13,7 @@ mod bus;
 mod chat;
 mod cluster;
 mod deploy;
+mod dismissal;
 mod durability;
 mod examples;
 mod fan_out;

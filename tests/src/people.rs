@@ -166,8 +166,8 @@ impl Tenant {
 
     fn with_token(&self, user: User) -> Member {
         let secret = self.config.auth.jwt_secret.clone().expect("brokers with tenants are given a secret");
-        let tokens = Tokens::new(Keys::new(secret, None).expect("a good secret"), &self.config.auth, Clock::system());
-        let token = tokens.access(&self.record, &user, None).expect("a token can be signed");
+        let tokens = Tokens::new(Arc::new(Keys::of(secret)), &self.config.auth, Clock::system());
+        let token = tokens.access(&self.record, &user, None, None).expect("a token can be signed");
         Member { door: self.door.clone(), username: user.username.to_string(), id: user.id.to_string(), token }
     }
 
@@ -188,7 +188,7 @@ impl Tenant {
 
     /// Shuts the tenant out.
     pub async fn disable(&self) {
-        let done = store(&self.config).await.set_tenant_enabled(&self.record.slug, false).await;
+        let done = store(&self.config).await.set_tenant_enabled(&self.record.slug, false, Clock::system().now()).await;
         assert!(done.expect("the store answers"), "{} is there", self.slug);
     }
 }
@@ -248,6 +248,11 @@ impl Member {
     /// Someone who brings a token of another issuer.
     pub fn external(door: &Door, username: &str, id: &str, token: String) -> Self {
         Self { door: door.clone(), username: username.to_owned(), id: id.to_owned(), token }
+    }
+
+    /// The same member with another token.
+    pub fn with(&self, token: &str) -> Self {
+        Self { token: token.trim().to_owned(), ..self.clone() }
     }
 
     /// The same member at another node.

@@ -40,7 +40,7 @@ pub(crate) const CRATES: &[Layers] = &[
     Layers {
         folder: "broker/plugin-host/src",
         ranks: &[
-            &["error", "limits"],
+            &["error", "limits", "private"],
             &["guest_log"],
             &["contract"],
             &["recording"],
@@ -59,7 +59,7 @@ pub(crate) const CRATES: &[Layers] = &[
             &["postgres", "sqlite"],
         ],
     },
-    Layers { folder: "broker/model/src", ranks: &[&["json", "ids", "address"], &["clock"], &["catalogue", "columns"]] },
+    Layers { folder: "broker/model/src", ranks: &[&["names"], &["json", "ids", "address"], &["clock"], &["catalogue", "columns"]] },
 ];
 
 /// Lines of code that a file may have, comments, blank lines and tests not counted.

@@ -208,6 +208,10 @@ metrics! {
         "connections that were dropped for lack of room, by reason";
     Counter LOG_INS_REFUSED = "switchboard_log_ins_refused_total", ["limit"], None,
         "log-ins that were answered with 429, by limit";
+    Counter REFRESH_REUSED = "switchboard_refresh_reused_total", [], None,
+        "refresh tokens that were used twice, each of which ended its log-in";
+    Counter SESSIONS_DISMISSED = "switchboard_sessions_dismissed_total", [], None,
+        "sockets that were closed because their token no longer counts";
     Counter REQUESTS_LATE = "switchboard_requests_late_total", [], None,
         "requests whose body did not arrive in time";
     Counter LOG_DROPPED = "switchboard_log_dropped_total", [], None,

@@ -305,5 +305,7 @@ pub struct NodeReport {
     pub revision: u64,
     /// What it could not do of that revision. It continues with what it ran before.
     pub error: Option<String>,
+    /// A fingerprint of the secret with which it signs tokens, if it is known.
+    pub secret: Option<String>,
     pub at: Timestamp,
 }

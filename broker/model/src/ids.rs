@@ -8,6 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::names;
+
 /// Why a text is not a valid name or id. States what is allowed and does not repeat the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -34,6 +36,45 @@ macro_rules! text_id {
             }
         }
 
+        text_traits!($name);
+    };
+}
+
+/// A text that people read and write: two that look the same should be the same.
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $most:literal, $rule:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The text itself.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// A name that was stored, perhaps by a version with other rules: they must not keep a known member out.
+            pub fn from_stored(text: &str) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            /// Brings the text into normal form C.
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let text = names::normalized(text);
+                if names::is_name(&text, $most) { Ok(Self(text.into())) } else { Err(InvalidId($rule)) }
+            }
+        }
+
+        text_traits!($name);
+    };
+}
+
+macro_rules! text_traits {
+    ($name:ident) => {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -100,31 +141,30 @@ fn is_printable(text: &str, max_chars: usize) -> bool {
 }
 
 text_id! {
-    /// A tenant's short name: 1 to 48 of `a-z 0-9 _ -`, starting with a letter or digit. With its prefix it fits the 63
-    /// bytes of a Postgres identifier, and it is safe as a file name.
+    /// A tenant's short name: 1 to 63 of `A-Z a-z 0-9 _ . -`, not starting with a dot or a dash. That includes the schema
+    /// names of django-tenants. It needs no escape in a quoted Postgres identifier and cannot leave a folder; it may be too
+    /// long for an identifier with a prefix.
     TenantSlug,
     |text| {
         let bytes = text.as_bytes();
-        (1..=48).contains(&bytes.len())
-            && bytes[0].is_ascii_alphanumeric()
-            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
+        (1..=63).contains(&bytes.len())
+            && !matches!(bytes[0], b'.' | b'-')
+            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
     },
-    "must be 1 to 48 of a-z, 0-9, _ and -, and start with a letter or a digit"
+    "must be 1 to 63 of A-Z, a-z, 0-9, _, . and -, and start with a letter, a digit or _"
 }
 
-text_id! {
-    /// A member's id, unique within the tenant: 1 to 64 characters without control characters. A number in a token
-    /// becomes its decimal digits.
-    UserId,
-    |text| is_printable(text, 64),
-    "must be 1 to 64 characters without control characters"
+name! {
+    /// A member's id, unique within the tenant: 1 to 64 characters in normal form C, at least one of them visible, and none
+    /// that controls how others are shown. A number in a token becomes its decimal digits.
+    UserId, 64,
+    "must be 1 to 64 characters, at least one of them visible, without control and direction characters"
 }
 
-text_id! {
-    /// A member's name, unique within the tenant: 1 to 150 characters (Django's bound) without control characters.
-    Username,
-    |text| is_printable(text, 150),
-    "must be 1 to 150 characters without control characters"
+name! {
+    /// A member's name, unique within the tenant: 1 to 150 characters (Django's bound) under the rules of [`UserId`].
+    Username, 150,
+    "must be 1 to 150 characters, at least one of them visible, without control and direction characters"
 }
 
 text_id! {
@@ -221,10 +261,10 @@ mod tests {
 
     #[test]
     fn a_slug_cannot_leave_its_schema_or_its_folder() {
-        for good in ["acme", "a", "0a", "acme-corp_2", &"x".repeat(48)] {
+        for good in ["acme", "a", "0a", "acme-corp_2", "_a", "Acme", "a.b", "a..b", &"x".repeat(63)] {
             assert!(good.parse::<TenantSlug>().is_ok(), "{good}");
         }
-        for bad in ["", "-a", "_a", "Acme", "a b", "a\"b", "a;b", "../a", "a.b", "a\0", "ü", &"x".repeat(49)] {
+        for bad in ["", "-a", "a b", "a\"b", "a;b", "../a", "a/b", ".", "..", ".a", "a\0", "ü", &"x".repeat(64)] {
             assert!(bad.parse::<TenantSlug>().is_err(), "{bad}");
         }
     }
@@ -235,6 +275,9 @@ mod tests {
         assert!("ü".repeat(65).parse::<ClientId>().is_err());
         assert!("a\u{0}".parse::<UserId>().is_err());
         assert!("".parse::<UserId>().is_err());
+        assert!(" ".parse::<Username>().is_err());
+        assert_eq!("e\u{301}".parse::<Username>().unwrap().as_str(), "é");
+        assert_eq!(Username::from_stored("\u{202e}eve").as_str(), "\u{202e}eve", "what was stored before is read");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod clock;
 mod columns;
 mod ids;
 pub mod json;
+mod names;
 
 pub use address::ClientAddress;
 pub use clock::{Clock, Timestamp};
@@ -30,6 +31,10 @@ pub struct Tenant {
     /// A disabled tenant refuses every token.
     pub enabled: bool,
     pub created_at: Timestamp,
+    /// Tokens issued before this are refused.
+    pub tokens_since: Option<Timestamp>,
+    /// Grows whenever somebody of the tenant may have lost a right.
+    pub revision: u64,
 }
 
 /// A member of a tenant, as other members see it.
@@ -50,6 +55,49 @@ pub struct Principal {
     pub user: User,
     /// When the token expires.
     pub expires_at: Timestamp,
+    pub token: TokenId,
+    /// The tenant's revision before the token was checked. A later one means that it must be checked again.
+    pub revision: u64,
+}
+
+/// What a token says of itself by which it can be revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TokenId {
+    pub issued_at: Option<Timestamp>,
+    /// Names this token.
+    pub jti: Option<String>,
+    /// Names the log-in that it derives from, if the broker knows.
+    pub family: Option<String>,
+}
+
+/// Whether a member may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberState {
+    Active,
+    /// Every token is refused until the operator enables the member again.
+    Disabled,
+    /// Out for good. The row stays, because messages refer to it.
+    Deleted,
+}
+
+impl MemberState {
+    /// The word used in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MemberState::Active => "active",
+            MemberState::Disabled => "disabled",
+            MemberState::Deleted => "deleted",
+        }
+    }
+
+    /// Parses the stored word. Anything unknown is out.
+    pub fn from_stored(word: &str) -> Self {
+        match word {
+            "active" => MemberState::Active,
+            "disabled" => MemberState::Disabled,
+            _ => MemberState::Deleted,
+        }
+    }
 }
 
 /// A member's rights in a channel.

@@ -1,8 +1,10 @@
 //! The claims of a token, in SimpleJWT's format.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::model::{Timestamp, UserId, Username};
+use crate::model::{TenantSlug, Timestamp, TokenId, UserId, Username};
 
 /// The `iss` of the broker's own tokens. Any other, or none, means an external issuer.
 pub const ISSUER: &str = "switchboard";
@@ -25,6 +27,10 @@ pub struct Claims {
     pub exp: i64,
     #[serde(default, deserialize_with = "optional_seconds", skip_serializing_if = "Option::is_none")]
     pub iat: Option<i64>,
+    /// `iat` in milliseconds, in the broker's own tokens: a token of the second in which its member was dismissed is from
+    /// before or after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iat_ms: Option<i64>,
     /// Not valid before this.
     #[serde(default, deserialize_with = "optional_seconds", skip_serializing_if = "Option::is_none")]
     pub nbf: Option<i64>,
@@ -39,20 +45,24 @@ pub struct Claims {
     /// The tenant's slug, not validated yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_name: Option<String>,
-    /// The name for a member who is not known yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The member's name at the issuer. A name that is not allowed here counts as none: it must not keep a member out.
+    #[serde(default, deserialize_with = "optional_name", skip_serializing_if = "Option::is_none")]
     pub username: Option<Username>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iss: Option<String>,
     /// One audience or a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aud: Option<Audience>,
-    /// The `jti` of the refresh token that started the family. `None` for an external issuer's token, which starts one.
+    /// The `jti` of the refresh token that started the family: all tokens of one log-in. `None` for an external issuer's
+    /// token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<String>,
     /// Whether it was signed with the shared secret, not with an external issuer's key.
     #[serde(skip)]
     pub(super) shared: bool,
+    /// The only tenants that the key may sign for.
+    #[serde(skip)]
+    pub(super) tenants: Option<Arc<[TenantSlug]>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,6 +75,22 @@ pub enum Audience {
 impl Claims {
     pub fn expires_at(&self) -> Timestamp {
         Timestamp(self.exp.saturating_mul(1000))
+    }
+
+    /// Whether the key that signed the token may sign for a tenant.
+    pub fn may_be_for(&self, tenant: &TenantSlug) -> bool {
+        self.tenants.as_ref().is_none_or(|tenants| tenants.contains(tenant))
+    }
+
+    /// By what the token can be revoked. An external refresh token starts a family of its own.
+    pub fn token_id(&self) -> TokenId {
+        let exact = self.iat_ms.filter(|_| !self.is_external());
+        let starts = || self.jti.clone().filter(|_| self.token_type == TokenType::Refresh);
+        TokenId {
+            issued_at: exact.or(self.iat.map(|seconds| seconds.saturating_mul(1000))).map(Timestamp),
+            jti: self.jti.clone(),
+            family: self.family.clone().or_else(starts),
+        }
     }
 
     /// Whether somebody other than the broker issued it. The broker signs with the shared secret only; no other key
@@ -120,6 +146,13 @@ fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UserId, 
         TextOrNumber::Number(number) => number.to_string(),
     };
     text.parse().map_err(serde::de::Error::custom)
+}
+
+fn optional_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Username>, D::Error> {
+    Ok(match serde_json::Value::deserialize(deserializer)? {
+        serde_json::Value::String(name) => name.parse().ok(),
+        _ => None,
+    })
 }
 
 fn optional_text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {

@@ -24,6 +24,9 @@ use crate::model::{ChannelKey, Clock};
 
 mod link;
 mod receiver;
+mod seal;
+
+pub use seal::BusKeys;
 
 /// Callers that may queue for the link to change subscriptions; further ones wait for room.
 const CHANGES: usize = 1_024;
@@ -46,17 +49,17 @@ pub struct RedisBus {
 impl RedisBus {
     /// Connects within 5 s or fails. Later, a lost connection is re-established automatically.
     ///
-    /// `url` is `redis://[user][:password@]host[:port]`. The clock supplies the random id by which this node recognizes
-    /// its own messages.
+    /// `url` is `redis://[user][:password@]host[:port]`. Nodes hear each other only if their `keys` agree. The clock supplies
+    /// the random id by which this node recognizes its own messages, and the time of each message.
     ///
     /// # Errors
     ///
     /// [`BusError::Address`] if the URL is malformed, [`BusError::Unreachable`] if nothing answers there or it refuses.
     /// Neither text contains credentials.
-    pub async fn connect(url: &str, clock: &Clock) -> Result<(Self, Inbox), BusError> {
+    pub async fn connect(url: &str, keys: BusKeys, clock: &Clock) -> Result<(Self, Inbox), BusError> {
         let (client, address) = open(url).map_err(|error| BusError::Address(error.into()))?;
         let (sender, inbox) = InboxSender::new();
-        let receiver = Arc::new(Receiver::new(clock.random(), sender));
+        let receiver = Arc::new(Receiver::new(keys, clock.clone(), sender));
         let connected = Arc::new(AtomicBool::new(true));
         let (changes, changes_in) = mpsc::channel(CHANGES);
         let (outgoing, outgoing_in) = mpsc::channel(QUEUE);

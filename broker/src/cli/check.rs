@@ -24,7 +24,7 @@ pub(super) fn run(command: &Command, config: &Config) -> Result<()> {
         std::fs::metadata(path).with_context(|| format!("failed to read the plugin {}", path.display()))?;
     }
     // Reads and checks the key set as a start does.
-    Keys::new(config.auth.jwt_secret.clone().unwrap_or_else(|| Secret::new("")), config.auth.jwks_file.as_deref())?;
+    Keys::new(config.auth.jwt_secret.clone().unwrap_or_else(|| Secret::new("")), &config.auth)?;
     print_line!("settings are good");
     for setting in SETTINGS {
         let (name, value) = setting.shown(config);

@@ -1,4 +1,4 @@
-//! `switchboard tenant create|list|disable|enable`.
+//! `switchboard tenant create|list|disable|enable|delete`.
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
@@ -12,7 +12,7 @@ use crate::model::{Clock, TenantSlug};
 pub(super) enum Command {
     /// Create a tenant with its own schema
     Create {
-        /// 1 to 48 characters from a-z, 0-9, _ and -; tokens carry it as schema_name
+        /// 1 to 63 characters from A-Z, a-z, 0-9, _, . and -; tokens carry it as schema_name
         slug: TenantSlug,
         /// The id that your tokens carry as tenant_id; the broker then refuses tokens with a different one
         #[arg(long)]
@@ -20,15 +20,23 @@ pub(super) enum Command {
     },
     /// List the tenants
     List,
-    /// Refuse every token of a tenant
+    /// Refuse every token of a tenant, and close its sockets
     Disable {
         /// The tenant's slug
         slug: TenantSlug,
     },
-    /// Accept the tokens of a disabled tenant again
+    /// Accept new tokens of a disabled tenant
     Enable {
         /// The tenant's slug
         slug: TenantSlug,
+    },
+    /// Delete a tenant with all its members, channels and messages
+    Delete {
+        /// The tenant's slug
+        slug: TenantSlug,
+        /// Do it; without this flag, nothing is changed
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -50,16 +58,26 @@ pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
             }
         }
         Command::Disable { slug } => {
-            if !store.set_tenant_enabled(&slug, false).await? {
+            if !store.set_tenant_enabled(&slug, false, Clock::system().now()).await? {
                 bail!("there is no tenant `{slug}`");
             }
-            print_line!("disabled tenant {slug}; brokers now refuse its tokens, and open sockets stay open");
+            print_line!("disabled tenant {slug}; brokers refuse its tokens, and close its sockets within 5 seconds");
         }
         Command::Enable { slug } => {
-            if !store.set_tenant_enabled(&slug, true).await? {
+            if !store.set_tenant_enabled(&slug, true, Clock::system().now()).await? {
                 bail!("there is no tenant `{slug}`");
             }
-            print_line!("enabled tenant {slug}");
+            print_line!("enabled tenant {slug}; tokens from before stay invalid");
+        }
+        Command::Delete { slug, yes } => {
+            if store.tenant(&slug).await?.is_none() {
+                bail!("there is no tenant `{slug}`");
+            }
+            if !yes {
+                bail!("this cannot be undone: add --yes to delete tenant `{slug}` with all its data");
+            }
+            store.delete_tenant(&slug).await?;
+            print_line!("deleted tenant {slug}; brokers close its sockets within 5 seconds");
         }
     }
     Ok(())

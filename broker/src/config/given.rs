@@ -87,6 +87,18 @@ impl Config {
         }
         Ok(self)
     }
+
+    /// Uses the previous secret from SWITCHBOARD_JWT_PREVIOUS_SECRET, unless a file with it was named.
+    ///
+    /// # Errors
+    /// If the secret is too short or easily guessed.
+    pub fn with_previous_secret(mut self, secret: Option<Secret>) -> Result<Self, ConfigError> {
+        if let (None, Some(secret)) = (&self.auth.previous_secret, secret) {
+            let checked = checked_secret(secret).map_err(of_variable("SWITCHBOARD_JWT_PREVIOUS_SECRET"))?;
+            self.auth.previous_secret = Some(checked);
+        }
+        Ok(self)
+    }
 }
 
 fn of_variable(name: &'static str) -> impl Fn(String) -> ConfigError {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::model::TenantSlug;
+
 /// Minimum length of a shared secret: HS256 requires as many bits as its hash has (RFC 7518, section 3.2).
 pub const MIN_SECRET_BYTES: usize = 32;
 
@@ -92,10 +94,16 @@ impl Config {
             data: Data { folder: PathBuf::new(), database_url: None, redis_url: None },
             auth: Auth {
                 jwt_secret: None,
+                previous_secret: None,
                 jwks_file: None,
+                jwks_url: None,
+                key_bindings: Vec::new(),
                 issuer: None,
                 audience: None,
                 auto_provision: false,
+                exchange_external: false,
+                leeway: Duration::ZERO,
+                external_ttl: Duration::ZERO,
                 access_ttl: Duration::ZERO,
                 refresh_ttl: Duration::ZERO,
             },
@@ -174,18 +182,95 @@ pub struct Auth {
     /// The secret shared with other issuers of tokens; at least [`MIN_SECRET_BYTES`]. `None`: embedded mode generates one in
     /// the data folder at its first start.
     pub jwt_secret: Option<Secret>,
-    /// Public keys of external issuers, a JSON Web Key Set.
+    /// A secret that verifies tokens and signs none: the one before or after `jwt_secret`, while it is being changed.
+    pub previous_secret: Option<Secret>,
+    /// Public keys of external issuers, a JSON Web Key Set. Read again when the file changes.
     pub jwks_file: Option<PathBuf>,
+    /// Where to fetch a further key set from, again and again.
+    pub jwks_url: Option<KeySetUrl>,
+    /// What keys may be used for. A key without a binding signs for every tenant and issuer.
+    pub key_bindings: Vec<KeyBinding>,
     /// If set, the broker refuses tokens of other issuers, except its own.
     pub issuer: Option<String>,
     /// If set, external tokens must be for this audience.
     pub audience: Option<String>,
     /// Whether a valid external token creates the member that it names. Default true.
     pub auto_provision: bool,
+    /// Whether refresh tokens of external issuers are exchanged for tokens of the broker. Default false.
+    pub exchange_external: bool,
+    /// By how much the clocks of issuers may be ahead: for `nbf` and `iat`. Default 10 s, at most 30 s.
+    pub leeway: Duration,
+    /// Longest lifetime of an external token. Default 90 days.
+    pub external_ttl: Duration,
     /// Lifetime of an access token. Default 5 minutes, as in SimpleJWT.
     pub access_ttl: Duration,
     /// Lifetime of a refresh token. Default 1 day, as in SimpleJWT.
     pub refresh_ttl: Duration,
+}
+
+/// The address of a key set: `https`, or `http` on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySetUrl(String);
+
+impl KeySetUrl {
+    /// # Errors
+    ///
+    /// What is wrong with the text.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let uri: hyper::Uri = text.parse().map_err(|_| format!("`{text}` is not a URL"))?;
+        let host = uri.host().unwrap_or_default();
+        let is_local = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
+        match uri.scheme_str() {
+            Some("https") if !host.is_empty() => Ok(Self(text.to_owned())),
+            // Whoever can change what comes over the network could name keys of their own.
+            Some("http") if is_local => Ok(Self(text.to_owned())),
+            _ => Err(format!("`{text}` must begin with https:// (http:// is for this machine only)")),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What one key may be used for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyBinding {
+    /// The `kid` of the key in a key set.
+    pub key: String,
+    /// The only tenants for which it signs; empty for all.
+    pub tenants: Vec<TenantSlug>,
+    /// The only `iss` for which it signs.
+    pub issuer: Option<String>,
+}
+
+impl KeyBinding {
+    /// Parses `kid=KID [tenant=SLUG]… [issuer=ISS]`.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let form = || format!("`{text}` is not of the form kid=KID [tenant=SLUG]… [issuer=ISS]");
+        let (mut key, mut tenants, mut issuer) = (None, Vec::new(), None);
+        for pair in text.split_whitespace() {
+            match pair.split_once('=').ok_or_else(form)? {
+                ("kid", kid) if key.is_none() && !kid.is_empty() => key = Some(kid.to_owned()),
+                ("tenant", slug) => tenants.push(slug.parse().map_err(|error| format!("`{slug}`: a tenant {error}"))?),
+                ("issuer", iss) if issuer.is_none() && !iss.is_empty() => issuer = Some(iss.to_owned()),
+                _ => return Err(form()),
+            }
+        }
+        let key = key.ok_or_else(form)?;
+        if tenants.is_empty() && issuer.is_none() {
+            return Err(format!("`{text}` binds the key to nothing: add tenant=SLUG or issuer=ISS"));
+        }
+        Ok(Self { key, tenants, issuer })
+    }
+}
+
+impl fmt::Display for KeyBinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "kid={}", self.key)?;
+        self.tenants.iter().try_for_each(|tenant| write!(f, " tenant={tenant}"))?;
+        self.issuer.iter().try_for_each(|issuer| write!(f, " issuer={issuer}"))
+    }
 }
 
 /// Settings of plugins.

@@ -9,7 +9,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::resolved::{Config, ConfigError, LogFormat, MIN_SECRET_BYTES, MIN_TOKEN_BYTES, Secret, read_file};
+use super::resolved::{
+    Config, ConfigError, KeyBinding, KeySetUrl, LogFormat, MIN_SECRET_BYTES, MIN_TOKEN_BYTES, Secret, read_file,
+};
+use super::weak::why_weak;
+
+/// A clock that is further ahead than this needs repair.
+const MAX_LEEWAY: Duration = Duration::from_secs(30);
 
 /// One setting.
 pub struct Setting {
@@ -180,6 +186,19 @@ pub const SETTINGS: &[Setting] = &[
         show: |config| set_or(config.auth.jwt_secret.is_some(), "(generated in the data folder)"),
     },
     Setting {
+        name: "jwt-previous-secret-file",
+        value: "FILE",
+        default: Fallback::Described("none"),
+        help: "File with a second secret that verifies HS256 tokens and signs none, for changing the secret \
+               (or set SWITCHBOARD_JWT_PREVIOUS_SECRET to the secret itself)",
+        takes: Takes::SecretFile,
+        set: |config, given| {
+            config.auth.previous_secret = Some(checked_secret(secret_file(&given[0])?)?);
+            Ok(())
+        },
+        show: |config| set_or(config.auth.previous_secret.is_some(), "(none)"),
+    },
+    Setting {
         name: "jwks-file",
         value: "FILE",
         default: Fallback::Described("none"),
@@ -190,6 +209,30 @@ pub const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| config.auth.jwks_file.as_ref().map_or("(none)".to_owned(), |path| path.display().to_string()),
+    },
+    Setting {
+        name: "jwks-url",
+        value: "URL",
+        default: Fallback::Described("none"),
+        help: "Where to fetch the public keys of an external token issuer, such as https://id.example/jwks.json",
+        takes: Takes::Text,
+        set: |config, given| {
+            config.auth.jwks_url = Some(KeySetUrl::parse(&given[0])?);
+            Ok(())
+        },
+        show: |config| config.auth.jwks_url.as_ref().map_or("(none)".to_owned(), |url| url.as_str().to_owned()),
+    },
+    Setting {
+        name: "jwt-key-binding",
+        value: "BINDING",
+        default: Fallback::Described("every key is for all"),
+        help: "What a public key may sign for, as `kid=KID tenant=SLUG issuer=ISS`; may be repeated",
+        takes: Takes::List,
+        set: |config, given| {
+            config.auth.key_bindings = given.iter().map(|text| KeyBinding::parse(text)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+        show: |config| list(&config.auth.key_bindings, "(every key is for all)"),
     },
     Setting {
         name: "jwt-issuer",
@@ -226,6 +269,45 @@ pub const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| config.auth.auto_provision.to_string(),
+    },
+    Setting {
+        name: "exchange-external-refresh",
+        value: "BOOL",
+        default: Fallback::Text("false"),
+        help: "Exchange refresh tokens of external issuers for tokens of the broker",
+        takes: Takes::Switch,
+        set: |config, given| {
+            config.auth.exchange_external = switch(&given[0])?;
+            Ok(())
+        },
+        show: |config| config.auth.exchange_external.to_string(),
+    },
+    Setting {
+        name: "jwt-leeway",
+        value: "DURATION",
+        default: Fallback::Text("10s"),
+        help: "How far in the future `nbf` and `iat` of a token may be, at most 30s",
+        takes: Takes::Text,
+        set: |config, given| match time(&given[0])? {
+            leeway if leeway > MAX_LEEWAY => Err(format!("`{}` is more than 30s", given[0]).into()),
+            leeway => {
+                config.auth.leeway = leeway;
+                Ok(())
+            }
+        },
+        show: |config| seconds(config.auth.leeway),
+    },
+    Setting {
+        name: "max-external-ttl",
+        value: "DURATION",
+        default: Fallback::Text("90d"),
+        help: "Longest lifetime of a token of an external issuer, at most a year",
+        takes: Takes::Text,
+        set: |config, given| {
+            config.auth.external_ttl = time(&given[0])?;
+            Ok(())
+        },
+        show: |config| seconds(config.auth.external_ttl),
     },
     Setting {
         name: "access-ttl",
@@ -440,12 +522,18 @@ pub(super) fn checked_token(token: Secret) -> Result<Secret, String> {
             "a token must have at least {MIN_TOKEN_BYTES} printable ASCII characters and no whitespace"
         ));
     }
+    if let Some(reason) = why_weak(token.reveal()) {
+        return Err(format!("the token can be guessed: {reason}; openssl rand -hex 32 generates a good one"));
+    }
     Ok(token)
 }
 
 pub(super) fn checked_secret(secret: Secret) -> Result<Secret, String> {
     if secret.reveal().len() < MIN_SECRET_BYTES {
         return Err(format!("HS256 requires a shared secret of at least {MIN_SECRET_BYTES} bytes"));
+    }
+    if let Some(reason) = why_weak(secret.reveal()) {
+        return Err(format!("the shared secret can be guessed: {reason}; openssl rand -hex 32 generates a good one"));
     }
     Ok(secret)
 }

@@ -157,6 +157,7 @@ impl ControlPlane {
             node: reconciler.parts.node.clone(),
             revision: own.revision,
             error: own.error,
+            secret: Some(reconciler.parts.secret.clone()),
             at: now,
         });
         nodes.sort_by(|a, b| a.node.cmp(&b.node));

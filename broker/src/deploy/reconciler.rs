@@ -36,6 +36,8 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 pub struct Parts {
     /// Unique among the nodes that are alive.
     pub node: String,
+    /// A fingerprint of the secret with which it signs tokens.
+    pub secret: String,
     /// The generations that need no deployment.
     pub built_in: Vec<Arc<Generation>>,
     pub engine: Arc<Engine>,
@@ -247,7 +249,13 @@ impl Reconciler {
     async fn report(&self, state: &mut State) -> Result<(), StoreError> {
         let NodeStatus { revision, error } = self.node_status();
         let at: Timestamp = self.parts.clock.now();
-        let report = NodeReport { node: self.parts.node.clone(), revision, error, at };
+        let report = NodeReport {
+            node: self.parts.node.clone(),
+            revision,
+            error,
+            secret: Some(self.parts.secret.clone()),
+            at,
+        };
         self.store.report_node(&report).await?;
         state.reported = Some(Instant::now());
         Ok(())

@@ -83,8 +83,20 @@ async fn readyz(Extract(state): Extract<Arc<State>>) -> Response {
         tracing::warn!(%error, "not ready: the store does not answer");
         return (StatusCode::SERVICE_UNAVAILABLE, "store unavailable\n").into_response();
     }
-    let word = if state.bus.is_connected() { "ready\n" } else { "degraded: bus unavailable\n" };
-    word.into_response()
+    if !state.bus.is_connected() {
+        return "degraded: bus unavailable\n".into_response();
+    }
+    match node_with_another_secret(&state).await {
+        Some(node) => format!("degraded: node {node} has another secret\n").into_response(),
+        None => "ready\n".into_response(),
+    }
+}
+
+/// A living node that does not accept the tokens of this one, or the reverse. A status that cannot be read says nothing.
+async fn node_with_another_secret(state: &State) -> Option<String> {
+    let nodes = state.control.nodes().await.ok()?;
+    let differs = |secret: &String| !state.keys.agrees_with(secret);
+    nodes.into_iter().find(|node| node.secret.as_ref().is_some_and(differs)).map(|node| node.node)
 }
 
 async fn metrics(Extract(state): Extract<Arc<State>>) -> String {

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::proxies::TrustedProxies;
+use crate::auth::Keys;
 use crate::bus::Bus;
 use crate::config::Secret;
 use crate::deploy::ControlPlane;
@@ -22,6 +23,7 @@ use crate::store::Store;
 /// The shared state of all requests.
 pub struct State {
     pub identity: Arc<Identity>,
+    pub keys: Arc<Keys>,
     pub router: Arc<Router>,
     pub relay: Arc<Relay>,
     pub store: Arc<dyn Store>,

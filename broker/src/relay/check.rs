@@ -24,7 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::delivery::Relay;
 use crate::hub::Feed;
-use crate::model::{ChannelId, ChannelKey, Clock, Position, TenantSlug};
+use crate::model::{ChannelId, ChannelKey, Clock, Position, TenantSlug, UserId};
 use crate::store::StoreError;
 
 /// How often due checks are looked for.
@@ -221,6 +221,24 @@ impl Relay {
             }
         }
         Ok(())
+    }
+
+    /// Looks at once for sessions of former members in the channels of a tenant.
+    pub async fn look_for_former_members(&self, tenant: &TenantSlug) -> Result<(), StoreError> {
+        let channels = self.hub.channels().remove(tenant).unwrap_or_default();
+        self.check_members(tenant, &channels).await
+    }
+
+    /// Cuts a member's sessions off from a channel if the store says so as well: what is on the bus is a hint, and may be
+    /// older than the member's return. If the store does not answer, the regular check finds out.
+    pub(super) async fn revoke_if_gone(self: Arc<Self>, channel: ChannelKey, user: UserId) {
+        let asked = [(channel.channel, user)];
+        let permit = self.checks.acquire().await.expect("the semaphore is never closed");
+        let found = self.store.members_among(&channel.tenant, &asked).await;
+        drop(permit);
+        if found.is_ok_and(|members| members.is_empty()) {
+            self.hub.revoke(&channel, &asked[0].1);
+        }
     }
 
     /// Revokes sessions of users who are no longer members of their channel.

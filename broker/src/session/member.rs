@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::Notify;
 
+use super::live::LiveEntry;
 use super::state::Session;
 use super::subscription::Subscription;
 use crate::hub::Class;
@@ -20,6 +21,7 @@ use crate::router::Dispatched;
 pub(super) struct Member<'s> {
     pub(super) session: &'s Session,
     pub(super) principal: Principal,
+    pub(super) live: LiveEntry,
     /// Notified when the member is removed from a channel.
     pub(super) revoked: Arc<Notify>,
 }
@@ -90,6 +92,7 @@ impl Member<'_> {
         match self.session.services.identity.principal(token).await {
             Ok(fresh) if fresh.tenant == self.principal.tenant && fresh.user.id == self.principal.user.id => {
                 self.session.expires_at.store(fresh.expires_at.0, Ordering::Relaxed);
+                self.live.renew(&fresh);
                 self.acknowledge(id);
                 return None;
             }

@@ -140,11 +140,17 @@ fn less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Timestamp, User};
+    use crate::model::{Timestamp, TokenId, User};
 
     fn of(tenant: &str, id: &str) -> Principal {
         let user = User { id: id.parse().unwrap(), username: id.parse().unwrap() };
-        Principal { tenant: tenant.parse().unwrap(), user, expires_at: Timestamp(0) }
+        Principal {
+            tenant: tenant.parse().unwrap(),
+            user,
+            expires_at: Timestamp(0),
+            token: TokenId::default(),
+            revision: 0,
+        }
     }
 
     #[test]

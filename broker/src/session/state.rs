@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::live::LiveSessions;
 use super::permits::SocketPermits;
 use super::roster::Roster;
 use crate::config::Limits;
@@ -28,6 +29,7 @@ pub struct Services {
     pub clock: Clock,
     pub limits: Limits,
     pub permits: Arc<SocketPermits>,
+    pub live: Arc<LiveSessions>,
     /// Set when the broker drains: the time over which its sockets close.
     pub draining: watch::Receiver<Option<Duration>>,
     pub roster: Arc<Roster>,

@@ -371,7 +371,7 @@ impl<'m> Worker<'m> {
                 Some(Box::pin(async move {
                     if only {
                         subscription.attendance.leave().await;
-                        return (key, Done::Close(Close::Forbidden));
+                        return (key, Done::Close(Close::Revoked));
                     }
                     member.unsubscribe(&subscription).await;
                     (key, Done::Nothing)

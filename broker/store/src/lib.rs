@@ -28,13 +28,17 @@ pub use channels::{ChannelStore, ChannelSummary, NewChannel};
 pub use commit::{AppliedRead, Commit, CommitStore, Committed, Outcome, Receipt};
 pub use error::StoreError;
 pub use keys::KeyStore;
-pub use members::{Credentials, MemberStore};
+pub use members::{Bearer, Credentials, KnownBearer, MemberStore, RefreshUse, Renamed, Successor};
 pub use messages::{MessageStore, Span};
 pub use tenants::TenantStore;
 
 /// How long a revoked family of refresh tokens is kept after the expiry of the token that revealed the theft. Tokens of the
 /// family that were issued later expire later, but no token lives longer than this.
 const REVOCATION_KEPT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// How long a refresh token that is used again gets the same successor: for an answer that was lost, a page that was reloaded,
+/// and two tabs.
+pub const REFRESH_GRACE: Duration = Duration::from_secs(30);
 
 /// Minimum time for which a node status is kept.
 const REPORTS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);

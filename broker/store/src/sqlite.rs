@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use moka::future::Cache;
+use rusqlite::params;
 use tokio::time::timeout;
 
 use self::file::{BOUND, File, blocking};
 use crate::{Store, StoreError, TenantStore};
-use switchboard_model::TenantSlug;
+use switchboard_model::{TenantSlug, Timestamp};
 
 mod catalogue;
 mod channels;
@@ -32,7 +33,8 @@ const OPEN_TENANTS: usize = 128;
 pub struct Sqlite {
     folder: PathBuf,
     catalogue: File,
-    open: Cache<TenantSlug, File>,
+    /// The open files of tenants, each with the time at which its tenant was created.
+    open: Cache<TenantSlug, (Timestamp, File)>,
 }
 
 impl Sqlite {
@@ -51,7 +53,7 @@ impl Sqlite {
         let path = folder.to_owned();
         blocking(move || migrate::catalogue(&path)).await?;
         // Closing a file waits for the disk, which the thread that happens to evict it must not do.
-        let close = |_, file: File, _| drop(tokio::task::spawn_blocking(move || drop(file)));
+        let close = |_, open: (Timestamp, File), _| drop(tokio::task::spawn_blocking(move || drop(open)));
         Ok(Self {
             folder: folder.to_owned(),
             catalogue: File::new(&migrate::catalogue_path(folder)),
@@ -61,22 +63,37 @@ impl Sqlite {
 
     /// A tenant's file. Calls that come while it is being opened wait for that, so that it is migrated once.
     async fn tenant_file(&self, tenant: &TenantSlug) -> Result<File, StoreError> {
-        if let Some(file) = self.open.get(tenant).await {
+        if let Some((_, file)) = self.open.get(tenant).await {
             return Ok(file);
         }
         // Boxed, so that the many calls that find the file open stay small.
         let opening = Box::pin(self.open.try_get_with_by_ref(tenant, async {
-            if self.tenant(tenant).await?.is_none() {
-                return Err(StoreError::NoTenant(tenant.clone()));
-            }
+            let Some(found) = self.tenant(tenant).await? else { return Err(StoreError::NoTenant(tenant.clone())) };
             let (folder, slug) = (self.folder.clone(), tenant.clone());
             blocking(move || migrate::known_tenant(&folder, &slug)).await?;
-            Ok(File::new(&migrate::tenant_path(&self.folder, tenant)))
+            Ok((found.created_at, File::new(&migrate::tenant_path(&self.folder, tenant))))
         }));
         match timeout(BOUND, opening).await {
-            Ok(opened) => opened.map_err(|shared| StoreError::clone(&shared)),
+            Ok(opened) => opened.map(|(_, file)| file).map_err(|shared| StoreError::clone(&shared)),
             Err(late) => Err(StoreError::Unavailable(Arc::new(late))),
         }
+    }
+
+    /// Writes what ends a right of somebody in a tenant, and makes the tenant's revision grow if something was changed. The
+    /// two are in different files. After a crash in between, open sockets do not hear of it, and whoever asked has no answer
+    /// and asks again.
+    async fn dismiss(
+        &self,
+        tenant: &TenantSlug,
+        work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<bool> + Send + 'static,
+    ) -> Result<bool, StoreError> {
+        let changed = self.write(tenant, work).await?;
+        if changed {
+            let slug = tenant.clone();
+            let grow = "UPDATE tenant SET revision = revision + 1 WHERE slug = ?1";
+            self.catalogue.write(move |db| db.prepare_cached(grow)?.execute(params![slug]).map(drop)).await?;
+        }
+        Ok(changed)
     }
 
     async fn read<T: Send + 'static>(

@@ -25,6 +25,13 @@ pub trait TenantStore: Send + Sync + 'static {
     /// All tenants, by slug.
     async fn tenants(&self) -> Result<Vec<Tenant>, StoreError>;
 
-    /// Enables or disables a tenant. `false`: there is no such tenant.
-    async fn set_tenant_enabled(&self, slug: &TenantSlug, enabled: bool) -> Result<bool, StoreError>;
+    /// Those of some tenants that exist, in any order. It is cheap: every node asks once a second for the tenants with open
+    /// sockets.
+    async fn tenants_among(&self, slugs: &[TenantSlug]) -> Result<Vec<Tenant>, StoreError>;
+
+    /// Enables or disables a tenant, and ends the tokens of its members. `false`: there is no such tenant.
+    async fn set_tenant_enabled(&self, slug: &TenantSlug, enabled: bool, at: Timestamp) -> Result<bool, StoreError>;
+
+    /// Deletes a tenant with all its data, and what operators decided about plugins for it. `false`: there is no such tenant.
+    async fn delete_tenant(&self, slug: &TenantSlug) -> Result<bool, StoreError>;
 }

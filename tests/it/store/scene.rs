@@ -6,9 +6,11 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use switchboard::model::{
     Amendment, ChannelId, Clock, Draft, KvWrite, Message, MessageId, PluginName, ReadUpTo, Role, TenantSlug, Timestamp,
-    User,
+    TokenId, User,
 };
-use switchboard::store::{Commit, Committed, NewChannel, Outcome, Receipt, Span, Store};
+use switchboard::store::{
+    Bearer, Commit, Committed, KnownBearer, NewChannel, Outcome, Receipt, RefreshUse, Span, Store, Successor,
+};
 
 use super::backing::Backing;
 
@@ -38,6 +40,26 @@ impl Scene {
         let user = user(name, name);
         assert!(self.store.create_member(&self.tenant, &user, None, self.clock.now()).await.unwrap());
         user
+    }
+
+    /// Uses a refresh token.
+    pub(crate) async fn spend(&self, jti: &str, family: &str, now: Timestamp) -> Option<Successor> {
+        self.store.spend_refresh(&self.tenant, &used(jti, family, now)).await.unwrap()
+    }
+
+    /// What the store knows of somebody with a token.
+    pub(crate) async fn known(&self, user: &User, token: &TokenId) -> Option<KnownBearer> {
+        let bearer = Bearer { user: user.id.clone(), token: token.clone() };
+        self.store.bearers(&self.tenant, &[bearer]).await.unwrap().remove(0)
+    }
+
+    pub(crate) async fn may_enter(&self, user: &User, token: &TokenId) -> bool {
+        let tenant = self.store.tenant(&self.tenant).await.unwrap().unwrap();
+        self.known(user, token).await.unwrap().may_enter(token, tenant.tokens_since)
+    }
+
+    pub(crate) async fn revision(&self) -> u64 {
+        self.store.tenant(&self.tenant).await.unwrap().unwrap().revision
     }
 
     /// Makes a channel of some members, the first of whom owns it.
@@ -190,4 +212,10 @@ pub(crate) fn seqs(messages: &[Message]) -> Vec<u64> {
 
 pub(crate) fn texts(messages: &[Message]) -> Vec<String> {
     messages.iter().map(|message| serde_json::from_str(message.content.get()).unwrap()).collect()
+}
+
+/// The use of a refresh token for one that nothing else names.
+pub(crate) fn used<'a>(jti: &'a str, family: &'a str, now: Timestamp) -> RefreshUse<'a> {
+    let successor = Box::leak(Clock::system().uuid().to_string().into_boxed_str());
+    RefreshUse { jti, family, successor, expires_at: hours(24), now }
 }

@@ -6,7 +6,9 @@ use bytes::{BufMut, BytesMut};
 use postgres_types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
-use crate::{ChannelId, Digest, Epoch, Kind, MessageId, PluginName, Role, TenantSlug, Timestamp, UserId, Username};
+use crate::{
+    ChannelId, Digest, Epoch, Kind, MemberState, MessageId, PluginName, Role, TenantSlug, Timestamp, UserId, Username,
+};
 
 type Refused = Box<dyn StdError + Sync + Send>;
 
@@ -57,27 +59,34 @@ macro_rules! as_uuid {
     )*};
 }
 
-as_text!(TenantSlug, UserId, Username, Kind, PluginName, Digest, Epoch);
+as_text!(TenantSlug, Kind, PluginName, Digest, Epoch);
 as_uuid!(ChannelId, MessageId);
 
-impl ToSql for Role {
-    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Refused> {
-        self.as_str().to_sql(ty, out)
-    }
-    fn accepts(ty: &Type) -> bool {
-        <&str as ToSql>::accepts(ty)
-    }
-    to_sql_checked!();
+macro_rules! as_word {
+    ($($name:ident),*) => {$(
+        impl ToSql for $name {
+            fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Refused> {
+                self.as_str().to_sql(ty, out)
+            }
+            fn accepts(ty: &Type) -> bool {
+                <&str as ToSql>::accepts(ty)
+            }
+            to_sql_checked!();
+        }
+
+        impl<'a> FromSql<'a> for $name {
+            fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Refused> {
+                Ok($name::from_stored(<&str>::from_sql(ty, raw)?))
+            }
+            fn accepts(ty: &Type) -> bool {
+                <&str as FromSql<'_>>::accepts(ty)
+            }
+        }
+    )*};
 }
 
-impl<'a> FromSql<'a> for Role {
-    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Refused> {
-        Ok(Role::from_stored(<&str>::from_sql(ty, raw)?))
-    }
-    fn accepts(ty: &Type) -> bool {
-        <&str as FromSql<'_>>::accepts(ty)
-    }
-}
+// What the store has is kept as it is: rules for new names must not keep a known member out.
+as_word!(Role, MemberState, UserId, Username);
 
 /// 2000-01-01, from which Postgres counts microseconds.
 const POSTGRES_EPOCH_MS: i64 = 946_684_800_000;

@@ -3,7 +3,9 @@
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use uuid::Uuid;
 
-use crate::{ChannelId, Digest, Epoch, Kind, MessageId, PluginName, Role, TenantSlug, Timestamp, UserId, Username};
+use crate::{
+    ChannelId, Digest, Epoch, Kind, MemberState, MessageId, PluginName, Role, TenantSlug, Timestamp, UserId, Username,
+};
 
 macro_rules! as_text {
     ($($name:ty),*) => {$(
@@ -37,20 +39,27 @@ macro_rules! as_bytes {
     )*};
 }
 
-as_text!(TenantSlug, UserId, Username, Kind, PluginName, Digest, Epoch);
+as_text!(TenantSlug, Kind, PluginName, Digest, Epoch);
 as_bytes!(ChannelId, MessageId);
 
-impl ToSql for Role {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        self.as_str().to_sql()
-    }
+macro_rules! as_word {
+    ($($name:ident),*) => {$(
+        impl ToSql for $name {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                self.as_str().to_sql()
+            }
+        }
+
+        impl FromSql for $name {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                value.as_str().map($name::from_stored)
+            }
+        }
+    )*};
 }
 
-impl FromSql for Role {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        value.as_str().map(Role::from_stored)
-    }
-}
+// What the store has is kept as it is: rules for new names must not keep a known member out.
+as_word!(Role, MemberState, UserId, Username);
 
 impl ToSql for Timestamp {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

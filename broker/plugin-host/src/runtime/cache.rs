@@ -1,22 +1,25 @@
 //! Compiled components on disk, so that a restart does not compile again.
 //!
-//! Loading machine code is as dangerous as running any program. Only what this broker wrote is loaded: from its own
-//! private folder, by the digest of the component and of the engine's settings, and only if the file's checksum
-//! matches. Anything else is compiled again and overwritten. The folder is bounded; the file unused longest goes first.
+//! Loading machine code is as dangerous as running any program. Only what this broker wrote is loaded: from a folder that
+//! nobody else can write, by the digest of the component and of the engine's settings, and only under a seal that nobody
+//! can make without the key, which lies beside the folder's content and which nobody else can read. Anything else is
+//! compiled again and overwritten. The folder is bounded; the file unused longest goes first.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sha2::{Digest as _, Sha256};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use wasmtime::component::Component;
 
+use crate::private::{private_bytes, private_folder};
 use crate::runtime::declared::BOUNDS;
 use crate::runtime::machine_code::deserialize;
 use switchboard_model::{Clock, Digest};
 
-/// Length of the SHA-256 checksum in front of the code.
+/// Length of the seal in front of the code: an HMAC-SHA256.
 const SEAL: usize = 32;
 
 /// How long files of another engine version are kept: that version may come back, or may run beside this one.
@@ -30,6 +33,7 @@ const BEGUN_FOR: Duration = Duration::from_secs(60 * 60);
 pub(crate) struct Cache {
     root: PathBuf,
     folder: PathBuf,
+    key: [u8; SEAL],
     most: u64,
     clock: Clock,
 }
@@ -38,7 +42,9 @@ impl Cache {
     /// Opens the folder for one engine version and settings, creating it with access for this user only. `most` bounds
     /// the bytes of all versions together.
     pub(crate) fn open(root: &Path, engine: &wasmtime::Engine, most: u64, clock: Clock) -> io::Result<Self> {
-        let cache = Self { root: root.to_owned(), folder: root.join(compatibility(engine)), most, clock };
+        private_folder(root)?;
+        let key = private_bytes(&root.join("key"), || clock.random())?;
+        let cache = Self { root: root.to_owned(), folder: root.join(compatibility(engine)), key, most, clock };
         private_folder(&cache.folder)?;
         cache.make_room(0);
         Ok(cache)
@@ -48,9 +54,12 @@ impl Cache {
     pub(crate) fn load(&self, engine: &wasmtime::Engine, component: &Digest) -> Option<Component> {
         let path = self.path(component);
         let file = fs::read(&path).ok()?;
-        let whole = file.split_at_checked(SEAL).filter(|(seal, code)| seal_of(component, code)[..] == **seal);
+        let whole = file.split_at_checked(SEAL).filter(|(seal, code)| {
+            // Compares in constant time.
+            self.seal(component, code).verify_slice(seal).is_ok()
+        });
         let Some((_, code)) = whole else {
-            tracing::warn!(%component, "a compiled plugin in the cache is damaged; compiling it again");
+            tracing::warn!(%component, "a compiled plugin in the cache is damaged or was not written by this broker; compiling it again");
             return None;
         };
         // The time of last use only guides eviction, so a failure is harmless.
@@ -80,7 +89,7 @@ impl Cache {
         private_folder(&self.folder)?;
         let aside = self.folder.join(format!("{component}.{}.part", std::process::id()));
         let mut file = private_file(&aside)?;
-        file.write_all(&seal_of(component, code))?;
+        file.write_all(&self.seal(component, code).finalize().into_bytes())?;
         file.write_all(code)?;
         file.sync_all()?;
         fs::rename(aside, self.path(component))
@@ -112,6 +121,14 @@ impl Cache {
         }
     }
 
+    /// Binds the code to its component and to this broker.
+    fn seal(&self, component: &Digest, code: &[u8]) -> Hmac<Sha256> {
+        let mut seal = Hmac::<Sha256>::new_from_slice(&self.key).expect("an HMAC takes a key of any length");
+        seal.update(component.as_str().as_bytes());
+        seal.update(code);
+        seal
+    }
+
     fn path(&self, component: &Digest) -> PathBuf {
         self.folder.join(format!("{component}.cwasm"))
     }
@@ -119,11 +136,6 @@ impl Cache {
     fn now(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(u64::try_from(self.clock.now().0).unwrap_or(0))
     }
-}
-
-/// The checksum that binds a file's code to its component.
-fn seal_of(component: &Digest, code: &[u8]) -> [u8; SEAL] {
-    Sha256::new().chain_update(component.as_str()).chain_update(code).finalize().into()
 }
 
 /// The files of all versions, with size and time of last use.
@@ -158,12 +170,6 @@ fn private_file(path: &Path) -> io::Result<fs::File> {
     use std::os::unix::fs::OpenOptionsExt;
 
     fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
-}
-
-fn private_folder(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 #[cfg(test)]
@@ -233,6 +239,12 @@ mod tests {
         assert!(!kept.has(&component), "no artefact at all");
         kept.keep("one");
         assert!(kept.has(&component), "it was written over");
+        let others = kept.folder.with_extension("others");
+        let theirs = Cache::open(&others, &kept.engine, 1 << 30, kept.clock.clone()).unwrap();
+        theirs.keep(&kept.engine, &component, &kept.code).unwrap();
+        fs::copy(theirs.path(&component), &path).unwrap();
+        fs::remove_dir_all(others).unwrap();
+        assert!(!kept.has(&component), "sealed with another broker's key");
     }
 
     #[test]

@@ -155,7 +155,9 @@ impl Link {
     ) -> RedisResult<()> {
         let mut pipeline = redis::Pipeline::with_capacity(messages.len());
         for (channel, message) in messages.iter() {
-            pipeline.cmd("PUBLISH").arg(redis_channel(channel)).arg(self.receiver.mark(message)).ignore();
+            let name = redis_channel(channel);
+            let sealed = self.receiver.seal(&name, message);
+            pipeline.cmd("PUBLISH").arg(name).arg(sealed).ignore();
         }
         let published = pipeline.exec_async(redis).await;
         if published.is_err() {
@@ -166,7 +168,7 @@ impl Link {
     }
 
     async fn announce(&self, redis: &mut MultiplexedConnection) -> RedisResult<()> {
-        redis::cmd("PUBLISH").arg(CATALOGUE).arg(self.receiver.mark(&[])).exec_async(redis).await
+        redis::cmd("PUBLISH").arg(CATALOGUE).arg(self.receiver.seal(CATALOGUE, &[])).exec_async(redis).await
     }
 
     async fn change(&mut self, redis: &mut MultiplexedConnection, changes: &mut Vec<Change>) -> RedisResult<()> {

@@ -9,11 +9,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, Value};
 
-use super::super::inbox::InboxSender;
-use crate::model::ChannelKey;
-
-/// Precedes each message and identifies the node that sent it.
-type NodeId = [u8; 16];
+use super::super::inbox::{InboxSender, dropped};
+use super::seal::{BusKeys, NodeId, Unopened};
+use crate::model::{ChannelKey, Clock};
+use crate::telemetry::Throttle;
 
 /// The Redis channel for announcements of a changed plugin catalogue. Every connection subscribes to it.
 pub(super) const CATALOGUE: &str = "switchboard:catalogue";
@@ -24,7 +23,10 @@ pub(super) fn redis_channel(channel: &ChannelKey) -> String {
 
 pub(super) struct Receiver {
     node: NodeId,
+    keys: BusKeys,
+    clock: Clock,
     sender: InboxSender,
+    throttle: Throttle,
     subscriptions: Mutex<Subscriptions>,
 }
 
@@ -36,13 +38,14 @@ struct Subscriptions {
 }
 
 impl Receiver {
-    pub(super) fn new(node: NodeId, sender: InboxSender) -> Self {
-        Self { node, sender, subscriptions: Mutex::default() }
+    pub(super) fn new(keys: BusKeys, clock: Clock, sender: InboxSender) -> Self {
+        let (node, throttle) = (clock.random(), Throttle::default());
+        Self { node, keys, clock, sender, throttle, subscriptions: Mutex::default() }
     }
 
-    /// Prefixes a message with this node's id.
-    pub(super) fn mark(&self, message: &[u8]) -> Vec<u8> {
-        [&self.node, message].concat()
+    /// A message of this node for a Redis channel.
+    pub(super) fn seal(&self, channel: &str, message: &[u8]) -> Vec<u8> {
+        self.keys.seal(&self.node, channel, self.clock.now(), message)
     }
 
     /// Records whether a channel is wanted from now on.
@@ -92,9 +95,34 @@ impl Receiver {
         }
         let Ok(name) = str::from_utf8(&name) else { return };
         if name == CATALOGUE {
-            return self.sender.announced();
+            if self.opened(name, &message).is_some() {
+                self.sender.announced();
+            }
+            return;
         }
         let Some(channel) = self.subscriptions.lock().wanted.get(name).cloned() else { return };
-        self.sender.message(channel, Bytes::from(message).slice(size_of::<NodeId>()..));
+        if let Some(content) = self.opened(name, &message) {
+            self.sender.message(channel, Bytes::from(message).slice(content..));
+        }
+    }
+
+    /// Where the content of a message begins. A message that no node of this cluster sent is counted and dropped.
+    fn opened(&self, name: &str, message: &[u8]) -> Option<usize> {
+        let opened = self.keys.open(name, self.clock.now(), message);
+        let reason = match opened {
+            Ok(content) => return Some(content),
+            Err(Unopened::Forged) => "forged",
+            Err(Unopened::Stale) => "stale",
+        };
+        dropped(reason, 1);
+        if let Some(others) = self.throttle.may_log() {
+            tracing::warn!(
+                channel = name,
+                reason,
+                others,
+                "dropped a message on the bus that cannot be from a node with this broker's secret and time"
+            );
+        }
+        None
     }
 }

@@ -89,9 +89,8 @@ pub(super) async fn create(
     Body(body): Body<Create>,
 ) -> Result<(StatusCode, Json<ChannelView>), ApiError> {
     // The rules for a channel's name are those for a username.
-    if body.name.trim().parse::<Username>().is_err() {
-        return Err(ApiError::bad(Some("name"), "a name must have 1 to 150 characters and no control characters"));
-    }
+    let name: Username =
+        body.name.trim().parse().map_err(|error| ApiError::bad(Some("name"), format!("a channel's name {error}")))?;
     if body.members.len() > FIRST_MEMBERS {
         return Err(ApiError::bad(Some("members"), "a new channel can have at most 100 members; add more afterwards"));
     }
@@ -99,7 +98,7 @@ pub(super) async fn create(
     let others = body.members.into_iter().filter(|id| *id != principal.user.id).map(|id| (id, Role::Member));
     let new = NewChannel {
         id: ChannelId(state.clock.uuid()),
-        name: body.name.trim().to_owned(),
+        name: name.as_str().to_owned(),
         epoch: state.clock.epoch(),
         members: std::iter::once(owner).chain(others).collect(),
         at: state.clock.now(),

@@ -10,6 +10,7 @@ use super::super::error::ApiError;
 use super::super::state::State;
 use super::extract::Body;
 use crate::auth::Pair;
+use crate::identity::IdentityError;
 use crate::model::ClientAddress;
 
 #[derive(Deserialize)]
@@ -22,6 +23,12 @@ pub(super) struct LogIn {
 #[derive(Deserialize)]
 pub(super) struct Refresh {
     refresh: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct LogOut {
+    refresh: Option<String>,
+    access: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -55,11 +62,22 @@ pub(super) async fn verify(
     Ok(Json(serde_json::json!({})))
 }
 
-/// Spends a refresh token without issuing a new pair, as a log-out does.
+/// Ends a log-in: every token that derives from it is refused from now on, and its sockets close. A token that derives from no
+/// log-in of the broker ends alone.
 pub(super) async fn blacklist(
     Extract(state): Extract<Arc<State>>,
-    Body(body): Body<Refresh>,
+    Body(body): Body<LogOut>,
 ) -> Result<Json<serde_json::Value>, ApiError> {
-    state.identity.refresh(&body.refresh).await?;
+    let tokens: Vec<String> = [body.refresh, body.access].into_iter().flatten().collect();
+    if tokens.is_empty() {
+        return Err(ApiError::bad(Some("refresh"), "give the refresh token or the access token to end"));
+    }
+    for token in &tokens {
+        match state.identity.log_out(token).await {
+            // The first one may have ended the second.
+            Err(IdentityError::Refused) if token != &tokens[0] => {}
+            ended => ended?,
+        }
+    }
     Ok(Json(serde_json::json!({})))
 }

@@ -83,19 +83,20 @@ impl CatalogueStore for Postgres {
     }
 
     async fn report_node(&self, report: &NodeReport) -> Result<(), StoreError> {
-        let NodeReport { node, revision, error, at } = report;
+        let NodeReport { node, revision, error, secret, at } = report;
         let forgotten = at.minus(REPORTS_KEPT);
-        self.database.catalogue(REPORT, &[node, &Number(*revision), error, at, &forgotten]).await.map(drop)
+        self.database.catalogue(REPORT, &[node, &Number(*revision), error, at, &forgotten, secret]).await.map(drop)
     }
 
     async fn nodes(&self, since: Timestamp) -> Result<Vec<NodeReport>, StoreError> {
-        let sql = "SELECT node, revision, error, at FROM switchboard.plugin_node WHERE at >= $1 ORDER BY node";
+        let sql = "SELECT node, revision, error, secret, at FROM switchboard.plugin_node WHERE at >= $1 ORDER BY node";
         let found = self.database.catalogue(sql, &[&since]).await?;
         let report = |row: &Row| {
             Ok(NodeReport {
                 node: row.try_get("node")?,
                 revision: row.try_get::<_, Number>("revision")?.0,
                 error: row.try_get("error")?,
+                secret: row.try_get("secret")?,
                 at: row.try_get("at")?,
             })
         };
@@ -151,8 +152,9 @@ const REPORT: &str = "
 WITH forgotten AS (
     DELETE FROM switchboard.plugin_node WHERE at < $5 AND node <> $1
 )
-INSERT INTO switchboard.plugin_node (node, revision, error, at) VALUES ($1, $2, $3, $4)
-ON CONFLICT (node) DO UPDATE SET revision = excluded.revision, error = excluded.error, at = excluded.at";
+INSERT INTO switchboard.plugin_node (node, revision, error, at, secret) VALUES ($1, $2, $3, $4, $6)
+ON CONFLICT (node) DO UPDATE SET revision = excluded.revision, error = excluded.error, at = excluded.at,
+    secret = excluded.secret";
 
 /// A column of the first row, if there is a row.
 fn number(rows: &[Row], column: &str) -> Result<Option<u64>, StoreError> {

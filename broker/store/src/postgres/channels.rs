@@ -109,10 +109,16 @@ impl ChannelStore for Postgres {
         channel: ChannelId,
         user: &UserId,
     ) -> Result<bool, StoreError> {
-        let sql = "DELETE FROM {t}.channel_member WHERE channel_id = $1 AND user_id = $2 RETURNING user_id";
-        Ok(!self.database.tenant(tenant, sql, &[&channel, user]).await?.is_empty())
+        Ok(!self.database.tenant(tenant, REMOVE_MEMBER, &[&channel, user, tenant]).await?.is_empty())
     }
 }
+
+/// Nodes that do not hear of it on the bus find the tenant's new revision.
+const REMOVE_MEMBER: &str = "
+WITH gone AS (
+    DELETE FROM {t}.channel_member WHERE channel_id = $1 AND user_id = $2 RETURNING user_id
+)
+UPDATE switchboard.tenant SET revision = revision + 1 WHERE slug = $3 AND EXISTS (SELECT FROM gone) RETURNING slug";
 
 const CREATE: &str = "
 WITH wanted AS (

@@ -17,6 +17,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::config::Host;
 use tokio_postgres::types::ToSql;
@@ -241,9 +242,18 @@ pub(super) fn within(tenant: &TenantSlug, template: &str) -> String {
     template.replace("{t}", &format!("\"{}\"", schema(tenant)))
 }
 
-/// The unquoted name of a tenant's schema.
+/// Longest identifier of Postgres, in bytes. It cuts longer ones off, so that two could become one.
+const MAX_IDENTIFIER: usize = 63;
+
+/// The unquoted name of a tenant's schema. A slug that is too long with its prefix is shortened, with a digest that keeps it
+/// apart from others.
 pub(super) fn schema(tenant: &TenantSlug) -> String {
-    format!("tenant_{tenant}")
+    let whole = format!("tenant_{tenant}");
+    if whole.len() <= MAX_IDENTIFIER {
+        return whole;
+    }
+    let digest = hex::encode(&Sha256::digest(tenant.as_str())[..12]);
+    format!("{}_{digest}", &whole[..MAX_IDENTIFIER - digest.len() - 1])
 }
 
 pub(super) type Step<'a> = (&'a str, &'a [Param<'a>]);
@@ -441,5 +451,9 @@ mod tests {
     fn a_tenant_is_confined_to_its_quoted_schema() {
         let slug = "acme-corp".parse().unwrap();
         assert_eq!(within(&slug, "SELECT FROM {t}.member"), r#"SELECT FROM "tenant_acme-corp".member"#);
+        assert_eq!(schema(&"x".repeat(56).parse().unwrap()).len(), MAX_IDENTIFIER);
+        let (one, two) = (format!("{}1", "x".repeat(62)), format!("{}2", "x".repeat(62)));
+        let (one, two) = (schema(&one.parse().unwrap()), schema(&two.parse().unwrap()));
+        assert!(one != two && one.len() == MAX_IDENTIFIER && two.len() == MAX_IDENTIFIER, "{one} {two}");
     }
 }

@@ -66,7 +66,33 @@ pub(super) async fn create_tenant(
     session.migrate(&schema(slug), tenant::migrations::runner()).await?;
     let insert = "INSERT INTO switchboard.tenant (slug, external_id, created_at) VALUES ($1, $2, $3)";
     session.client.execute(insert, &[slug, &external_id, &at]).await.map_err(|error| database.error(error.into()))?;
-    Ok(Some(Tenant { slug: slug.clone(), external_id: external_id.map(str::to_owned), enabled: true, created_at: at }))
+    Ok(Some(Tenant {
+        slug: slug.clone(),
+        external_id: external_id.map(str::to_owned),
+        enabled: true,
+        created_at: at,
+        tokens_since: None,
+        revision: 0,
+    }))
+}
+
+/// Deletes a tenant's row and its schema in one transaction. How long that takes depends on the data, so it is not bounded.
+pub(super) async fn delete_tenant(database: &Database, slug: &TenantSlug) -> Result<bool, StoreError> {
+    let session = Session::open(database).await?;
+    session.lock(database).await?;
+    let failed = |error: tokio_postgres::Error| database.error(error.into());
+    session.client.batch_execute("SET statement_timeout = 0; BEGIN").await.map_err(failed)?;
+    let gone = session.client.execute("DELETE FROM switchboard.tenant WHERE slug = $1", &[slug]).await;
+    if gone.map_err(failed)? == 0 {
+        return Ok(false);
+    }
+    // A tenant of the same name that is created later begins without what was decided for this one.
+    let decided = "WITH gone AS (DELETE FROM switchboard.plugin_entry WHERE scope = $1)
+                   UPDATE switchboard.plugin_catalogue SET revision = revision + 1";
+    session.client.execute(decided, &[&slug.as_str()]).await.map_err(failed)?;
+    let drop = format!("DROP SCHEMA IF EXISTS \"{}\" CASCADE; COMMIT", schema(slug));
+    session.client.batch_execute(&drop).await.map_err(failed)?;
+    Ok(true)
 }
 
 /// A connection for migrations. Dropping it closes it and releases the lock.

@@ -47,13 +47,15 @@ impl<'a> FromSql<'a> for Json {
     }
 }
 
-/// Columns `slug, external_id, enabled, created_at`.
+/// Columns `slug, external_id, enabled, created_at, tokens_since, revision`.
 pub(super) fn tenant(row: &Row) -> Result<Tenant, Error> {
     Ok(Tenant {
         slug: row.try_get("slug")?,
         external_id: row.try_get("external_id")?,
         enabled: row.try_get("enabled")?,
         created_at: row.try_get("created_at")?,
+        tokens_since: row.try_get("tokens_since")?,
+        revision: row.try_get::<_, Number>("revision")?.0,
     })
 }
 

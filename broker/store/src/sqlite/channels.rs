@@ -153,7 +153,7 @@ impl ChannelStore for Sqlite {
         user: &UserId,
     ) -> Result<bool, StoreError> {
         let user = user.clone();
-        self.write(tenant, move |db| {
+        self.dismiss(tenant, move |db| {
             let sql = "DELETE FROM channel_member WHERE channel_id = ?1 AND user_id = ?2";
             Ok(db.prepare_cached(sql)?.execute(params![channel, user])? == 1)
         })

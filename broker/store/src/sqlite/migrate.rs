@@ -28,9 +28,16 @@ pub(super) fn catalogue_path(folder: &Path) -> PathBuf {
     folder.join("catalog.db")
 }
 
-/// A tenant's file. A slug is a safe file name.
+/// A tenant's file. A slug is a safe file name, but there are file systems that do not tell capital letters apart.
 pub(super) fn tenant_path(folder: &Path, slug: &TenantSlug) -> PathBuf {
-    folder.join("tenants").join(format!("{slug}.db"))
+    let mut name = String::new();
+    for letter in slug.as_str().chars() {
+        if letter.is_ascii_uppercase() {
+            name.push('^');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    folder.join("tenants").join(name + ".db")
 }
 
 /// Creates the folders, private to this user, and the catalogue in them, or migrates an existing one. If there are
@@ -51,6 +58,21 @@ pub(super) fn new_tenant(folder: &Path, slug: &TenantSlug) -> Result<(), StoreEr
 /// Migrates the file of a tenant in the catalogue.
 pub(super) fn known_tenant(folder: &Path, slug: &TenantSlug) -> Result<(), StoreError> {
     tenant_file(folder, slug, true)
+}
+
+/// Removes the file of a tenant, and what SQLite keeps beside it.
+pub(super) fn remove_tenant(folder: &Path, slug: &TenantSlug) -> Result<(), StoreError> {
+    let _turn = lock(folder)?;
+    let path = tenant_path(folder, slug);
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.clone().into_os_string();
+        name.push(suffix);
+        match fs::remove_file(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(no_file(Path::new(&name), error)),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn tenant_file(folder: &Path, slug: &TenantSlug, known: bool) -> Result<(), StoreError> {

@@ -39,13 +39,15 @@ impl FromSql for Json<Vec<UserId>> {
     }
 }
 
-/// Columns `slug, external_id, enabled, created_at`.
+/// Columns `slug, external_id, enabled, created_at, tokens_since, revision`.
 pub(super) fn tenant(row: &Row<'_>) -> rusqlite::Result<Tenant> {
     Ok(Tenant {
         slug: row.get("slug")?,
         external_id: row.get("external_id")?,
         enabled: row.get("enabled")?,
         created_at: row.get("created_at")?,
+        tokens_since: row.get("tokens_since")?,
+        revision: row.get::<_, Number>("revision")?.0,
     })
 }
 

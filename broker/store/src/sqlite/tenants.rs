@@ -10,6 +10,14 @@ use super::rows;
 use crate::{StoreError, TenantStore};
 use switchboard_model::{Tenant, TenantSlug, Timestamp};
 
+macro_rules! tenant_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT slug, external_id, enabled, created_at, tokens_since, revision FROM tenant WHERE ",
+            $condition
+        )
+    };
+}
 #[async_trait]
 impl TenantStore for Sqlite {
     /// Makes the tenant's file, then its line in the catalogue: a crash between the two leaves a file that nobody can
@@ -26,7 +34,14 @@ impl TenantStore for Sqlite {
         let (folder, name) = (self.folder.clone(), slug.clone());
         blocking(move || migrate::new_tenant(&folder, &name)).await?;
         let external_id = external_id.map(str::to_owned);
-        let tenant = Tenant { slug: slug.clone(), external_id, enabled: true, created_at: at };
+        let tenant = Tenant {
+            slug: slug.clone(),
+            external_id,
+            enabled: true,
+            created_at: at,
+            tokens_since: None,
+            revision: 0,
+        };
         self.catalogue
             .write(move |db| match find(db, &tenant.slug)? {
                 Some(_) => Ok(None),
@@ -36,16 +51,17 @@ impl TenantStore for Sqlite {
     }
 
     async fn tenant(&self, slug: &TenantSlug) -> Result<Option<Tenant>, StoreError> {
-        let slug = slug.clone();
-        self.catalogue.read(move |db| find(db, &slug)).await
+        let name = slug.clone();
+        let found = self.catalogue.read(move |db| find(db, &name)).await?;
+        self.forget_unless(slug, found.as_ref()).await;
+        Ok(found)
     }
 
     async fn tenant_by_external_id(&self, id: &str) -> Result<Option<Tenant>, StoreError> {
         let id = id.to_owned();
         self.catalogue
             .read(move |db| {
-                let sql = "SELECT slug, external_id, enabled, created_at FROM tenant WHERE external_id = ?1";
-                db.prepare_cached(sql)?.query_row([id], rows::tenant).optional()
+                db.prepare_cached(tenant_where!("external_id = ?1"))?.query_row([id], rows::tenant).optional()
             })
             .await
     }
@@ -53,20 +69,66 @@ impl TenantStore for Sqlite {
     async fn tenants(&self) -> Result<Vec<Tenant>, StoreError> {
         self.catalogue
             .read(|db| {
-                let sql = "SELECT slug, external_id, enabled, created_at FROM tenant ORDER BY slug";
-                db.prepare_cached(sql)?.query_map([], rows::tenant)?.collect()
+                db.prepare_cached(tenant_where!("true ORDER BY slug"))?.query_map([], rows::tenant)?.collect()
             })
             .await
     }
 
-    async fn set_tenant_enabled(&self, slug: &TenantSlug, enabled: bool) -> Result<bool, StoreError> {
+    async fn tenants_among(&self, slugs: &[TenantSlug]) -> Result<Vec<Tenant>, StoreError> {
+        let wanted = slugs.to_vec();
+        let found: Vec<Tenant> = self
+            .catalogue
+            .read(move |db| wanted.iter().filter_map(|slug| find(db, slug).transpose()).collect())
+            .await?;
+        for slug in slugs {
+            self.forget_unless(slug, found.iter().find(|tenant| tenant.slug == *slug)).await;
+        }
+        Ok(found)
+    }
+
+    async fn set_tenant_enabled(&self, slug: &TenantSlug, enabled: bool, at: Timestamp) -> Result<bool, StoreError> {
         let slug = slug.clone();
         self.catalogue
             .write(move |db| {
-                let changed = db.execute("UPDATE tenant SET enabled = ?2 WHERE slug = ?1", params![slug, enabled])?;
-                Ok(changed == 1)
+                let sql = "UPDATE tenant SET enabled = ?2, tokens_since = ?3, revision = revision + 1 WHERE slug = ?1";
+                Ok(db.execute(sql, params![slug, enabled, at])? == 1)
             })
             .await
+    }
+
+    /// Deletes the file, then the line in the catalogue: a crash between the two leaves a tenant without a file, which can
+    /// be deleted again. The other way round, the next tenant of this name would take over the data. A broker that has the
+    /// file open goes on with what is no longer there until it finds that the tenant is gone.
+    async fn delete_tenant(&self, slug: &TenantSlug) -> Result<bool, StoreError> {
+        if self.tenant(slug).await?.is_none() {
+            return Ok(false);
+        }
+        let (folder, name) = (self.folder.clone(), slug.clone());
+        blocking(move || migrate::remove_tenant(&folder, &name)).await?;
+        let name = slug.clone();
+        let gone = self
+            .catalogue
+            .write(move |db| {
+                // A tenant of the same name that is created later begins without what was decided for this one.
+                if db.execute("DELETE FROM plugin_entry WHERE scope = ?1", params![name])? > 0 {
+                    db.execute("UPDATE plugin_catalogue SET revision = revision + 1", [])?;
+                }
+                Ok(db.execute("DELETE FROM tenant WHERE slug = ?1", params![name])? == 1)
+            })
+            .await?;
+        self.open.invalidate(slug).await;
+        Ok(gone)
+    }
+}
+
+impl Sqlite {
+    /// Closes a tenant's file if the tenant is gone, or another one has its name now.
+    async fn forget_unless(&self, slug: &TenantSlug, found: Option<&Tenant>) {
+        if let Some((created_at, _)) = self.open.get(slug).await
+            && found.is_none_or(|tenant| tenant.created_at != created_at)
+        {
+            self.open.invalidate(slug).await;
+        }
     }
 }
 
@@ -76,6 +138,5 @@ fn insert(db: &Connection, tenant: &Tenant) -> Result<()> {
 }
 
 fn find(db: &Connection, slug: &TenantSlug) -> Result<Option<Tenant>> {
-    let sql = "SELECT slug, external_id, enabled, created_at FROM tenant WHERE slug = ?1";
-    db.prepare_cached(sql)?.query_row([slug], rows::tenant).optional()
+    db.prepare_cached(tenant_where!("slug = ?1"))?.query_row([slug], rows::tenant).optional()
 }

@@ -362,6 +362,7 @@ pub(crate) async fn a_nodes_last_word_counts_and_old_ones_are_forgotten(backing:
         node: node.into(),
         revision,
         error: error.map(str::to_owned),
+        secret: Some("5ec".to_owned()),
         at,
     };
     let (one, two) = (report("one", 3, None, START), report("two", 2, Some("failed to prepare"), hours(1)));

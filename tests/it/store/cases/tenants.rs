@@ -1,11 +1,11 @@
 //! The catalogue, and that tenants are worlds apart.
 
 use futures_util::future::join_all;
-use switchboard::model::{MessageId, Role};
-use switchboard::store::{Commit, Outcome, Span, StoreError};
+use switchboard::model::{Clock, MessageId, Role};
+use switchboard::store::{Commit, Outcome, REFRESH_GRACE, Span, StoreError};
 
 use crate::store::backing::Backing;
-use crate::store::scene::{START, Scene, keyed, plugin, put, texts, user};
+use crate::store::scene::{START, Scene, hours, keyed, plugin, put, texts, used, user};
 
 pub(crate) async fn a_tenant_is_found_by_slug_and_by_external_id(backing: Backing) {
     let store = backing.open().await;
@@ -52,10 +52,49 @@ pub(crate) async fn a_tenant_made_by_two_at_once_is_made_once(backing: Backing) 
 pub(crate) async fn a_tenant_can_be_disabled_and_enabled(backing: Backing) {
     let scene = Scene::new(&backing).await;
     for enabled in [false, true] {
-        assert!(scene.store.set_tenant_enabled(&scene.tenant, enabled).await.unwrap());
+        assert!(scene.store.set_tenant_enabled(&scene.tenant, enabled, START).await.unwrap());
         assert_eq!(scene.store.tenant(&scene.tenant).await.unwrap().unwrap().enabled, enabled);
     }
-    assert!(!scene.store.set_tenant_enabled(&"none".parse().unwrap(), false).await.unwrap());
+    assert!(!scene.store.set_tenant_enabled(&"none".parse().unwrap(), false, START).await.unwrap());
+}
+
+/// A schema name of django-tenants, and one that is too long for an identifier with a prefix.
+pub(crate) async fn tenants_may_be_called_as_their_schemas_were(backing: Backing) {
+    let store = backing.open().await;
+    let long = "x".repeat(62);
+    let slugs = ["Acme", "acme", "_acme.v2", &format!("{long}1"), &format!("{long}2")];
+    let mut scenes = Vec::new();
+    for slug in slugs {
+        let scene = Scene::of(store.clone(), slug).await;
+        scene.member(&format!("of {}", scenes.len())).await;
+        scenes.push(scene);
+    }
+    for (n, scene) in scenes.iter().enumerate() {
+        for other in 0..scenes.len() {
+            let found = store.member(&scene.tenant, &format!("of {other}").parse().unwrap()).await.unwrap();
+            assert_eq!(found.is_some(), n == other, "{} and member {other}", scene.tenant);
+        }
+    }
+}
+
+pub(crate) async fn a_deleted_tenant_is_gone_with_all_it_had(backing: Backing) {
+    let scene = Scene::new(&backing).await;
+    let (store, tenant) = (&scene.store, &scene.tenant);
+    let (alice, other) = (scene.member("alice").await, Scene::of(scene.store.clone(), "other").await);
+    other.member("alice").await;
+    let channel = scene.channel(&[&alice]).await;
+    scene.say(channel, &alice, "hello").await;
+    assert!(store.delete_tenant(tenant).await.unwrap());
+    assert!(!store.delete_tenant(tenant).await.unwrap());
+    assert!(store.tenant(tenant).await.unwrap().is_none());
+    assert!(matches!(store.member(tenant, &alice.id).await, Err(StoreError::NoTenant(_))));
+    assert!(store.tenants_among(&[tenant.clone(), other.tenant.clone()]).await.unwrap().len() == 1);
+
+    // One that is created under the same name has nothing of it.
+    let again = Scene { clock: Clock::manual(hours(1)), ..scene.clone() };
+    store.create_tenant(tenant, None, again.clock.now()).await.unwrap().unwrap();
+    assert!(store.member(tenant, &alice.id).await.unwrap().is_none());
+    assert!(store.member(&other.tenant, &alice.id).await.unwrap().is_some(), "another tenant is not touched");
 }
 
 pub(crate) async fn every_call_on_an_unknown_tenant_says_so(backing: Backing) {
@@ -94,7 +133,7 @@ pub(crate) async fn every_call_on_an_unknown_tenant_says_so(backing: Backing) {
         ),
         store.kv_get(&none, &plugin("poll"), "k", START),
         store.kv_list(&none, &plugin("poll"), "", None, 10, START),
-        store.spend_refresh(&none, "jti", "family", START, START),
+        store.spend_refresh(&none, &used("jti", "family", START)),
     );
 }
 
@@ -128,8 +167,8 @@ pub(crate) async fn tenants_with_the_same_ids_see_only_their_own(backing: Backin
     let own = two.done(&keyed(two.saying(channel, &same_alice, "mine"), "k", 2)).await.messages.remove(0);
     assert_eq!((own.seq, texts(&two.history(channel).await)), (1, vec!["mine".to_owned()]));
     assert!(matches!(two.commit(&two.reading(channel, &same_alice, first.id)).await, Outcome::UnknownMessage));
-    assert!(store.spend_refresh(foreign, "j", "f", START, START).await.unwrap());
-    assert!(one.store.spend_refresh(&one.tenant, "j", "f", START, START).await.unwrap());
+    assert!(store.spend_refresh(foreign, &used("j", "f", START)).await.unwrap().is_some());
+    assert!(one.spend("j", "f", START).await.is_some());
 
     assert_eq!(texts(&one.history(channel).await), ["secret"]);
     assert_eq!(one.store.member_count(&one.tenant, channel).await.unwrap(), 2);
@@ -142,7 +181,7 @@ pub(crate) async fn reopening_keeps_everything(backing: Backing) {
     let request = keyed(before.saying(channel, &alice, "hello"), "k", 1);
     let first = before.done(&request).await;
     before.read(channel, &bob, first.messages[0].id).await;
-    assert!(before.store.spend_refresh(&before.tenant, "j", "f", START, START).await.unwrap());
+    assert!(before.spend("j", "f", START).await.is_some());
 
     let after = Scene { store: backing.open().await, ..before };
     let kept = after.history(channel).await.remove(0);
@@ -150,7 +189,7 @@ pub(crate) async fn reopening_keeps_everything(backing: Backing) {
     assert_eq!(after.say(channel, &alice, "again").await.seq, 2);
     let Outcome::Duplicate(receipt) = after.commit(&request).await else { panic!("the key was forgotten") };
     assert_eq!(receipt, first.receipt);
-    assert!(!after.store.spend_refresh(&after.tenant, "j", "f", START, START).await.unwrap());
+    assert!(after.spend("j", "f", START.plus(REFRESH_GRACE)).await.is_none());
 }
 
 /// Several brokers start at the same moment, on nothing and then on something.
