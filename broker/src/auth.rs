@@ -3,14 +3,12 @@
 //! Pure checks against keys that were read at start-up. Whether the tenant and member exist is decided in
 //! [`crate::identity`].
 
-mod attempts;
 mod claims;
 mod jwks;
 mod keys;
 mod passwords;
 mod tokens;
 
-pub use attempts::{Attempts, TooMany};
 pub use claims::{Claims, ISSUER, TokenType};
 pub use jwks::{KeySetFollower, follow_file};
 pub use keys::{KeyError, Keys};

@@ -28,6 +28,7 @@ use crate::plugin::{Bounds, Compiler, Engine, Generation, LoadError, Options, Or
 use crate::presence::memory::MemoryPresence;
 use crate::presence::redis::RedisPresence;
 use crate::presence::{LEASE, Presence, PresenceError};
+use crate::rates::Rates;
 use crate::relay::Relay;
 use crate::router::Router;
 use crate::session::{Dismissal, LiveSessions, Roster, Services, SocketLimits, SocketPermits};
@@ -132,11 +133,11 @@ impl Broker {
 
         let tokens = Tokens::new(Arc::clone(&keys), &config.auth, clock.clone());
         let passwords = Passwords::new(clock.clone()).await?;
-        let policy = Policy {
-            auto_provision: config.auth.auto_provision,
-            exchange_external: config.auth.exchange_external,
-        };
-        let identity = Arc::new(Identity::new(tokens, passwords, Arc::clone(&store), policy, clock.clone()));
+        let rates = Rates::new(&config.rates);
+        let policy =
+            Policy { auto_provision: config.auth.auto_provision, exchange_external: config.auth.exchange_external };
+        let identity =
+            Arc::new(Identity::new(tokens, passwords, Arc::clone(&rates), Arc::clone(&store), policy, clock.clone()));
 
         let hooks = Hooks::new(Arc::clone(&registry));
         let after_commit = hooks.after_commit();
@@ -170,6 +171,7 @@ impl Broker {
             limits: config.limits.clone(),
             permits: SocketPermits::new(limits),
             live,
+            rates: Arc::clone(&rates),
             draining: draining.clone(),
             roster: Arc::new(roster),
         });
@@ -177,6 +179,7 @@ impl Broker {
         let state = Arc::new(State {
             identity,
             keys,
+            rates,
             router,
             relay,
             store,

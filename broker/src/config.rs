@@ -6,15 +6,17 @@
 
 mod descriptors;
 mod given;
+mod rate;
 mod resolved;
 mod settings;
 mod weak;
 
 pub use descriptors::Descriptors;
 pub use given::{DEFAULT_FILE, Settings};
+pub use rate::{Rate, RateLimits, ScopedRates};
 pub use resolved::{
-    Auth, Config, ConfigError, Data, KeyBinding, KeySetUrl, Limits, Listen, Log, LogFormat, MIN_SECRET_BYTES, MIN_TOKEN_BYTES, Plugins,
-    Secret, read_file,
+    Auth, Config, ConfigError, Data, KeyBinding, KeySetUrl, Limits, Listen, Log, LogFormat, MIN_SECRET_BYTES,
+    MIN_TOKEN_BYTES, Plugins, Secret, read_file,
 };
 pub use settings::{Fallback, SETTINGS, Setting, Takes, duration};
 

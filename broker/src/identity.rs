@@ -6,10 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::{Attempts, AuthError, Claims, Issue, Pair, Passwords, TokenType, Tokens};
-use crate::model::{
-    ClientAddress, Clock, MemberState, Principal, Tenant, TenantSlug, TokenId, User, UserId, Username,
-};
+use crate::auth::{AuthError, Claims, Issue, Pair, Passwords, TokenType, Tokens};
+use crate::model::{ClientAddress, Clock, MemberState, Principal, Tenant, TenantSlug, TokenId, User, UserId, Username};
+use crate::rates::Rates;
 use crate::store::{Bearer, Credentials, KnownBearer, RefreshUse, Renamed, Store, StoreError};
 
 /// When a log-in that was refused for lack of room may be tried again.
@@ -31,7 +30,7 @@ pub enum IdentityError {
 pub struct Identity {
     tokens: Tokens,
     passwords: Passwords,
-    attempts: Attempts,
+    rates: Arc<Rates>,
     store: Arc<dyn Store>,
     policy: Policy,
     clock: Clock,
@@ -59,8 +58,15 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    pub fn new(tokens: Tokens, passwords: Passwords, store: Arc<dyn Store>, policy: Policy, clock: Clock) -> Self {
-        Self { tokens, passwords, attempts: Attempts::default(), store, policy, clock }
+    pub fn new(
+        tokens: Tokens,
+        passwords: Passwords,
+        rates: Arc<Rates>,
+        store: Arc<dyn Store>,
+        policy: Policy,
+        clock: Clock,
+    ) -> Self {
+        Self { tokens, passwords, rates, store, policy, clock }
     }
 
     /// The bearer of an access token.
@@ -86,8 +92,9 @@ impl Identity {
         from: ClientAddress,
     ) -> Result<Pair, IdentityError> {
         let (given_tenant, given_name) = (tenant, username);
-        self.attempts.take(given_tenant, given_name, from).map_err(|too_many| {
-            crate::metrics::LOG_INS_REFUSED.add([too_many.of], 1);
+        self.rates.log_in(given_tenant, given_name, from).map_err(|too_many| {
+            let limit = if too_many.scope == "member" { "name" } else { too_many.scope };
+            crate::metrics::LOG_INS_REFUSED.add([limit], 1);
             IdentityError::Busy(too_many.after)
         })?;
         let mut found = None;
@@ -100,10 +107,11 @@ impl Identity {
         let good = self.passwords.check(password, hash).await?;
         match found {
             Some((tenant, Credentials { user, state: MemberState::Active, .. })) if good => {
-                self.attempts.forget(given_tenant, given_name);
+                self.rates.forget_log_ins(given_tenant, given_name);
                 // Read after the password was checked, which takes a while: what happened meanwhile counts.
                 let at = self.clock.now();
-                let since = self.known(&tenant, &user.id, TokenId::default()).await?.and_then(|known| known.tokens_since);
+                let since =
+                    self.known(&tenant, &user.id, TokenId::default()).await?.and_then(|known| known.tokens_since);
                 let since = since.max(tenant.tokens_since);
                 Ok(self.tokens.pair(&tenant, &user, Issue { family: None, jti: self.tokens.new_jti(), at, since })?)
             }
@@ -201,7 +209,8 @@ impl Identity {
         let Some(name) = &claims.username else { return Ok(member) };
         let Some(issued) = claims.token_id().issued_at else { return Ok(member) };
         let is_newer = issued > member.named_at;
-        let is_same = *name == member.user.username || distinct(name, &member.user.id) == Some(member.user.username.clone());
+        let is_same =
+            *name == member.user.username || distinct(name, &member.user.id) == Some(member.user.username.clone());
         if is_same || !is_newer {
             return Ok(member);
         }

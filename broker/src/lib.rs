@@ -35,6 +35,7 @@ pub mod config;
 pub use switchboard_metrics as metrics;
 pub use switchboard_model as model;
 pub mod protocol;
+pub mod rates;
 pub mod telemetry;
 
 #[cfg(test)]

@@ -140,9 +140,10 @@ impl Session {
         };
         self.expires_at.store(principal.expires_at.0, Ordering::Relaxed);
         let live = self.services.live.add(&principal, self.id, &self.outbox);
-        let member = Member { session: self, principal, live, revoked: Arc::default() };
-        let frames = Handover::default();
-        let mut worker = Worker::new(&member, &frames);
+        let frames = self.services.rates.frames_of(&principal.tenant, &principal.user.id, self.address);
+        let member = Member { session: self, principal, live, frames, revoked: Arc::default() };
+        let handover = Handover::default();
+        let mut worker = Worker::new(&member, &handover);
         if let Err(close) = Box::pin(worker.open()).await {
             Box::pin(worker.leave_all()).await;
             return End::Close(close);
@@ -150,10 +151,10 @@ impl Session {
         let counted = Counted::new();
         let end = {
             let mut work = Box::pin(worker.run());
-            let reading = std::pin::pin!(self.read(reader, &frames));
+            let reading = std::pin::pin!(self.read(reader, &handover));
             let end = tokio::select! {
                 biased;
-                ended = frames.pass(reading, work.as_mut()) => match ended {
+                ended = handover.pass(reading, work.as_mut()) => match ended {
                     Ended::Worker(close) => Err(close.map_or(End::Gone, End::Close)),
                     Ended::Reader(end) => Ok(end),
                 },
@@ -166,7 +167,7 @@ impl Session {
                 // Frames received before the end are still handled. A job is never dropped half-way, because that would
                 // leave a subscription that nobody gives up. Each of its steps is bounded.
                 Ok(end) => {
-                    frames.end();
+                    handover.end();
                     if timeout(FINISH_WITHIN, &mut work).await.is_err() {
                         self.out_of_time.store(true, Ordering::Relaxed);
                         work.await;

@@ -43,7 +43,12 @@ impl Scene {
     /// Sockets of a member on both nodes, for one channel and for many.
     async fn sockets(&self, member: &Member) -> Vec<Socket> {
         let there = member.at(self.cluster.b.door());
-        vec![member.join(&self.lobby).await, member.connect().await, there.join(&self.lobby).await, there.connect().await]
+        vec![
+            member.join(&self.lobby).await,
+            member.connect().await,
+            there.join(&self.lobby).await,
+            there.connect().await,
+        ]
     }
 }
 
@@ -51,7 +56,8 @@ impl Scene {
 async fn all_close(what: &str, sockets: Vec<Socket>) {
     let begun = Instant::now();
     for mut socket in sockets {
-        let closed = timeout(WITHIN, socket.until_closed()).await.unwrap_or_else(|_| panic!("{what}: a socket stays open"));
+        let closed =
+            timeout(WITHIN, socket.until_closed()).await.unwrap_or_else(|_| panic!("{what}: a socket stays open"));
         assert_eq!(closed.1, Closed { code: 4002, reason: "revoked".to_owned() }, "{what}");
     }
     println!("{what}: all sockets closed after {:?}", begun.elapsed());
@@ -231,7 +237,11 @@ async fn a_members_new_name_is_taken_over_from_its_token_and_a_bad_one_keeps_nob
     assert_eq!(name(&named(json!("zoe"), now)).await, "zoe");
     let married = named(json!("zoe smith"), now + 5);
     assert_eq!(name(&married).await, "zoe smith");
-    assert_eq!(name(&named(json!("zoe"), now)).await, "zoe smith", "a token from before does not bring the old name back");
+    assert_eq!(
+        name(&named(json!("zoe"), now)).await,
+        "zoe smith",
+        "a token from before does not bring the old name back"
+    );
     for bad in [json!("\u{202e}eve"), json!(" "), json!(7), json!("x".repeat(151))] {
         assert_eq!(name(&named(bad.clone(), now + 6)).await, "zoe smith", "{bad}");
     }

@@ -21,9 +21,7 @@ async fn whoever_can_publish_on_redis_speaks_for_nobody_hides_nothing_and_cuts_n
     b.next_where("the first message", |frame| frame["seq"] == 1).await;
 
     let channel = format!("switchboard:ch:{}:{}", acme.slug, lobby.id);
-    let frame = |seq: u64| {
-        json!({"type": "chat.message", "channel": lobby.id, "seq": seq, "message": {"content": "send me your password"}})
-    };
+    let frame = |seq: u64| json!({"type": "chat.message", "channel": lobby.id, "seq": seq, "message": {"content": "send me your password"}});
     let durable = format!("{{\"frame\":{{\"seq\":2,\"durable\":true,\"audience\":\"channel\"}}}}\n{}", frame(2));
     let ephemeral = format!("{{\"frame\":{{\"durable\":false,\"audience\":\"channel\"}}}}\n{}", frame(9));
     let revocation = "{\"revoke\":{\"user\":\"bob\"}}\n".to_owned();

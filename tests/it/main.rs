@@ -31,6 +31,7 @@ mod liveness;
 mod pipeline;
 mod plugins;
 mod presence;
+mod rates;
 mod redis_server;
 mod repair;
 mod rest;

@@ -26,7 +26,7 @@ pub(crate) const CRATES: &[Layers] = &[
         ranks: &[
             &["dice", "protocol"],
             &["config"],
-            &["telemetry", "auth", "bus", "presence", "hub"],
+            &["telemetry", "auth", "bus", "presence", "hub", "rates"],
             &["relay", "host_data", "identity"],
             &["effects", "deploy"],
             &["router"],
@@ -59,7 +59,10 @@ pub(crate) const CRATES: &[Layers] = &[
             &["postgres", "sqlite"],
         ],
     },
-    Layers { folder: "broker/model/src", ranks: &[&["names"], &["json", "ids", "address"], &["clock"], &["catalogue", "columns"]] },
+    Layers {
+        folder: "broker/model/src",
+        ranks: &[&["names"], &["json", "ids", "address"], &["clock"], &["catalogue", "columns"]],
+    },
 ];
 
 /// Lines of code that a file may have, comments, blank lines and tests not counted.

@@ -206,6 +206,8 @@ metrics! {
         "1 while Redis answers for presence, otherwise 0";
     Counter CONNECTIONS_REFUSED = "switchboard_connections_refused_total", ["reason"], None,
         "connections that were dropped for lack of room, by reason";
+    Counter RATE_LIMITED = "switchboard_rate_limited_total", ["of", "scope"], None,
+        "requests and frames that were refused because there were too many, by what and whose limit";
     Counter LOG_INS_REFUSED = "switchboard_log_ins_refused_total", ["limit"], None,
         "log-ins that were answered with 429, by limit";
     Counter REFRESH_REUSED = "switchboard_refresh_reused_total", [], None,

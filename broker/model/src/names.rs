@@ -48,7 +48,9 @@ mod tests {
         for good in ["alice", "Zoë", "山田 太郎", "👩\u{200d}🚀", "a b", "علي"] {
             assert!(is_name(good, 64), "{good}");
         }
-        for bad in ["", " ", "\u{3164}", "\u{200b}\u{200d}", "a\nb", "a\u{7f}", "\u{202e}eve", "eve\u{2066}", "a\u{2028}b"] {
+        for bad in
+            ["", " ", "\u{3164}", "\u{200b}\u{200d}", "a\nb", "a\u{7f}", "\u{202e}eve", "eve\u{2066}", "a\u{2028}b"]
+        {
             assert!(!is_name(bad, 64), "{bad:?}");
         }
         assert!(!is_name(&"x".repeat(65), 64));

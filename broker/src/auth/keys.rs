@@ -170,7 +170,8 @@ impl Keys {
 }
 
 fn fingerprint(secret: &Secret) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.reveal().as_bytes()).expect("an HMAC takes a key of any length");
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(secret.reveal().as_bytes()).expect("an HMAC takes a key of any length");
     mac.update(FINGERPRINT);
     hex::encode(&mac.finalize().into_bytes()[..8])
 }

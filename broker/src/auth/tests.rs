@@ -17,7 +17,14 @@ fn tokens(change: impl FnOnce(&mut crate::config::Auth)) -> (Tokens, Clock) {
 }
 
 fn acme() -> Tenant {
-    Tenant { slug: "acme".parse().unwrap(), external_id: None, enabled: true, created_at: Timestamp(0), tokens_since: None, revision: 0 }
+    Tenant {
+        slug: "acme".parse().unwrap(),
+        external_id: None,
+        enabled: true,
+        created_at: Timestamp(0),
+        tokens_since: None,
+        revision: 0,
+    }
 }
 
 fn alice() -> User {
@@ -215,7 +222,12 @@ fn the_same_issue_gives_the_same_pair_and_one_after_a_dismissal_counts() {
 #[test]
 fn a_bad_name_in_a_token_counts_as_none() {
     let (tokens, _) = tokens(|_| {});
-    for name in [serde_json::json!("\u{202e}eve"), serde_json::json!(""), serde_json::json!(7), serde_json::json!("x".repeat(200))] {
+    for name in [
+        serde_json::json!("\u{202e}eve"),
+        serde_json::json!(""),
+        serde_json::json!(7),
+        serde_json::json!("x".repeat(200)),
+    ] {
         let mut claims = django(7.into());
         claims["username"] = name;
         let claims = tokens.check(&signed(claims, jsonwebtoken::Algorithm::HS256), TokenType::Access).unwrap();

@@ -166,7 +166,11 @@ async fn delete(config: &Config, named: &Named, yes: bool, clock: &Clock) -> Res
     if !store.delete_member(&tenant.slug, &user.id, &left, clock.now()).await? {
         bail!("member `{}` has just been deleted", named.username);
     }
-    print_line!("deleted member {} of tenant {}, whose messages are now by {left}; {CLOSES}", named.username, tenant.slug);
+    print_line!(
+        "deleted member {} of tenant {}, whose messages are now by {left}; {CLOSES}",
+        named.username,
+        tenant.slug
+    );
     Ok(())
 }
 

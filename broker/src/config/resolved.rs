@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::rate::RateLimits;
 use crate::model::TenantSlug;
 
 /// Minimum length of a shared secret: HS256 requires as many bits as its hash has (RFC 7518, section 3.2).
@@ -76,6 +77,7 @@ pub struct Config {
     pub auth: Auth,
     pub plugins: Plugins,
     pub limits: Limits,
+    pub rates: RateLimits,
     pub log: Log,
 }
 
@@ -120,6 +122,7 @@ impl Config {
                 token_grace: Duration::ZERO,
                 drain: Duration::ZERO,
             },
+            rates: RateLimits::default(),
             log: Log { format: LogFormat::Text, filter: String::new() },
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::rate::ScopedRates;
 use super::resolved::{
     Config, ConfigError, KeyBinding, KeySetUrl, LogFormat, MIN_SECRET_BYTES, MIN_TOKEN_BYTES, Secret, read_file,
 };
@@ -430,6 +431,51 @@ pub const SETTINGS: &[Setting] = &[
         show: |config| number_or(config.limits.address_connections, "(half of all, 1,024 at least)"),
     },
     Setting {
+        name: "rate-frames",
+        value: "RATES",
+        default: Fallback::Text("member=2k/s:20k tenant=100k/s:200k address=100k/s:200k"),
+        help: "Frames that clients may send on sockets, for each node",
+        takes: Takes::Text,
+        set: |config, given| rates(&mut config.rates.frames, given, "rate-frames"),
+        show: |config| config.rates.frames.to_string(),
+    },
+    Setting {
+        name: "rate-joins",
+        value: "RATES",
+        default: Fallback::Text("member=100/s:2k tenant=10k/s:100k address=2k/s:50k"),
+        help: "Channels that sockets may join",
+        takes: Takes::Text,
+        set: |config, given| rates(&mut config.rates.joins, given, "rate-joins"),
+        show: |config| config.rates.joins.to_string(),
+    },
+    Setting {
+        name: "rate-log-ins",
+        value: "RATES",
+        default: Fallback::Text("member=10/m:10 tenant=100/s:1k address=5/s:300"),
+        help: "Log-ins that may be tried; the member's limit is one for a name",
+        takes: Takes::Text,
+        set: |config, given| rates(&mut config.rates.log_ins, given, "rate-log-ins"),
+        show: |config| config.rates.log_ins.to_string(),
+    },
+    Setting {
+        name: "rate-channels",
+        value: "RATES",
+        default: Fallback::Text("member=10/m:100 tenant=100/s:1k address=10/s:1k"),
+        help: "Channels that may be created over HTTP",
+        takes: Takes::Text,
+        set: |config, given| rates(&mut config.rates.channels, given, "rate-channels"),
+        show: |config| config.rates.channels.to_string(),
+    },
+    Setting {
+        name: "rate-body-bytes",
+        value: "RATES",
+        default: Fallback::Text("member=1M/s:16M tenant=100M/s:200M address=16M/s:64M"),
+        help: "Bytes of request bodies",
+        takes: Takes::Text,
+        set: |config, given| rates(&mut config.rates.body_bytes, given, "rate-body-bytes"),
+        show: |config| config.rates.body_bytes.to_string(),
+    },
+    Setting {
         name: "ping-interval",
         value: "DURATION",
         default: Fallback::Text("25s"),
@@ -561,6 +607,15 @@ fn bounded(text: &str) -> Result<usize, String> {
 
 fn switch(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| format!("`{text}` is neither true nor false"))
+}
+
+/// What a text does not name keeps its default.
+fn rates(into: &mut ScopedRates, given: &[String], name: &str) -> Result<(), Refused> {
+    let setting = SETTINGS.iter().find(|setting| setting.name == name);
+    if let Some(Setting { default: Fallback::Text(default), .. }) = setting {
+        into.change(default)?;
+    }
+    Ok(into.change(&given[0])?)
 }
 
 /// Parses a network such as `10.0.0.0/8`, or a single address.

@@ -3,7 +3,8 @@
 //! It finds placeholders and patterns, not every weak secret: only a random one is strong.
 
 /// Beginnings of the placeholders in examples and templates, in lower case and without separators.
-const PLACEHOLDERS: &[&str] = &["changeme", "changethis", "replaceme", "secretsecret", "passwordpassword", "yoursecret"];
+const PLACEHOLDERS: &[&str] =
+    &["changeme", "changethis", "replaceme", "secretsecret", "passwordpassword", "yoursecret"];
 
 /// Fewest different characters of a secret. A random hexadecimal secret of 32 characters has 8 or more in all but one of a
 /// million cases.

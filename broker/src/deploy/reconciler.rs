@@ -249,13 +249,8 @@ impl Reconciler {
     async fn report(&self, state: &mut State) -> Result<(), StoreError> {
         let NodeStatus { revision, error } = self.node_status();
         let at: Timestamp = self.parts.clock.now();
-        let report = NodeReport {
-            node: self.parts.node.clone(),
-            revision,
-            error,
-            secret: Some(self.parts.secret.clone()),
-            at,
-        };
+        let report =
+            NodeReport { node: self.parts.node.clone(), revision, error, secret: Some(self.parts.secret.clone()), at };
         self.store.report_node(&report).await?;
         state.reported = Some(Instant::now());
         Ok(())

@@ -15,6 +15,7 @@ use crate::deploy::ControlPlane;
 use crate::identity::Identity;
 use crate::model::Clock;
 use crate::presence::Presence;
+use crate::rates::Rates;
 use crate::relay::Relay;
 use crate::router::Router;
 use crate::session::Services;
@@ -24,6 +25,7 @@ use crate::store::Store;
 pub struct State {
     pub identity: Arc<Identity>,
     pub keys: Arc<Keys>,
+    pub rates: Arc<Rates>,
     pub router: Arc<Router>,
     pub relay: Arc<Relay>,
     pub store: Arc<dyn Store>,

@@ -51,6 +51,20 @@ pub enum ClientFrame {
     Event(EventFrame),
 }
 
+impl ClientFrame {
+    /// The id under which the client expects an answer.
+    pub fn id(&self) -> Option<&ClientId> {
+        match self {
+            Self::Auth { id, .. }
+            | Self::AuthRefresh { id, .. }
+            | Self::Subscribe { id, .. }
+            | Self::Unsubscribe { id, .. }
+            | Self::Ping { id } => id.as_ref(),
+            Self::Event(event) => event.id.as_ref(),
+        }
+    }
+}
+
 /// The last message of a channel that a client has.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Since {

@@ -47,6 +47,7 @@ impl Member<'_> {
         let key = ChannelKey { tenant: self.principal.tenant.clone(), channel };
         let (session, services) = (self.session, &self.session.services);
         let user = &self.principal.user.id;
+        services.rates.join(&key.tenant, &self.principal.user.id, session.address).map_err(Refusal::from)?;
         let role = services.store.role(&key.tenant, channel, user).await?;
         if role.is_none() {
             return Err(Refusal::unknown_channel());

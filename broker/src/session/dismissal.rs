@@ -66,8 +66,13 @@ impl Dismissal {
         let present = self.sessions.tenants();
         seen.retain(|tenant, _| present.contains(tenant));
         for slugs in present.chunks(BATCH) {
-            let mut found: HashMap<TenantSlug, Tenant> =
-                self.store.tenants_among(slugs).await?.into_iter().map(|tenant| (tenant.slug.clone(), tenant)).collect();
+            let mut found: HashMap<TenantSlug, Tenant> = self
+                .store
+                .tenants_among(slugs)
+                .await?
+                .into_iter()
+                .map(|tenant| (tenant.slug.clone(), tenant))
+                .collect();
             for slug in slugs {
                 match found.remove(slug).filter(|tenant| tenant.enabled) {
                     Some(tenant) => self.look_at(&tenant, seen).await?,

@@ -15,6 +15,7 @@ use crate::identity::IdentityError;
 use crate::model::{ChannelId, ClientId, Epoch, Principal};
 use crate::plugin::Earlier;
 use crate::protocol::{Ack, Close, ErrorCode, ErrorFrame, EventFrame, Refusal, Since, Unsubscribed, WireFrame};
+use crate::rates::FrameMeter;
 use crate::router::Dispatched;
 
 /// The authenticated member of a session.
@@ -22,6 +23,7 @@ pub(super) struct Member<'s> {
     pub(super) session: &'s Session,
     pub(super) principal: Principal,
     pub(super) live: LiveEntry,
+    pub(super) frames: FrameMeter,
     /// Notified when the member is removed from a channel.
     pub(super) revoked: Arc<Notify>,
 }

@@ -16,6 +16,7 @@ use crate::hub::Outbox;
 use crate::identity::Identity;
 use crate::model::{ClientAddress, Clock, SessionId};
 use crate::presence::Presence;
+use crate::rates::Rates;
 use crate::relay::Relay;
 use crate::router::Router;
 use crate::store::Store;
@@ -30,6 +31,7 @@ pub struct Services {
     pub limits: Limits,
     pub permits: Arc<SocketPermits>,
     pub live: Arc<LiveSessions>,
+    pub rates: Arc<Rates>,
     /// Set when the broker drains: the time over which its sockets close.
     pub draining: watch::Receiver<Option<Duration>>,
     pub roster: Arc<Roster>,

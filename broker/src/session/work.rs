@@ -135,7 +135,11 @@ impl<'m> Worker<'m> {
             }
             Err(refusal) => {
                 member.refuse(None, &refusal);
-                Err(if refusal.code == ErrorCode::UnknownChannel { Close::Forbidden } else { Close::Overloaded })
+                Err(match refusal.code {
+                    ErrorCode::UnknownChannel => Close::Forbidden,
+                    ErrorCode::RateLimited => Close::RateLimited,
+                    _ => Close::Overloaded,
+                })
             }
         }
     }
@@ -215,6 +219,9 @@ impl<'m> Worker<'m> {
             Ok(frame) => frame,
             Err(BadFrame { id, refusal }) => return member.refuse(id.as_ref(), &refusal),
         };
+        if let Err(too_many) = member.frames.take() {
+            return member.refuse(frame.id(), &too_many.into());
+        }
         match frame {
             ClientFrame::Event(event) => match self.channel_of(&event) {
                 Ok(channel) => self.enter(Task::Channel(channel, Work::Event(event)), bytes),

@@ -97,22 +97,14 @@ pub trait MemberStore: Send + Sync + 'static {
 
     /// What the store knows of some bearers, in their order; `None` for one who is not a member. The caller passes at most
     /// 500 at once.
-    async fn bearers(
-        &self,
-        tenant: &TenantSlug,
-        bearers: &[Bearer],
-    ) -> Result<Vec<Option<KnownBearer>>, StoreError>;
+    async fn bearers(&self, tenant: &TenantSlug, bearers: &[Bearer]) -> Result<Vec<Option<KnownBearer>>, StoreError>;
 
     /// Spends a refresh token. The answer is its successor: the one given, or, for a use that is repeated within
     /// [`REFRESH_GRACE`](crate::REFRESH_GRACE) and before that successor was used itself, the one of the first use.
     ///
     /// `None`: it was spent before, or its family is revoked; the family is then revoked for good, so a stolen token ends
     /// together with the legitimate one. Rows past their `expires_at` may be deleted.
-    async fn spend_refresh(
-        &self,
-        tenant: &TenantSlug,
-        used: &RefreshUse<'_>,
-    ) -> Result<Option<Successor>, StoreError>;
+    async fn spend_refresh(&self, tenant: &TenantSlug, used: &RefreshUse<'_>) -> Result<Option<Successor>, StoreError>;
 
     /// Ends every token of a log-in. `until` is when the last of them would have ended anyway.
     async fn revoke_family(&self, tenant: &TenantSlug, family: &str, until: Timestamp) -> Result<(), StoreError>;

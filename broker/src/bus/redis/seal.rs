@@ -167,9 +167,15 @@ mod tests {
         let (old, new) = (BusKeys::new(b"old", None), BusKeys::new(b"new", None));
         let prepared = BusKeys::new(b"old", Some(b"new"));
         let turned = BusKeys::new(b"new", Some(b"old"));
-        for (from, to, arrives) in
-            [(&old, &prepared, true), (&prepared, &old, true), (&turned, &prepared, true), (&prepared, &turned, true), (&old, &turned, true), (&new, &turned, true), (&turned, &old, false)]
-        {
+        for (from, to, arrives) in [
+            (&old, &prepared, true),
+            (&prepared, &old, true),
+            (&turned, &prepared, true),
+            (&prepared, &turned, true),
+            (&old, &turned, true),
+            (&new, &turned, true),
+            (&turned, &old, false),
+        ] {
             let sealed = from.seal(&NODE, "c", NOW, b"hello");
             assert_eq!(opened(to, "c", &sealed).is_ok(), arrives);
         }

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Query, State as Extract};
 use axum::http::{StatusCode, Uri};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 
 use super::super::error::ApiError;
 use super::super::paging::{Page, limit, link};
 use super::super::state::State;
 use super::extract::{Bearer, Body, InChannel};
-use crate::model::{ChannelId, Epoch, Message, Role, Timestamp, UserId, Username};
+use crate::model::{ChannelId, ClientAddress, Epoch, Message, Role, Timestamp, UserId, Username};
 use crate::protocol::Refusal;
 use crate::store::{ChannelSummary, NewChannel};
 
@@ -85,9 +85,11 @@ pub(super) async fn list(
 /// Creates a channel that the bearer owns.
 pub(super) async fn create(
     Extract(state): Extract<Arc<State>>,
+    Extension(from): Extension<ClientAddress>,
     Bearer(principal): Bearer,
     Body(body): Body<Create>,
 ) -> Result<(StatusCode, Json<ChannelView>), ApiError> {
+    state.rates.create_channel(&principal.tenant, &principal.user.id, from).map_err(Refusal::from)?;
     // The rules for a channel's name are those for a username.
     let name: Username =
         body.name.trim().parse().map_err(|error| ApiError::bad(Some("name"), format!("a channel's name {error}")))?;

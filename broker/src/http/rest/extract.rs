@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::super::body;
 use super::super::error::ApiError;
 use super::super::state::State;
-use crate::model::{ChannelId, Principal, Role};
+use crate::model::{ChannelId, ClientAddress, Principal, Role, TenantSlug, UserId};
 use crate::protocol::Refusal;
 
 /// Maximum size of a request body in bytes: a frame's content, with room for the rest.
@@ -19,6 +19,10 @@ const MAX_BODY: usize = 128 * 1024;
 
 /// The bearer of the request's access token.
 pub(super) struct Bearer(pub(super) Principal);
+
+/// The member whose body it is.
+#[derive(Clone)]
+struct BodyOf(TenantSlug, UserId);
 
 /// The channel in the path, if the bearer is in it. Any other channel is treated as if it did not exist.
 pub(super) struct InChannel {
@@ -40,7 +44,10 @@ impl FromRequestParts<Arc<State>> for Bearer {
             scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("jwt")
         });
         let Some((_, token)) = token else { return Err(ApiError::unauthorized()) };
-        Ok(Self(state.identity.principal(token.trim()).await?))
+        let principal = state.identity.principal(token.trim()).await?;
+        // For the limits on what comes in the body.
+        parts.extensions.insert(BodyOf(principal.tenant.clone(), principal.user.id.clone()));
+        Ok(Self(principal))
     }
 }
 
@@ -63,11 +70,17 @@ impl FromRequestParts<Arc<State>> for InChannel {
 impl<T: DeserializeOwned> FromRequest<Arc<State>> for Body<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &Arc<State>) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, state: &Arc<State>) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
             return Err(ApiError::body(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         }
+        let member = request.extensions().get::<BodyOf>().cloned();
+        let from = request.extensions().get::<ClientAddress>().copied();
         let body = body::read(request, MAX_BODY, body::WITHIN).await?;
+        if let Some(from) = from {
+            let member = member.as_ref().map(|BodyOf(tenant, user)| (tenant, user));
+            state.rates.body(member, from, body.len()).map_err(Refusal::from)?;
+        }
         serde_json::from_slice(&body).map(Self).map_err(|_| ApiError::body(StatusCode::BAD_REQUEST))
     }
 }

@@ -44,11 +44,7 @@ impl MemberStore for Postgres {
         found.first().map(read).transpose().map_err(unreadable)
     }
 
-    async fn bearers(
-        &self,
-        tenant: &TenantSlug,
-        bearers: &[Bearer],
-    ) -> Result<Vec<Option<KnownBearer>>, StoreError> {
+    async fn bearers(&self, tenant: &TenantSlug, bearers: &[Bearer]) -> Result<Vec<Option<KnownBearer>>, StoreError> {
         let users: Vec<&UserId> = bearers.iter().map(|bearer| &bearer.user).collect();
         let jtis: Vec<Option<&str>> = bearers.iter().map(|bearer| bearer.token.jti.as_deref()).collect();
         let families: Vec<Option<&str>> = bearers.iter().map(|bearer| bearer.token.family.as_deref()).collect();
@@ -62,11 +58,7 @@ impl MemberStore for Postgres {
         Ok(known)
     }
 
-    async fn spend_refresh(
-        &self,
-        tenant: &TenantSlug,
-        used: &RefreshUse<'_>,
-    ) -> Result<Option<Successor>, StoreError> {
+    async fn spend_refresh(&self, tenant: &TenantSlug, used: &RefreshUse<'_>) -> Result<Option<Successor>, StoreError> {
         let RefreshUse { jti, family, successor, expires_at, now } = used;
         let (kept, since) = (expires_at.plus(REVOCATION_KEPT), now.minus(REFRESH_GRACE));
         let params: [super::connection::Param<'_>; 8] =

@@ -91,15 +91,17 @@ impl CatalogueStore for Sqlite {
 
     async fn report_node(&self, report: &NodeReport) -> Result<(), StoreError> {
         let report = report.clone();
-        self.catalogue.write(move |db| {
-            let NodeReport { node, revision, error, secret, at } = report;
-            db.prepare_cached("DELETE FROM plugin_node WHERE at < ?1 AND node <> ?2")?
-                .execute(params![at.minus(REPORTS_KEPT), node])?;
-            let put = "INSERT INTO plugin_node (node, revision, error, secret, at) VALUES (?1, ?2, ?3, ?4, ?5) \
+        self.catalogue
+            .write(move |db| {
+                let NodeReport { node, revision, error, secret, at } = report;
+                db.prepare_cached("DELETE FROM plugin_node WHERE at < ?1 AND node <> ?2")?
+                    .execute(params![at.minus(REPORTS_KEPT), node])?;
+                let put = "INSERT INTO plugin_node (node, revision, error, secret, at) VALUES (?1, ?2, ?3, ?4, ?5) \
                        ON CONFLICT DO UPDATE SET revision = excluded.revision, error = excluded.error,
                            secret = excluded.secret, at = excluded.at";
-            db.prepare_cached(put)?.execute(params![node, Number(revision), error, secret, at]).map(drop)
-        }).await
+                db.prepare_cached(put)?.execute(params![node, Number(revision), error, secret, at]).map(drop)
+            })
+            .await
     }
 
     async fn nodes(&self, since: Timestamp) -> Result<Vec<NodeReport>, StoreError> {
@@ -114,9 +116,11 @@ impl CatalogueStore for Sqlite {
                         at: row.get("at")?,
                     })
                 };
-                db.prepare_cached("SELECT node, revision, error, secret, at FROM plugin_node WHERE at >= ?1 ORDER BY node")?
-                    .query_map([since], report)?
-                    .collect()
+                db.prepare_cached(
+                    "SELECT node, revision, error, secret, at FROM plugin_node WHERE at >= ?1 ORDER BY node",
+                )?
+                .query_map([since], report)?
+                .collect()
             })
             .await
     }

@@ -47,11 +47,7 @@ impl MemberStore for Sqlite {
         .await
     }
 
-    async fn bearers(
-        &self,
-        tenant: &TenantSlug,
-        bearers: &[Bearer],
-    ) -> Result<Vec<Option<KnownBearer>>, StoreError> {
+    async fn bearers(&self, tenant: &TenantSlug, bearers: &[Bearer]) -> Result<Vec<Option<KnownBearer>>, StoreError> {
         let bearers = bearers.to_vec();
         self.read(tenant, move |db| {
             let mut find = db.prepare_cached(BEARER)?;
@@ -63,11 +59,7 @@ impl MemberStore for Sqlite {
         .await
     }
 
-    async fn spend_refresh(
-        &self,
-        tenant: &TenantSlug,
-        used: &RefreshUse<'_>,
-    ) -> Result<Option<Successor>, StoreError> {
+    async fn spend_refresh(&self, tenant: &TenantSlug, used: &RefreshUse<'_>) -> Result<Option<Successor>, StoreError> {
         let (jti, family) = (used.jti.to_owned(), used.family.to_owned());
         let fresh = Successor { jti: used.successor.to_owned(), at: used.now };
         let (expires_at, now) = (used.expires_at, used.now);

@@ -12,10 +12,7 @@ use switchboard_model::{Tenant, TenantSlug, Timestamp};
 
 macro_rules! tenant_where {
     ($condition:literal) => {
-        concat!(
-            "SELECT slug, external_id, enabled, created_at, tokens_since, revision FROM tenant WHERE ",
-            $condition
-        )
+        concat!("SELECT slug, external_id, enabled, created_at, tokens_since, revision FROM tenant WHERE ", $condition)
     };
 }
 #[async_trait]
@@ -34,14 +31,8 @@ impl TenantStore for Sqlite {
         let (folder, name) = (self.folder.clone(), slug.clone());
         blocking(move || migrate::new_tenant(&folder, &name)).await?;
         let external_id = external_id.map(str::to_owned);
-        let tenant = Tenant {
-            slug: slug.clone(),
-            external_id,
-            enabled: true,
-            created_at: at,
-            tokens_since: None,
-            revision: 0,
-        };
+        let tenant =
+            Tenant { slug: slug.clone(), external_id, enabled: true, created_at: at, tokens_since: None, revision: 0 };
         self.catalogue
             .write(move |db| match find(db, &tenant.slug)? {
                 Some(_) => Ok(None),
@@ -68,9 +59,7 @@ impl TenantStore for Sqlite {
 
     async fn tenants(&self) -> Result<Vec<Tenant>, StoreError> {
         self.catalogue
-            .read(|db| {
-                db.prepare_cached(tenant_where!("true ORDER BY slug"))?.query_map([], rows::tenant)?.collect()
-            })
+            .read(|db| db.prepare_cached(tenant_where!("true ORDER BY slug"))?.query_map([], rows::tenant)?.collect())
             .await
     }
 

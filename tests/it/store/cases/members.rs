@@ -174,7 +174,8 @@ pub(crate) async fn bearers_come_in_the_order_in_which_they_were_asked_for(backi
         .map(|user| Bearer { user: user.id.clone(), token: TokenId::default() })
         .into();
     let known = scene.store.bearers(&scene.tenant, &asked).await.unwrap();
-    let names: Vec<Option<&str>> = known.iter().map(|known| known.as_ref().map(|known| known.user.username.as_str())).collect();
+    let names: Vec<Option<&str>> =
+        known.iter().map(|known| known.as_ref().map(|known| known.user.username.as_str())).collect();
     assert_eq!(names, [Some("bob"), None, Some("alice"), Some("bob")]);
     assert!(scene.store.bearers(&scene.tenant, &[]).await.unwrap().is_empty());
 }
@@ -200,7 +201,9 @@ pub(crate) async fn a_member_is_renamed_unless_the_name_is_taken(backing: Backin
     let scene = Scene::new(&backing).await;
     let (store, tenant) = (&scene.store, &scene.tenant);
     let (alice, bob) = (scene.member("alice").await, scene.member("bob").await);
-    let rename = async |to: &str, at, ends| store.rename_member(tenant, &alice.id, &to.parse().unwrap(), at, ends).await.unwrap();
+    let rename = async |to: &str, at, ends| {
+        store.rename_member(tenant, &alice.id, &to.parse().unwrap(), at, ends).await.unwrap()
+    };
     assert_eq!(rename("bob", hours(1), true).await, Renamed::Taken);
     let old = token(Some(START), "j", None);
     assert_eq!(rename("zoe", hours(1), false).await, Renamed::Yes);
