@@ -13,6 +13,7 @@ mod proxies;
 mod rest;
 mod state;
 mod upgrade;
+mod waiting;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -181,6 +181,38 @@ async fn a_head_that_does_not_come_or_does_not_end_is_not_waited_for() {
     assert_eq!(app.door().get("/livez", None).await.0, 200);
 }
 
+/// What a connection pool does: it asks, waits, and asks again.
+async fn asks(connection: &mut TcpStream) {
+    let exchange = async {
+        connection.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"live\n") {
+            answer.push(connection.read_u8().await.expect("the connection is still open"));
+        }
+    };
+    timeout(DEADLINE, exchange).await.expect("an answer comes");
+}
+
+#[tokio::test]
+async fn a_connection_may_pause_between_requests_for_longer_than_a_head_may_take() {
+    /// A head may take 10 seconds.
+    const PAUSE: Duration = Duration::from_secs(12);
+    let app = App::embedded().await;
+    let listeners = [app.door().address(), app.broker().admin_address()];
+    join_all(listeners.into_iter().map(async |address| {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        asks(&mut connection).await;
+        tokio::time::sleep(PAUSE).await;
+        asks(&mut connection).await;
+        // The next head has no longer than the first.
+        connection.write_all(b"GET /livez HT").await.unwrap();
+        let mut rest = Vec::new();
+        let hung_up = timeout(Duration::from_secs(60), connection.read_to_end(&mut rest));
+        let _ = hung_up.await.expect("the broker hangs up sooner than after a pause");
+    }))
+    .await;
+}
+
 #[tokio::test]
 async fn a_body_that_does_not_come_or_does_not_end_is_not_waited_for() {
     let app = App::embedded().await;

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -22,11 +22,9 @@ use tower::ServiceExt;
 use super::admission::{Admission, ListenerPermit};
 use super::state::State;
 use super::upgrade;
+use super::waiting::{Heads, Patience};
 use crate::model::ClientAddress;
 use crate::telemetry::Throttle;
-
-/// Time within which the head of a request must arrive.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long to wait if the process has no file descriptor left.
 const BREATH: Duration = Duration::from_millis(100);
@@ -103,7 +101,8 @@ pub(super) async fn accept(
                         dropped.on(peer.ip(), "address");
                         return;
                     };
-                    serve(stream, peer.ip(), routes, Arc::new(connection), stop).await;
+                    let crowded = move || admission.is_crowded();
+                    serve(stream, peer.ip(), routes, Arc::new(connection), crowded, stop).await;
                 });
             }
             Err(error) => {
@@ -136,6 +135,7 @@ async fn serve(
     peer: IpAddr,
     routes: Routes,
     permit: ListenerPermit,
+    crowded: impl Fn() -> bool + Send + Sync + 'static,
     mut stop: watch::Receiver<bool>,
 ) {
     // Messages are small and should be sent at once.
@@ -143,8 +143,9 @@ async fn serve(
         return;
     }
     let has_sockets = routes.sockets.is_some();
+    let (heads, stream) = Heads::of(stream, Patience::USUAL, crowded);
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(32 * 1024);
+    server.timer(heads).header_read_timeout(Patience::USUAL.pause).max_buf_size(32 * 1024);
     let served = if has_sockets {
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Arc::clone(&permit));
@@ -169,7 +170,7 @@ async fn serve(
                 poll_fn(|cx| connection.poll_without_shutdown(cx)).await
             }
         };
-        linger(connection.into_parts().io.into_inner()).await;
+        linger(connection.into_parts().io.into_inner().into_inner()).await;
         served
     };
     if let Err(error) = served {

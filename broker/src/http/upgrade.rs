@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 
 use super::admission::ListenerPermit;
 use super::state::State;
+use super::waiting::Noted;
 use crate::model::ClientAddress;
 use crate::protocol::SUBPROTOCOL;
 use crate::session::{self, Arrival, Scope};
@@ -126,9 +127,9 @@ fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
 /// The connection of a completed handshake, and the bytes that followed it.
 async fn connection(upgraded: UpgradeFut) -> Option<(TcpStream, Bytes)> {
     let socket = upgraded.await.inspect_err(|error| tracing::debug!(%error, "a handshake did not complete")).ok()?;
-    let parts = socket.into_inner().into_inner().downcast::<TokioIo<TcpStream>>().ok()?;
+    let parts = socket.into_inner().into_inner().downcast::<TokioIo<Noted>>().ok()?;
     // A copy: otherwise the buffer of the request would stay in memory with these bytes.
-    Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf)))
+    Some((parts.io.into_inner().into_inner(), Bytes::copy_from_slice(&parts.read_buf)))
 }
 
 #[cfg(test)]
