@@ -334,4 +334,7 @@ async fn operators_see_life_readiness_and_metrics() {
     assert_eq!(status, 200);
     let metrics = metrics.as_str().expect("the text format");
     assert!(metrics.contains("switchboard_events_total") && metrics.contains("switchboard_sessions"), "{metrics}");
+    // They name tenants and plugins, which clients have no business with.
+    let (status, answer) = app.door().get("/metrics", None).await;
+    assert_eq!((status, &answer), (404, &app.door().get("/nothing", None).await.1));
 }
