@@ -12,6 +12,7 @@ mod paging;
 mod proxies;
 mod rest;
 mod state;
+mod strict;
 mod upgrade;
 mod waiting;
 

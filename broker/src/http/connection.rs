@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
@@ -21,8 +22,8 @@ use tower::ServiceExt;
 
 use super::admission::{Admission, ListenerPermit};
 use super::state::State;
-use super::upgrade;
 use super::waiting::{Heads, Patience};
+use super::{strict, upgrade};
 use crate::model::ClientAddress;
 use crate::telemetry::Throttle;
 
@@ -51,11 +52,19 @@ impl Routes {
     }
 
     async fn answer(self, mut request: Request<Incoming>, peer: IpAddr) -> Result<Response, Infallible> {
+        if let Some(flaw) = strict::flaw(&request) {
+            let mut response = upgrade::refusal(StatusCode::BAD_REQUEST, flaw);
+            // Whatever follows was sent by who is just as wrong about it.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return Ok(response);
+        }
         if let Some(state) = &self.sockets {
             let address = state.trusted_proxies.client(peer, request.headers());
             if request.uri().path().starts_with("/ws/") {
                 if request.method() != Method::GET {
-                    return Ok(upgrade::refusal(StatusCode::METHOD_NOT_ALLOWED, "open a socket with GET"));
+                    let mut response = upgrade::refusal(StatusCode::METHOD_NOT_ALLOWED, "open a socket with GET");
+                    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+                    return Ok(response);
                 }
                 return Ok(upgrade::open(state, request, address));
             }

@@ -6,9 +6,12 @@ use axum::extract::Query;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
-use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION};
-use hyper::{HeaderMap, Request, StatusCode, Uri};
+use hyper::body::{Body, Incoming};
+use hyper::header::{
+    CONNECTION, HOST, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::{HeaderMap, Request, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
@@ -32,11 +35,8 @@ pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>, address: 
     let Some(scope) = scope(request.uri().path(), parameters.since) else {
         return refusal(StatusCode::NOT_FOUND, "the paths of sockets are /ws/ and /ws/chat/{channel}/");
     };
-    if !is_upgrade_request(&request) {
-        return refusal(
-            StatusCode::BAD_REQUEST,
-            "this is a WebSocket: send Connection: Upgrade and Upgrade: websocket",
-        );
+    if let Err(response) = is_handshake(&request) {
+        return response;
     }
     if !origin_allowed(request.headers(), &state.allowed_origins) {
         return refusal(StatusCode::FORBIDDEN, "this origin is not allowed to open sockets; see --allowed-origin");
@@ -45,12 +45,7 @@ pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>, address: 
     let token = parameters.token.or(offered.token);
     let (handshake, upgraded) = match upgrade(&mut request) {
         Ok(done) => done,
-        Err(_) => {
-            let mut response =
-                refusal(StatusCode::UPGRADE_REQUIRED, "send Sec-WebSocket-Key and Sec-WebSocket-Version: 13");
-            response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-            return response;
-        }
+        Err(_) => return refusal(StatusCode::BAD_REQUEST, KEY_ONCE),
     };
     let services = Arc::clone(&state.services);
     let permit = request.extensions_mut().remove::<ListenerPermit>();
@@ -64,6 +59,56 @@ pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>, address: 
     if offered.subprotocol {
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
+    response
+}
+
+const KEY_ONCE: &str = "send Sec-WebSocket-Key once, with 16 bytes in Base64";
+
+/// What RFC 6455 asks of a handshake in section 4.2.1, beyond what every request must be.
+fn is_handshake(request: &Request<Incoming>) -> Result<(), Response> {
+    let refused = |message| Err(refusal(StatusCode::BAD_REQUEST, message));
+    if request.version() < Version::HTTP_11 {
+        return refused("open a socket with HTTP/1.1");
+    }
+    if !is_upgrade_request(request) {
+        return refused("this is a WebSocket: send Connection: Upgrade and Upgrade: websocket");
+    }
+    if !request.body().is_end_stream() {
+        return refused("a handshake has no body");
+    }
+    match once(request.headers(), SEC_WEBSOCKET_VERSION) {
+        Ok(Some(b"13")) => {}
+        Ok(_) => return Err(other_version()),
+        Err(Repeated) => return refused("send Sec-WebSocket-Version once"),
+    }
+    match once(request.headers(), SEC_WEBSOCKET_KEY) {
+        Ok(Some(key)) if is_key(key) => Ok(()),
+        _ => refused(KEY_ONCE),
+    }
+}
+
+/// A header that may be given once was given several times.
+struct Repeated;
+
+fn once(headers: &HeaderMap, name: HeaderName) -> Result<Option<&[u8]>, Repeated> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next().map(HeaderValue::as_bytes);
+    if values.next().is_some() { Err(Repeated) } else { Ok(first) }
+}
+
+/// Whether this is Base64 of 16 bytes: 22 digits and two signs that fill up.
+fn is_key(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.strip_suffix(b"==").is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_digit))
+}
+
+/// RFC 6455 wants the version that would be taken, and RFC 9110 what to upgrade to.
+fn other_version() -> Response {
+    let mut response = refusal(StatusCode::UPGRADE_REQUIRED, "send Sec-WebSocket-Version: 13");
+    let headers = response.headers_mut();
+    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     response
 }
 
