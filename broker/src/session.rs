@@ -15,6 +15,7 @@
 
 mod answers;
 mod channels;
+mod frame_header;
 mod handover;
 mod keyed_queue;
 mod member;

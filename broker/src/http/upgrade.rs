@@ -35,8 +35,8 @@ pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>, address: 
     let Some(scope) = scope(request.uri().path(), parameters.since) else {
         return refusal(StatusCode::NOT_FOUND, "the paths of sockets are /ws/ and /ws/chat/{channel}/");
     };
-    if let Err(response) = is_handshake(&request) {
-        return response;
+    if let Some(refused) = refusal_of_handshake(&request) {
+        return refused;
     }
     if !origin_allowed(request.headers(), &state.allowed_origins) {
         return refusal(StatusCode::FORBIDDEN, "this origin is not allowed to open sockets; see --allowed-origin");
@@ -64,9 +64,9 @@ pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>, address: 
 
 const KEY_ONCE: &str = "send Sec-WebSocket-Key once, with 16 bytes in Base64";
 
-/// What RFC 6455 asks of a handshake in section 4.2.1, beyond what every request must be.
-fn is_handshake(request: &Request<Incoming>) -> Result<(), Response> {
-    let refused = |message| Err(refusal(StatusCode::BAD_REQUEST, message));
+/// Refuses what RFC 6455 refuses in section 4.2.1, beyond what every request must be.
+fn refusal_of_handshake(request: &Request<Incoming>) -> Option<Response> {
+    let refused = |message| Some(refusal(StatusCode::BAD_REQUEST, message));
     if request.version() < Version::HTTP_11 {
         return refused("open a socket with HTTP/1.1");
     }
@@ -78,11 +78,11 @@ fn is_handshake(request: &Request<Incoming>) -> Result<(), Response> {
     }
     match once(request.headers(), SEC_WEBSOCKET_VERSION) {
         Ok(Some(b"13")) => {}
-        Ok(_) => return Err(other_version()),
+        Ok(_) => return Some(other_version()),
         Err(Repeated) => return refused("send Sec-WebSocket-Version once"),
     }
     match once(request.headers(), SEC_WEBSOCKET_KEY) {
-        Ok(Some(key)) if is_key(key) => Ok(()),
+        Ok(Some(key)) if is_key(key) => None,
         _ => refused(KEY_ONCE),
     }
 }

@@ -78,7 +78,7 @@ impl Heads {
 
 impl Timer for Heads {
     fn sleep(&self, _: Duration) -> Pin<Box<dyn Sleep>> {
-        self.sleep_until(Instant::now())
+        self.sleep_until(self.now())
     }
 
     fn sleep_until(&self, _: Instant) -> Pin<Box<dyn Sleep>> {
