@@ -6,11 +6,13 @@
 
 mod descriptors;
 mod given;
+mod origin;
 mod resolved;
 mod settings;
 
 pub use descriptors::Descriptors;
 pub use given::{DEFAULT_FILE, Settings};
+pub use origin::{AllowedOrigin, is_allowed};
 pub use resolved::{
     Auth, Config, ConfigError, Data, Limits, Listen, Log, LogFormat, MIN_SECRET_BYTES, MIN_TOKEN_BYTES, Plugins,
     Secret, read_file,

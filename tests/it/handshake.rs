@@ -49,7 +49,7 @@ async fn an_upgrade_must_say_all_that_rfc_6455_asks_for() {
         match status {
             // What would be right instead.
             426 => {
-                assert!(answer.contains("sec-websocket-version: 13\r\n") && answer.contains("upgrade: websocket\r\n"))
+                assert!(answer.contains("sec-websocket-version: 13\r\n") && answer.contains("upgrade: websocket\r\n"));
             }
             405 => assert!(answer.contains("allow: get\r\n"), "{answer}"),
             _ => {}
@@ -120,10 +120,13 @@ async fn who_has_to_show_a_token_is_told_so() {
 
 #[tokio::test]
 async fn a_page_of_a_foreign_origin_is_refused() {
-    let app = App::start(Settings::embedded().with("SWITCHBOARD_ALLOWED_ORIGIN", "https://chat.example")).await;
+    let app = App::start(Settings::embedded().with("SWITCHBOARD_ALLOWED_ORIGIN", " HTTPS://chat.example:443/")).await;
     let address = app.door().address();
+    let own = format!("http://{address}");
     for (origin, allowed) in [
         ("https://chat.example", true),
+        // The setting adds to the broker's own host.
+        (own.as_str(), true),
         ("https://chat.example.evil.example", false),
         ("http://chat.example", false),
         ("https://evil.example", false),

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::origin::AllowedOrigin;
+
 /// Minimum length of a shared secret: HS256 requires as many bits as its hash has (RFC 7518, section 3.2).
 pub const MIN_SECRET_BYTES: usize = 32;
 
@@ -143,9 +145,8 @@ pub struct Listen {
     /// The token for changing plugins. `None`: embedded mode generates one in the data folder at its first start; in other
     /// modes, nobody can change plugins.
     pub admin_token: Option<Secret>,
-    /// Origins from which browsers may open sockets, such as `https://chat.example.com`. Default: the listener's own origin,
-    /// as named in the browser's `Host`.
-    pub allowed_origins: Vec<String>,
+    /// Origins from which browsers may use the broker, besides that of the host that they connect to.
+    pub allowed_origins: Vec<AllowedOrigin>,
     /// Proxies whose `X-Forwarded-For` to trust. Default: nobody.
     pub trusted_proxies: Vec<IpNet>,
 }
