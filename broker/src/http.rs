@@ -6,6 +6,7 @@ mod admin;
 mod admission;
 mod body;
 mod connection;
+mod cors;
 mod error;
 mod page;
 mod paging;

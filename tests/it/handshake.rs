@@ -140,6 +140,50 @@ async fn a_page_of_a_foreign_origin_is_refused() {
     }
 }
 
+/// What a browser asks before a request of a page, and with it.
+#[tokio::test]
+async fn a_page_of_an_allowed_origin_may_use_the_routes() {
+    let allowed = "https://chat.example, https://*.wide.example";
+    let app = App::start(Settings::embedded().with("SWITCHBOARD_ALLOWED_ORIGIN", allowed)).await;
+    let ask = async |method: &str, path: &str, origin: &str| {
+        let asks =
+            "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization,content-type\r\n";
+        let asks = if method == "OPTIONS" { asks } else { "" };
+        answer(&app, &format!("{method} {path} HTTP/1.1\r\nHost: own.example:443\r\nOrigin: {origin}\r\n{asks}\r\n"))
+            .await
+    };
+    for origin in ["https://chat.example", "https://a.b.wide.example", "https://own.example"] {
+        let named = format!("access-control-allow-origin: {origin}\r\n");
+        let (status, before) = ask("OPTIONS", "/api/channels/", origin).await;
+        assert_eq!(status, 204, "{before}");
+        for part in [
+            named.as_str(),
+            "access-control-allow-methods: get,post,delete\r\n",
+            "access-control-allow-headers: authorization,content-type\r\n",
+            "access-control-max-age: 7200\r\n",
+        ] {
+            assert!(before.contains(part), "{part} in {before}");
+        }
+        // A refusal can be read too.
+        let (status, answer) = ask("GET", "/api/me/", origin).await;
+        assert_eq!(status, 401);
+        assert!(answer.contains(&named) && answer.contains("access-control-expose-headers: retry-after"), "{answer}");
+        for answer in [before, answer] {
+            assert!(answer.contains("vary: origin"), "caches keep them apart: {answer}");
+            assert!(!answer.contains("access-control-allow-credentials"), "{answer}");
+        }
+    }
+    for origin in ["https://evil.example", "https://wide.example", "null"] {
+        for method in ["OPTIONS", "GET"] {
+            let (_, answer) = ask(method, "/api/me/", origin).await;
+            assert!(!answer.contains("access-control-allow-origin"), "{origin}: {answer}");
+            assert!(answer.contains("vary: origin"), "{origin}: {answer}");
+        }
+    }
+    let (_, page) = ask("GET", "/livez", "https://chat.example").await;
+    assert!(!page.contains("access-control-"), "only the routes of the API are for other pages: {page}");
+}
+
 #[tokio::test]
 async fn by_default_a_page_must_come_from_the_broker_itself() {
     let app = App::embedded().await;
