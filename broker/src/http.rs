@@ -11,9 +11,11 @@ mod error;
 mod page;
 mod paging;
 mod proxies;
+mod query;
 mod rest;
 mod state;
 mod strict;
+mod token;
 mod upgrade;
 mod waiting;
 

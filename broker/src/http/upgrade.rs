@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::extract::Query;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
@@ -11,7 +10,7 @@ use hyper::header::{
     CONNECTION, HOST, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use hyper::{HeaderMap, Request, StatusCode, Uri, Version};
+use hyper::{HeaderMap, Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
@@ -19,6 +18,7 @@ use tokio::net::TcpStream;
 use super::admission::ListenerPermit;
 use super::state::State;
 use super::waiting::Noted;
+use super::{query, token};
 use crate::config::{AllowedOrigin, is_allowed};
 use crate::model::ClientAddress;
 use crate::protocol::SUBPROTOCOL;
@@ -32,7 +32,10 @@ struct Parameters {
 
 /// Answers a request below `/ws/`: with the handshake, or with what is wrong with the request.
 pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>, address: ClientAddress) -> Response {
-    let parameters = parameters(request.uri());
+    let parameters: Parameters = match query::read(request.uri(), "`token` and `since` must be text") {
+        Ok(parameters) => parameters,
+        Err(refused) => return refused.into_response(),
+    };
     let Some(scope) = scope(request.uri().path(), parameters.since) else {
         return refusal(StatusCode::NOT_FOUND, "the paths of sockets are /ws/ and /ws/chat/{channel}/");
     };
@@ -43,7 +46,9 @@ pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>, address: 
         return refusal(StatusCode::FORBIDDEN, "this origin is not allowed to open sockets; see --allowed-origin");
     }
     let offered = Offered::read(request.headers());
-    let token = parameters.token.or(offered.token);
+    let Ok(token) = the_one_token(parameters.token, request.headers(), offered.tokens) else {
+        return refusal(StatusCode::BAD_REQUEST, "two different tokens were given; give one");
+    };
     let (handshake, upgraded) = match upgrade(&mut request) {
         Ok(done) => done,
         Err(_) => return refusal(StatusCode::BAD_REQUEST, KEY_ONCE),
@@ -131,15 +136,27 @@ fn scope(path: &str, since: Option<String>) -> Option<Scope> {
     (!channel.is_empty() && !channel.contains('/')).then(|| Scope::One { channel: channel.to_owned(), since })
 }
 
-fn parameters(uri: &Uri) -> Parameters {
-    Query::<Parameters>::try_from_uri(uri).map(|Query(parameters)| parameters).unwrap_or_default()
+/// The token of the query, of `Authorization` or of the subprotocols, in this order. Of two that differ, whichever was taken
+/// would be the wrong one to somebody.
+fn the_one_token(
+    in_query: Option<String>,
+    headers: &HeaderMap,
+    in_protocols: Vec<String>,
+) -> Result<Option<String>, TokensDiffer> {
+    let in_authorization = token::all_in_authorization(headers).map(str::to_owned);
+    let mut tokens = in_query.into_iter().chain(in_authorization).chain(in_protocols);
+    let first = tokens.next();
+    if tokens.all(|token| first.as_ref() == Some(&token)) { Ok(first) } else { Err(TokensDiffer) }
 }
 
-/// The protocols and the token that the client offers in `Sec-WebSocket-Protocol`.
+#[derive(Debug, PartialEq, Eq)]
+struct TokensDiffer;
+
+/// The protocols and the tokens that the client offers in `Sec-WebSocket-Protocol`.
 #[derive(Default)]
 struct Offered {
     subprotocol: bool,
-    token: Option<String>,
+    tokens: Vec<String>,
 }
 
 impl Offered {
@@ -150,7 +167,7 @@ impl Offered {
             if item == SUBPROTOCOL {
                 offered.subprotocol = true;
             } else if let Some(token) = item.strip_prefix("bearer.") {
-                offered.token = Some(token.to_owned());
+                offered.tokens.push(token.to_owned());
             }
         }
         offered
@@ -199,9 +216,30 @@ mod tests {
     fn a_token_may_come_as_a_subprotocol() {
         let offered = Offered::read(&headers(&[("sec-websocket-protocol", "switchboard.v1, bearer.a.b.c")]));
         assert!(offered.subprotocol);
-        assert_eq!(offered.token.as_deref(), Some("a.b.c"));
-        assert_eq!(parameters(&Uri::from_static("/ws/?token=a.b.c&x=1")).token.as_deref(), Some("a.b.c"));
-        assert_eq!(parameters(&Uri::from_static("/ws/chat/abc/?since=e%3A41")).since.as_deref(), Some("e:41"));
-        assert_eq!(parameters(&Uri::from_static("/ws/")).token, None);
+        assert_eq!(offered.tokens, ["a.b.c"]);
+    }
+
+    #[test]
+    fn a_token_may_come_in_several_places_if_it_is_the_same() {
+        const GIVEN: &str = "a.b.c";
+        let token = |query: Option<&str>, authorization: &[&'static str], protocols: &[&str]| {
+            let pairs: Vec<_> = authorization.iter().map(|value| ("authorization", *value)).collect();
+            let protocols = protocols.iter().map(|&token| token.to_owned()).collect();
+            the_one_token(query.map(str::to_owned), &headers(&pairs), protocols)
+        };
+        let given = || Ok(Some(GIVEN.to_owned()));
+        assert_eq!(token(None, &[], &[]), Ok(None));
+        assert_eq!(token(None, &["Basic YTpi"], &[]), Ok(None), "another scheme is somebody else's");
+        assert_eq!(token(Some(GIVEN), &[], &[]), given());
+        assert_eq!(token(None, &["Bearer a.b.c"], &[]), given());
+        assert_eq!(token(None, &["jwt  a.b.c"], &[]), given());
+        assert_eq!(token(None, &["Basic YTpi", "Bearer a.b.c"], &[]), given());
+        assert_eq!(token(None, &[], &[GIVEN]), given());
+        assert_eq!(token(Some(GIVEN), &["Bearer a.b.c"], &[GIVEN, GIVEN]), given());
+        assert_eq!(token(Some("x"), &["Bearer a.b.c"], &[]), Err(TokensDiffer));
+        assert_eq!(token(Some("x"), &[], &[GIVEN]), Err(TokensDiffer));
+        assert_eq!(token(None, &["Bearer a.b.c", "Bearer x"], &[]), Err(TokensDiffer));
+        assert_eq!(token(None, &["Bearer a.b.c"], &["x"]), Err(TokensDiffer));
+        assert_eq!(token(None, &[], &[GIVEN, "x"]), Err(TokensDiffer));
     }
 }
