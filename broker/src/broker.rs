@@ -30,7 +30,7 @@ use crate::presence::redis::RedisPresence;
 use crate::presence::{LEASE, Presence, PresenceError};
 use crate::relay::Relay;
 use crate::router::Router;
-use crate::session::{Roster, Services, SocketLimits, SocketPermits};
+use crate::session::{Roster, Services, SocketLimits, SocketPermits, Unfinished};
 use crate::store::postgres::{Options as PostgresOptions, Postgres};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Store, StoreError};
@@ -158,6 +158,7 @@ impl Broker {
             clock: clock.clone(),
             limits: config.limits.clone(),
             permits: SocketPermits::new(limits),
+            unfinished: Unfinished::new(config.limits.unfinished_bytes),
             draining: draining.clone(),
             roster: Arc::new(roster),
         });

@@ -108,6 +108,7 @@ impl Config {
                 member_connections: 0,
                 address_connections: None,
                 outbound_bytes: 1024 * 1024,
+                unfinished_bytes: 64 * 1024 * 1024,
                 subscriptions: 1_000,
                 ping_interval: Duration::ZERO,
                 pong_timeout: Duration::ZERO,
@@ -211,6 +212,8 @@ pub struct Limits {
     pub address_connections: Option<usize>,
     /// Maximum number of bytes that wait for one socket. Default 1 MiB.
     pub outbound_bytes: usize,
+    /// Maximum number of bytes of messages that have begun to arrive and are not complete, over all sockets. Default 64 MiB.
+    pub unfinished_bytes: usize,
     /// Maximum number of channels per socket. Default 1,000.
     pub subscriptions: usize,
     /// Time between pings of the broker. Default 25 s; at least 1 s, because clients are told it in whole seconds.

@@ -10,6 +10,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes};
@@ -18,10 +19,12 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
 use super::frame_header::{FrameHeader, Opcode};
+use super::unfinished::{FREE, Room, Unfinished};
+use crate::model::ClientAddress;
 use crate::protocol::{Close, MAX_READ};
 
 /// Bytes of the first read, and the least that a message grows by while more than that is to come.
-const FIRST_BYTES: usize = 4_096;
+const FIRST_BYTES: usize = FREE;
 
 /// A message from the client.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +55,10 @@ pub(super) struct Reader {
     frame: Option<Frame>,
     /// The message that is not complete yet.
     message: Option<Message>,
+    /// The budget for messages that are not complete, and who takes from it.
+    budget: (Arc<Unfinished>, ClientAddress),
+    /// Whether messages are skipped, because the socket closes.
+    is_closing: bool,
 }
 
 struct Frame {
@@ -70,17 +77,17 @@ enum Payload {
 }
 
 /// What has been received of a text message.
-#[derive(Default)]
 struct Message {
     bytes: Vec<u8>,
+    room: Room,
     /// The length of what is known to be UTF-8.
     valid: usize,
 }
 
 impl Reader {
     /// Reads a socket after its handshake. `early` is what arrived right behind it.
-    pub(super) fn new(half: OwnedReadHalf, early: Bytes) -> Self {
-        Self { half, received: early, frame: None, message: None }
+    pub(super) fn new(half: OwnedReadHalf, early: Bytes, budget: (Arc<Unfinished>, ClientAddress)) -> Self {
+        Self { half, received: early, frame: None, message: None, budget, is_closing: false }
     }
 
     /// The next message.
@@ -119,6 +126,10 @@ impl Reader {
         loop {
             if let Some((header, length)) = FrameHeader::parse(&self.received) {
                 self.received.advance(length);
+                if self.received.is_empty() {
+                    // It would go on holding its memory.
+                    self.received = Bytes::new();
+                }
                 return Ok(header);
             }
             self.receive().await?;
@@ -133,7 +144,11 @@ impl Reader {
         }
         match header.opcode {
             Opcode::Close | Opcode::Ping | Opcode::Pong => return Ok(Payload::Control(Vec::new())),
-            Opcode::Text if self.message.is_none() => self.message = Some(Message::default()),
+            Opcode::Text | Opcode::Binary | Opcode::Continuation if self.is_closing => return Ok(Payload::Nowhere),
+            Opcode::Text if self.message.is_none() => {
+                let (unfinished, address) = &self.budget;
+                self.message = Some(Message { bytes: Vec::new(), room: unfinished.room(*address), valid: 0 });
+            }
             Opcode::Binary if self.message.is_none() => return Err(End::Close(Close::Unsupported)),
             Opcode::Continuation => {}
             Opcode::Text | Opcode::Binary | Opcode::Unknown => return error,
@@ -149,8 +164,17 @@ impl Reader {
     async fn payload(&mut self) -> Result<(), End> {
         loop {
             let Some(frame) = self.frame.as_mut().filter(|frame| frame.left > 0) else { return Ok(()) };
+            let left = usize::try_from(frame.left).unwrap_or(usize::MAX);
+            let is_direct = self.received.is_empty() && left > FIRST_BYTES;
             let into = match &mut frame.payload {
-                Payload::Message => self.message.as_mut().map(|message| &mut message.bytes),
+                Payload::Message => match &mut self.message {
+                    Some(message) if is_direct || !self.received.is_empty() => {
+                        let now = if is_direct { FIRST_BYTES } else { self.received.len() };
+                        message.make_room(now.min(left), left, frame.header.is_final)?;
+                        Some(&mut message.bytes)
+                    }
+                    _ => None,
+                },
                 Payload::Control(bytes) => Some(bytes),
                 Payload::Nowhere => None,
             };
@@ -158,10 +182,10 @@ impl Reader {
             mask.rotate_left(((frame.header.length - frame.left) % 4) as usize);
             if self.received.is_empty() {
                 // What remains of a long payload goes straight to where it belongs.
-                match into.filter(|_| frame.left > FIRST_BYTES as u64) {
+                match into.filter(|_| is_direct) {
                     Some(into) => {
                         let before = into.len();
-                        let count = receive_into(&self.half, into, frame.left).await?;
+                        let count = receive_into(&self.half, into, left).await?;
                         unmask(&mut into[before..], mask);
                         frame.left -= count as u64;
                     }
@@ -171,7 +195,7 @@ impl Reader {
                     }
                 }
             } else {
-                let count = self.received.len().min(usize::try_from(frame.left).unwrap_or(usize::MAX));
+                let count = self.received.len().min(left);
                 let bytes = self.received.split_to(count);
                 if let Some(into) = into {
                     let before = into.len();
@@ -235,11 +259,29 @@ impl Reader {
 
     /// Reads until the client has closed as well. Hanging up earlier could send a reset that overtakes the close frame.
     pub(super) async fn until_closed(&mut self) {
+        self.is_closing = true;
+        self.give_up(End::Gone);
         while !matches!(self.next().await, Err(End::Answer(_) | End::Gone)) {}
     }
 }
 
 impl Message {
+    /// Makes room for so many bytes at least, of `left` that are still to come in the frame. The room at most doubles, so
+    /// that a length which is only claimed costs nothing; and it does double where a message has many small parts.
+    fn make_room(&mut self, bytes: usize, left: usize, is_final: bool) -> Result<(), End> {
+        let (length, capacity) = (self.bytes.len(), self.bytes.capacity());
+        if capacity - length >= bytes {
+            return Ok(());
+        }
+        let most = if is_final { length + left } else { MAX_READ };
+        let capacity = (length + bytes).max((2 * length).min(most));
+        if !self.room.grow(capacity) {
+            return Err(End::Close(Close::Overloaded));
+        }
+        self.bytes.reserve_exact(capacity - length);
+        Ok(())
+    }
+
     /// Checks what has arrived since the last time. It may end within a character.
     fn check(&mut self) -> Result<(), End> {
         match std::str::from_utf8(&self.bytes[self.valid..]) {
@@ -257,13 +299,9 @@ impl Message {
     }
 }
 
-/// Waits for bytes and appends them, at most `left`. The room for them at most doubles.
-async fn receive_into(half: &OwnedReadHalf, into: &mut Vec<u8>, left: u64) -> Result<usize, End> {
+/// Waits for bytes and appends them, at most `left` and as many as there is room for.
+async fn receive_into(half: &OwnedReadHalf, into: &mut Vec<u8>, left: usize) -> Result<usize, End> {
     let stream: &TcpStream = half.as_ref();
-    let left = usize::try_from(left).unwrap_or(usize::MAX);
-    if into.len() == into.capacity() {
-        into.reserve_exact(into.len().max(FIRST_BYTES).min(left));
-    }
     let room = left.min(into.capacity() - into.len());
     poll_fn(|context| poll_read(stream, context, |stream| stream.try_read_buf(&mut (&mut *into).limit(room)))).await
 }
@@ -320,7 +358,7 @@ mod tests {
         let (early, late) = bytes.split_at(bytes.len() / 2);
         client.write_all(late).await.unwrap();
         client.shutdown().await.unwrap();
-        Reader::new(half, Bytes::copy_from_slice(early)).next().await
+        reader(half, Bytes::copy_from_slice(early), 1 << 30).next().await
     }
 
     /// A client frame with a zero mask, so that the payload stays readable.
@@ -400,10 +438,19 @@ mod tests {
 
     /// A reader, and the client that it reads.
     async fn pair() -> (Reader, TcpStream) {
+        pair_with(1 << 30).await
+    }
+
+    /// As above, with a budget for unfinished messages.
+    async fn pair_with(budget: usize) -> (Reader, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (half, _writer) = listener.accept().await.unwrap().0.into_split();
-        (Reader::new(half, Bytes::new()), client)
+        (reader(half, Bytes::new(), budget), client)
+    }
+
+    fn reader(half: OwnedReadHalf, early: Bytes, budget: usize) -> Reader {
+        Reader::new(half, early, (Unfinished::new(budget), std::net::IpAddr::from([127, 0, 0, 1]).into()))
     }
 
     #[tokio::test]
@@ -472,6 +519,25 @@ mod tests {
             let _ = tokio::time::timeout(std::time::Duration::from_millis(20), reader.next()).await;
         }
         assert!(held(&reader).1 <= 2 * arrived + FIRST_BYTES, "{:?}", held(&reader));
+    }
+
+    /// Whether in one frame or in many.
+    #[tokio::test]
+    async fn a_message_that_finds_no_room_ends_the_socket_and_a_small_one_needs_none() {
+        let part = vec![b'x'; 3_000];
+        let parts: Vec<u8> =
+            std::iter::once(0x01).chain(std::iter::repeat_n(0x00, 9)).flat_map(|first| frame(first, &part)).collect();
+        for sent in [frame(0x81, &[b'x'; 30_000]), parts] {
+            let (mut reader, mut client) = pair_with(4 * 16_384).await;
+            client.write_all(&frame(0x81, &part)).await.unwrap();
+            assert!(matches!(reader.next().await, Ok(Inbound::Text(_))));
+            client.write_all(&sent).await.unwrap();
+            assert_eq!(reader.next().await, Err(End::Close(Close::Overloaded)));
+            assert!(reader.message.is_none(), "and what it had is free");
+        }
+        let (mut reader, mut client) = pair_with(0).await;
+        client.write_all(&frame(0x81, &[b'x'; FREE])).await.unwrap();
+        assert!(matches!(reader.next().await, Ok(Inbound::Text(_))));
     }
 
     /// Frames that broke a rule are skipped, so that the client's own close is found behind them.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::permits::SocketPermits;
 use super::roster::Roster;
+use super::unfinished::Unfinished;
 use crate::config::Limits;
 use crate::hub::Outbox;
 use crate::identity::Identity;
@@ -28,6 +29,7 @@ pub struct Services {
     pub clock: Clock,
     pub limits: Limits,
     pub permits: Arc<SocketPermits>,
+    pub unfinished: Arc<Unfinished>,
     /// Set when the broker drains: the time over which its sockets close.
     pub draining: watch::Receiver<Option<Duration>>,
     pub roster: Arc<Roster>,
