@@ -31,7 +31,7 @@ use crate::presence::{LEASE, Presence, PresenceError};
 use crate::rates::Rates;
 use crate::relay::Relay;
 use crate::router::Router;
-use crate::session::{Dismissal, LiveSessions, Roster, Services, SocketLimits, SocketPermits};
+use crate::session::{Dismissal, LiveSessions, Roster, Services, SocketLimits, SocketPermits, Unfinished};
 use crate::store::postgres::{Options as PostgresOptions, Postgres};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Store, StoreError};
@@ -172,6 +172,7 @@ impl Broker {
             permits: SocketPermits::new(limits),
             live,
             rates: Arc::clone(&rates),
+            unfinished: Unfinished::new(config.limits.unfinished_bytes),
             draining: draining.clone(),
             roster: Arc::new(roster),
         });

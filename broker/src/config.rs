@@ -6,6 +6,7 @@
 
 mod descriptors;
 mod given;
+mod origin;
 mod rate;
 mod resolved;
 mod settings;
@@ -13,6 +14,7 @@ mod weak;
 
 pub use descriptors::Descriptors;
 pub use given::{DEFAULT_FILE, Settings};
+pub use origin::{AllowedOrigin, is_allowed};
 pub use rate::{Rate, RateLimits, ScopedRates};
 pub use resolved::{
     Auth, Config, ConfigError, Data, KeyBinding, KeySetUrl, Limits, Listen, Log, LogFormat, MIN_SECRET_BYTES,

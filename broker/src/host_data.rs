@@ -55,7 +55,7 @@ impl HostData for Reads {
     }
 
     async fn online(&self, channel: &ChannelKey, limit: usize) -> Result<Vec<User>, Unavailable> {
-        self.presence.present(channel, limit).await.map_err(|error| {
+        self.presence.present(channel, None, limit).await.map_err(|error| {
             tracing::warn!(%error, "a handler's read failed");
             Unavailable
         })

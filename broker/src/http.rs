@@ -6,13 +6,18 @@ mod admin;
 mod admission;
 mod body;
 mod connection;
+mod cors;
 mod error;
 mod page;
 mod paging;
 mod proxies;
+mod query;
 mod rest;
 mod state;
+mod strict;
+mod token;
 mod upgrade;
+mod waiting;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

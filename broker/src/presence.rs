@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::model::{ChannelKey, SessionId, User};
+use crate::model::{ChannelKey, SessionId, User, UserId};
 
 pub mod memory;
 pub mod redis;
@@ -28,6 +28,11 @@ pub trait Presence: Send + Sync + 'static {
     /// Removes a session. Returns whether the member is absent now; `false` for a session that was not recorded.
     async fn leave(&self, channel: &ChannelKey, user: &User, session: SessionId) -> Result<bool, PresenceError>;
 
-    /// The members present, without duplicates, sorted by user id, at most `limit`.
-    async fn present(&self, channel: &ChannelKey, limit: usize) -> Result<Vec<User>, PresenceError>;
+    /// The members present whose ids come after one, or all; without duplicates, sorted by user id, at most `limit`.
+    async fn present(
+        &self,
+        channel: &ChannelKey,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Vec<User>, PresenceError>;
 }

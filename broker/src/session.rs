@@ -16,6 +16,7 @@
 mod answers;
 mod channels;
 mod dismissal;
+mod frame_header;
 mod handover;
 mod keyed_queue;
 mod live;
@@ -25,6 +26,7 @@ mod roster;
 mod socket;
 mod state;
 mod subscription;
+mod unfinished;
 mod work;
 
 use std::sync::Arc;
@@ -48,6 +50,7 @@ pub use roster::Roster;
 use socket::{End, Inbound, Reader};
 use state::Session;
 pub use state::{Arrival, Scope, Services};
+pub use unfinished::Unfinished;
 use work::Worker;
 
 /// How long a socket without a token has to send its `auth` frame.
@@ -63,7 +66,7 @@ pub async fn run(services: Arc<Services>, arrival: Arrival) {
     let Arrival { stream, early, scope, token, address } = arrival;
     let (read, write) = stream.into_split();
     let outbox = Arc::new(Outbox::new(Some(write), services.limits.outbound_bytes));
-    let mut reader = Reader::new(read, early);
+    let mut reader = Reader::new(read, early, (Arc::clone(&services.unfinished), address));
     reader.take_over().await;
     let session = Session {
         id: SessionId(services.clock.uuid()),

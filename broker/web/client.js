@@ -194,9 +194,12 @@ export class Switchboard extends EventTarget {
   }
 
   /** All channels the member is in, at most `max`. */
-  async channels(max = 500) {
+  channels(max = 500) {
+    return this.#pages("/api/channels/?limit=100", max);
+  }
+
+  async #pages(path, max) {
     const found = [];
-    let path = "/api/channels/?limit=100";
     while (path && found.length < max) {
       const page = await this.#authorized("GET", path);
       found.push(...page.results);
@@ -218,9 +221,9 @@ export class Switchboard extends EventTarget {
     return { messages, more: messages.length > 0 && messages[0].seq > 1 };
   }
 
-  /** Who is connected to a channel right now. @returns {Promise<object[]>} members, `{id, username}` */
+  /** Who is connected to a channel right now, 500 and a few at most. @returns {Promise<object[]>} members, `{id, username}` */
   async present(channel) {
-    return (await this.#authorized("GET", `/api/channels/${encodeURIComponent(channel)}/presence/`)).results;
+    return this.#pages(`/api/channels/${encodeURIComponent(channel)}/presence/?limit=100`, 500);
   }
 
   async #authorized(method, path, body) {

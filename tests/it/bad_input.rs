@@ -195,6 +195,16 @@ async fn a_binary_message_closes_with_1003() {
 }
 
 #[tokio::test]
+async fn a_length_in_more_bytes_than_it_needs_closes_with_1002() {
+    let room = Room::open().await;
+    for header in [&[TEXT, 0xFE, 0, 2][..], &[TEXT, 0xFF, 0, 0, 0, 0, 0, 0, 0, 2]] {
+        let mut raw = room.raw().await;
+        raw.send_bytes(&[header, &[0; 4], b"{}"].concat()).await;
+        assert_eq!(raw.expect_close().await.code, 1002);
+    }
+}
+
+#[tokio::test]
 async fn text_that_is_not_utf_8_closes_with_1007() {
     let room = Room::open().await;
     let frame = b"{\"type\":\"chat.message\",\"message\":\"\xC3\x28\"}";
@@ -205,6 +215,9 @@ async fn text_that_is_not_utf_8_closes_with_1007() {
     in_parts.send(TEXT_BEGIN, &frame[..10]).await;
     in_parts.send(CONTINUE_END, &frame[10..]).await;
     assert_eq!(in_parts.expect_close().await.code, 1007);
+    let mut unfinished = room.raw().await;
+    unfinished.send(TEXT_BEGIN, &frame[..frame.len() - 1]).await;
+    assert_eq!(unfinished.expect_close().await.code, 1007, "its end is not waited for");
 }
 
 #[tokio::test]

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use serde_json::json;
-use switchboard_tests::raw::RawSocket;
+use switchboard_tests::raw::{RawSocket, TEXT_BEGIN};
 use switchboard_tests::{
-    ADMIN_TOKEN, App, DEADLINE, Door, Goal, Latencies, Listener, Settings, Signal, Socket, eventually, figure, mib,
-    number,
+    ADMIN_TOKEN, App, DEADLINE, Door, Goal, Latencies, Listener, Member, Settings, Signal, Socket, eventually, figure,
+    mib, number,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -181,6 +181,38 @@ async fn a_head_that_does_not_come_or_does_not_end_is_not_waited_for() {
     assert_eq!(app.door().get("/livez", None).await.0, 200);
 }
 
+/// What a connection pool does: it asks, waits, and asks again.
+async fn asks(connection: &mut TcpStream) {
+    let exchange = async {
+        connection.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"live\n") {
+            answer.push(connection.read_u8().await.expect("the connection is still open"));
+        }
+    };
+    timeout(DEADLINE, exchange).await.expect("an answer comes");
+}
+
+#[tokio::test]
+async fn a_connection_may_pause_between_requests_for_longer_than_a_head_may_take() {
+    /// A head may take 10 seconds.
+    const PAUSE: Duration = Duration::from_secs(12);
+    let app = App::embedded().await;
+    let listeners = [app.door().address(), app.broker().admin_address()];
+    join_all(listeners.into_iter().map(async |address| {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        asks(&mut connection).await;
+        tokio::time::sleep(PAUSE).await;
+        asks(&mut connection).await;
+        // The next head has no longer than the first.
+        connection.write_all(b"GET /livez HT").await.unwrap();
+        let mut rest = Vec::new();
+        let hung_up = timeout(Duration::from_secs(60), connection.read_to_end(&mut rest));
+        let _ = hung_up.await.expect("the broker hangs up sooner than after a pause");
+    }))
+    .await;
+}
+
 #[tokio::test]
 async fn a_body_that_does_not_come_or_does_not_end_is_not_waited_for() {
     let app = App::embedded().await;
@@ -288,4 +320,71 @@ async fn a_member_and_a_tenant_have_a_share_of_the_sockets() {
     phone.leave().await;
     eventually("her place is free", async || alice.knock(&lobby).await.is_greeted().await).await;
     b.say("who is in does not notice").await;
+}
+
+/// Sockets of a client that begin a message of nearly the largest size and never end it.
+async fn unfinished(app: &App, member: &Member, from: [u8; 4], count: usize) -> Vec<RawSocket> {
+    let path = format!("/ws/?token={}", member.token);
+    let opening = (0..count).map(async |_| {
+        let mut socket = RawSocket::open_from(from.into(), app.door().address(), &path).await;
+        socket.text_with("welcome").await;
+        socket.send(TEXT_BEGIN, &[b'x'; 250_000]).await;
+        socket
+    });
+    join_all(opening).await
+}
+
+/// An address has a quarter of what there is for messages that are not complete, and all of them have no more than that.
+#[tokio::test]
+async fn messages_that_never_end_cost_a_bounded_amount_of_memory() {
+    const SOCKETS: usize = 80;
+    /// What one of these messages takes, and how many fit into the share of an address.
+    const SHARE: usize = (16 << 20) / (256 << 10);
+    let app = App::embedded().await;
+    let acme = app.tenant("acme").await;
+    let (alice, bob) = (acme.member("alice").await, acme.member("bob").await);
+    let lobby = acme.channel("lobby", &[&alice, &bob]).await;
+    let (mut a, mut b) = (alice.join(&lobby).await, bob.join(&lobby).await);
+    let before = app.broker().memory();
+    let dropped = async || app.broker().metric("switchboard_sessions_dropped_total", &["reason=\"unfinished\""]).await;
+    let held = async || app.broker().metric("switchboard_unfinished_bytes", &[]).await;
+
+    let mut crowds = Vec::new();
+    for last in 2..=4 {
+        let member = acme.member(&format!("member {last}")).await;
+        crowds.push(unfinished(&app, &member, [127, 0, 0, last], SOCKETS).await);
+        let beyond = (crowds.len() * (SOCKETS - SHARE)) as f64;
+        eventually("those beyond the share are closed", async || dropped().await >= beyond).await;
+        // Whoever is on another address has room for messages of any size.
+        a.say(&"long ".repeat(1_500)).await;
+        a.acked(json!({"type": "chat.message", "message": "padded", "padding": "x".repeat(60_000)})).await;
+        assert_eq!(b.next_of("chat.message").await["type"], "chat.message");
+    }
+    for last in 5..=6 {
+        let member = acme.member(&format!("member {last}")).await;
+        crowds.push(unfinished(&app, &member, [127, 0, 0, last], SOCKETS).await);
+    }
+    let beyond = (crowds.len() * SOCKETS - 4 * SHARE) as f64;
+    eventually("those beyond the budget are closed", async || dropped().await >= beyond).await;
+    // Small messages take nothing of it.
+    for _ in 0..10 {
+        a.say("we do not notice").await;
+    }
+    let (bytes, peak) = (held().await, app.broker().peak_memory());
+    println!(
+        "{} messages of 250,000 bytes were begun: {} are held, {} sockets closed; memory {} before, at most {}",
+        crowds.len() * SOCKETS,
+        mib(bytes as u64),
+        dropped().await,
+        mib(before),
+        mib(peak)
+    );
+    assert!(bytes <= f64::from(64 << 20), "{bytes}");
+    // And what sockets cost, and the allocator keeps.
+    assert!(peak <= before + (112 << 20), "{} before, {}", mib(before), mib(peak));
+    let closes =
+        join_all(crowds.pop().into_iter().flatten().map(async |mut socket| socket.expect_close().await.code)).await;
+    assert!(closes.iter().all(|code| *code == 4102), "{closes:?}");
+    drop(crowds);
+    eventually("what was held is free", async || held().await == 0.0).await;
 }

@@ -54,7 +54,7 @@ impl Node {
     }
 
     async fn first(&self, limit: usize, channel: &ChannelKey) -> Vec<User> {
-        self.0.present(channel, limit).await.expect("presence answers")
+        self.0.present(channel, None, limit).await.expect("presence answers")
     }
 }
 
@@ -156,6 +156,22 @@ async fn members_are_listed_once_by_id_up_to_a_limit(medium: Medium) {
     assert_eq!(one.present(&lobby).await, by_id);
     assert_eq!(one.first(4, &lobby).await, by_id[..4]);
     assert_eq!(one.first(0, &lobby).await, []);
+    // In pages, of whatever size; the cursor need not be present itself.
+    for size in 1..=by_id.len() + 1 {
+        let mut paged: Vec<User> = Vec::new();
+        loop {
+            let after = paged.last().map(|user| user.id.clone());
+            let page = two.0.present(&lobby, after.as_ref(), size).await.expect("presence answers");
+            paged.extend(page.iter().cloned());
+            if page.len() < size {
+                break;
+            }
+        }
+        assert_eq!(paged, by_id, "pages of {size}");
+    }
+    let after = |id: &str| id.parse().expect("an id");
+    assert_eq!(one.0.present(&lobby, Some(&after("a#")), 2).await.expect("presence answers"), by_id[6..8]);
+    assert_eq!(one.0.present(&lobby, Some(&after("\u{10ffff}")), 2).await.expect("presence answers"), []);
 }
 
 #[tokio::test]
@@ -198,12 +214,13 @@ async fn a_renewal_puts_back_what_redis_has_lost() {
         }
     }
     redis.kill();
-    assert!(node.0.present(&channels[0], 1).await.is_err());
+    assert!(node.0.present(&channels[0], None, 1).await.is_err());
     let (attic, late) = (channel("acme"), user("late"));
     assert!(node.0.enter(&attic, &late, session()).await.is_err());
     redis.start_again().await;
     for channel in &channels {
-        until("all are back", async || node.0.present(channel, 1_000).await.is_ok_and(|found| found == members)).await;
+        until("all are back", async || node.0.present(channel, None, 1_000).await.is_ok_and(|found| found == members))
+            .await;
     }
     until("the one who came meanwhile is there", async || node.present(&attic).await == [late.clone()]).await;
 }
@@ -248,7 +265,7 @@ async fn a_silent_redis_is_not_waited_for() {
         let started = Instant::now();
         let failed = match call % 3 {
             0 => node.0.enter(&lobby, &alice, phone).await.is_err(),
-            1 => node.0.present(&lobby, 1).await.is_err(),
+            1 => node.0.present(&lobby, None, 1).await.is_err(),
             _ => node.0.leave(&lobby, &alice, phone).await.is_err(),
         };
         assert!(failed, "call {call}");
@@ -262,7 +279,7 @@ async fn a_silent_redis_is_not_waited_for() {
     assert!(node.0.enter(&lobby, &latecomer, session()).await.is_err());
     redis.thaw();
     until("who came meanwhile is there", async || {
-        node.0.present(&lobby, 10).await.is_ok_and(|present| present.contains(&latecomer))
+        node.0.present(&lobby, None, 10).await.is_ok_and(|present| present.contains(&latecomer))
     })
     .await;
     node.enter(&lobby, &alice, phone).await;

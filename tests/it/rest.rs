@@ -204,8 +204,41 @@ async fn the_list_is_paged_by_cursor() {
     listed.sort_unstable();
     expected.sort_unstable();
     assert_eq!(listed, expected, "each channel once");
-    for limit in ["0", "-1", "many"] {
-        assert_eq!(alice.get(&format!("/api/channels/?limit={limit}")).await.0, 400, "{limit}");
+    for (limit, items) in [("0", 1), ("-1", 1), ("101", 7), ("99999999999999999999", 7)] {
+        let (status, page) = alice.get(&format!("/api/channels/?limit={limit}")).await;
+        assert_eq!((status, list(&page, "results").len()), (200, items), "{limit}: {page}");
+    }
+    for query in ["limit=many", "limit=", "limit=1.5", "limit=3&limit=3", "x=1&x=2", "cursor=x"] {
+        assert_eq!(alice.get(&format!("/api/channels/?{query}")).await.0, 400, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_present_is_paged_by_cursor() {
+    let (_app, acme, alice, bob, _lobby) = office().await;
+    let mut members = vec![alice, bob];
+    for n in 0..3 {
+        members.push(acme.member(&format!("member {n}")).await);
+    }
+    let attic = acme.channel("attic", &members.iter().collect::<Vec<_>>()).await;
+    let mut sockets = Vec::new();
+    for member in &members {
+        sockets.push(member.join(&attic).await);
+    }
+    let (mut present, mut sizes) = (Vec::new(), Vec::new());
+    let mut path = Some(attic.path("presence/?limit=2"));
+    while let Some(at) = path {
+        let (status, page) = members[0].get(&at).await;
+        assert_eq!(status, 200, "{page}");
+        sizes.push(list(&page, "results").len());
+        present.extend(list(&page, "results").iter().map(|user| text(user, "id").to_owned()));
+        path = page["next"].as_str().map(path_of);
+    }
+    let mut expected: Vec<String> = members.iter().map(|member| member.id.clone()).collect();
+    expected.sort_unstable();
+    assert_eq!((sizes, present), (vec![2, 2, 1], expected));
+    for query in ["?limit=x", "?cursor=", "?limit=1&limit=2"] {
+        assert_eq!(members[0].get(&attic.path(&format!("presence/{query}"))).await.0, 400, "{query}");
     }
 }
 
@@ -271,7 +304,8 @@ async fn history_is_paged_by_seq_in_both_directions() {
     assert_eq!(seqs("?after=23").await, [24, 25]);
     assert_eq!(seqs("?before=1").await, [0_u64; 0]);
     assert_eq!(seqs("?after=25").await, [0_u64; 0]);
-    for query in ["?before=x", "?after=-1", "?limit=0", "?limit=x", "?before=5&after=1"] {
+    assert_eq!(seqs("?limit=0").await, [25]);
+    for query in ["?before=x", "?after=-1", "?limit=x", "?before=5&after=1", "?before=5&before=5", "?limit=1&limit=1"] {
         assert_eq!(alice.get(&lobby.path(&format!("messages/{query}"))).await.0, 400, "{query}");
     }
 
@@ -334,4 +368,7 @@ async fn operators_see_life_readiness_and_metrics() {
     assert_eq!(status, 200);
     let metrics = metrics.as_str().expect("the text format");
     assert!(metrics.contains("switchboard_events_total") && metrics.contains("switchboard_sessions"), "{metrics}");
+    // They name tenants and plugins, which clients have no business with.
+    let (status, answer) = app.door().get("/metrics", None).await;
+    assert_eq!((status, &answer), (404, &app.door().get("/nothing", None).await.1));
 }

@@ -149,6 +149,16 @@ async fn a_command_whose_output_nobody_reads_ends_without_a_word() {
 }
 
 #[tokio::test]
+async fn an_origin_that_is_none_is_refused_and_others_are_shown_as_browsers_write_them() {
+    let settings = |origins| Settings::embedded().with("SWITCHBOARD_ALLOWED_ORIGIN", origins);
+    let shown = settings("HTTPS://Chat.Example:443/, https://*.example.com").run(&["config", "check"]).await.success();
+    assert!(shown.contains("https://chat.example") && shown.contains("https://*.example.com"), "{shown}");
+    for origin in ["chat.example", "https://chat.example/app", "https://me@chat.example", "https://chat.example?x"] {
+        assert_names(&settings(origin).run(&["config", "check"]).await, &["--allowed-origin"]);
+    }
+}
+
+#[tokio::test]
 async fn settings_of_a_node_are_checked_without_starting() {
     let database = Database::create().await;
     let good = Settings::embedded()

@@ -9,7 +9,9 @@ use switchboard_tests::{App, Channel, Closed, Member, Settings, Signal, Socket, 
 async fn a_token_of_the_django_application_makes_its_member() {
     let app = App::embedded().await;
     let acme = app.tenant("acme").await;
-    for (user_id, id) in [(json!(42), "42"), (json!("0190c5a2-user"), "0190c5a2-user")] {
+    for (user_id, id) in
+        [(json!(42), "42"), (json!("0190c5a2-user"), "0190c5a2-user"), (json!(u64::MAX), "18446744073709551615")]
+    {
         let token = Claims::access(&acme.slug, user_id).with("username", format!("member {id}")).sign();
         let member = Member::external(app.door(), &format!("member {id}"), id, token);
         let (status, me) = member.get("/api/me/").await;
@@ -118,6 +120,55 @@ async fn every_bad_token_gets_the_same_401() {
     assert_eq!(expected.0, 401, "{expected:?}");
     for (what, token) in bad_tokens(&app, &acme).await {
         assert_eq!(app.door().get("/api/me/", Some(&token)).await, expected, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_may_come_in_the_header_authorization() {
+    let app = App::embedded().await;
+    let acme = app.tenant("acme").await;
+    let alice = acme.member("alice").await;
+    let (address, token) = (app.door().address(), alice.token.as_str());
+    let query = format!("/ws/?token={token}");
+    for (path, headers) in [
+        ("/ws/", vec![("authorization", format!("Bearer {token}"))]),
+        ("/ws/", vec![("authorization", format!("JWT {token}"))]),
+        // Given in several places, it is the same.
+        (&query, vec![("authorization", format!("Bearer {token}"))]),
+        (&query, vec![("sec-websocket-protocol", format!("switchboard.v1, bearer.{token}"))]),
+        // Credentials of another scheme are for a proxy.
+        (&query, vec![("authorization", "Basic YTpi".to_owned())]),
+    ] {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mut socket = Socket::open("alice", address, path, &headers).await.expect("an upgrade");
+        assert_eq!(socket.next_of("welcome").await["user"], alice.as_json(), "{path} {headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn tokens_and_positions_that_contradict_each_other_are_refused_at_once() {
+    let app = App::embedded().await;
+    let acme = app.tenant("acme").await;
+    let alice = acme.member("alice").await;
+    let (address, token) = (app.door().address(), alice.token.as_str());
+    let other = format!("{token}x");
+    for (path, headers) in [
+        (format!("/ws/?token={token}&token={token}"), vec![]),
+        (format!("/ws/?token={token}&since=a:1&since=a:1"), vec![]),
+        (format!("/ws/?token={token}"), vec![("authorization", format!("Bearer {other}"))]),
+        (format!("/ws/?token={other}"), vec![("authorization", format!("Bearer {token}"))]),
+        (format!("/ws/?token={token}"), vec![("sec-websocket-protocol", format!("switchboard.v1, bearer.{other}"))]),
+        (
+            "/ws/".to_owned(),
+            vec![("authorization", format!("Bearer {token}")), ("authorization", format!("JWT {other}"))],
+        ),
+        ("/ws/".to_owned(), vec![("sec-websocket-protocol", format!("bearer.{token}, bearer.{other}"))]),
+    ] {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let opened = Socket::open("alice", address, &path, &headers).await;
+        let refused = opened.err().unwrap_or_else(|| panic!("{path} {headers:?} was let in"));
+        assert_eq!(refused.status, 400, "{path} {headers:?}");
+        assert!(!refused.body.contains(token), "a token is not repeated");
     }
 }
 

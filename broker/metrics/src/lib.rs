@@ -145,6 +145,8 @@ metrics! {
     Gauge SESSIONS = "switchboard_sessions", [], COUNT, "live sockets";
     Counter SESSIONS_DROPPED = "switchboard_sessions_dropped_total", ["reason"], None,
         "sockets that the broker closed, by reason";
+    Gauge UNFINISHED_BYTES = "switchboard_unfinished_bytes", [], BYTES,
+        "memory of messages that have begun to arrive and are not complete, without the first 4 KiB of each";
     Counter EVENTS = "switchboard_events_total", ["kind", "result"], None, "events accepted, by kind and result";
     Histogram HANDLER_SECONDS = "switchboard_handler_seconds", ["plugin", "version", "result"], SECONDS,
         "time of a plugin call, without the wait for the scheduler and for an instance";

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 use crate::model::{TenantSlug, Timestamp, TokenId, UserId, Username};
 
@@ -133,19 +135,20 @@ fn optional_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     Ok(Option::<Seconds>::deserialize(deserializer)?.map(Into::into))
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum TextOrNumber {
-    Text(String),
-    Number(i64),
+/// A text, or the digits of a whole number, of whatever size: an id must not change where it does not fit into a type. A
+/// number that is not written as a whole one is no id.
+fn text_or_digits(value: &RawValue) -> Result<String, serde_json::Error> {
+    let written = value.get();
+    let digits = written.strip_prefix('-').unwrap_or(written);
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) && written != "-0" {
+        return Ok(written.to_owned());
+    }
+    serde_json::from_str(written)
 }
 
 fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UserId, D::Error> {
-    let text = match TextOrNumber::deserialize(deserializer)? {
-        TextOrNumber::Text(text) => text,
-        TextOrNumber::Number(number) => number.to_string(),
-    };
-    text.parse().map_err(serde::de::Error::custom)
+    let value = Box::<RawValue>::deserialize(deserializer)?;
+    text_or_digits(&value).map_err(D::Error::custom)?.parse().map_err(D::Error::custom)
 }
 
 fn optional_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Username>, D::Error> {
@@ -156,8 +159,38 @@ fn optional_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Us
 }
 
 fn optional_text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(Option::<TextOrNumber>::deserialize(deserializer)?.map(|value| match value {
-        TextOrNumber::Text(text) => text,
-        TextOrNumber::Number(number) => number.to_string(),
-    }))
+    let value = Option::<Box<RawValue>>::deserialize(deserializer)?;
+    value.map(|value| text_or_digits(&value).map_err(D::Error::custom)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_keeps_its_digits_and_a_fraction_is_no_id() {
+        let read = |id: &str| {
+            let claims = format!(r#"{{"token_type":"access","exp":1,"user_id":{id},"tenant_id":{id}}}"#);
+            serde_json::from_str::<Claims>(&claims).ok().map(|claims| (claims.user_id.to_string(), claims.tenant_id))
+        };
+        let digits = "9".repeat(64);
+        for (id, text) in [
+            ("7", "7"),
+            ("0", "0"),
+            ("-7", "-7"),
+            (r#""7""#, "7"),
+            (r#""1.5""#, "1.5"),
+            (r#""\u00e9""#, "é"),
+            ("9223372036854775808", "9223372036854775808"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("18446744073709551616", "18446744073709551616"),
+            ("340282366920938463463374607431768211456", "340282366920938463463374607431768211456"),
+            (&digits, &digits),
+        ] {
+            assert_eq!(read(id), Some((text.to_owned(), Some(text.to_owned()))), "{id}");
+        }
+        for id in ["1.5", "1.0", "1e3", "-0", "true", "[]", "{}", &"9".repeat(65), r#""""#, "null"] {
+            assert_eq!(read(id), None, "{id}");
+        }
+    }
 }

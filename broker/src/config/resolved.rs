@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::origin::AllowedOrigin;
 use super::rate::RateLimits;
 use crate::model::TenantSlug;
 
@@ -116,6 +117,7 @@ impl Config {
                 member_connections: 0,
                 address_connections: None,
                 outbound_bytes: 1024 * 1024,
+                unfinished_bytes: 64 * 1024 * 1024,
                 subscriptions: 1_000,
                 ping_interval: Duration::ZERO,
                 pong_timeout: Duration::ZERO,
@@ -154,9 +156,8 @@ pub struct Listen {
     /// The token for changing plugins. `None`: embedded mode generates one in the data folder at its first start; in other
     /// modes, nobody can change plugins.
     pub admin_token: Option<Secret>,
-    /// Origins from which browsers may open sockets, such as `https://chat.example.com`. Default: the listener's own origin,
-    /// as named in the browser's `Host`.
-    pub allowed_origins: Vec<String>,
+    /// Origins from which browsers may use the broker, besides that of the host that they connect to.
+    pub allowed_origins: Vec<AllowedOrigin>,
     /// Proxies whose `X-Forwarded-For` to trust. Default: nobody.
     pub trusted_proxies: Vec<IpNet>,
 }
@@ -298,6 +299,8 @@ pub struct Limits {
     pub address_connections: Option<usize>,
     /// Maximum number of bytes that wait for one socket. Default 1 MiB.
     pub outbound_bytes: usize,
+    /// Maximum number of bytes of messages that have begun to arrive and are not complete, over all sockets. Default 64 MiB.
+    pub unfinished_bytes: usize,
     /// Maximum number of channels per socket. Default 1,000.
     pub subscriptions: usize,
     /// Time between pings of the broker. Default 25 s; at least 1 s, because clients are told it in whole seconds.

@@ -337,14 +337,14 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "allowed-origin",
         value: "ORIGIN",
-        default: Fallback::Described("the page's own host"),
-        help: "Origin from which browsers may open sockets; may be repeated",
+        default: Fallback::Described("none"),
+        help: "Origin from which browsers may use the broker, besides its own host; may be repeated",
         takes: Takes::List,
         set: |config, given| {
-            config.listen.allowed_origins = given.to_vec();
+            config.listen.allowed_origins = given.iter().map(|text| text.parse()).collect::<Result<_, String>>()?;
             Ok(())
         },
-        show: |config| list(&config.listen.allowed_origins, "(the page's own host)"),
+        show: |config| list(&config.listen.allowed_origins, "(none)"),
     },
     Setting {
         name: "trusted-proxy",

@@ -34,6 +34,7 @@ pub(super) fn routes(state: Arc<State>) -> Router {
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .route_layer(from_fn_with_state(Arc::clone(&state), guard::check));
     health()
+        .route("/metrics", get(metrics))
         .merge(openapi::routes(description))
         .merge(guarded)
         .fallback(async || ApiError::not_found())
@@ -42,7 +43,7 @@ pub(super) fn routes(state: Arc<State>) -> Router {
 
 /// The routes of both listeners.
 pub(super) fn health() -> Router<Arc<State>> {
-    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(metrics))
+    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz))
 }
 
 /// The routes that require the token. A handler declares the path, the method and the description of its route.

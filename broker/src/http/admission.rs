@@ -27,6 +27,8 @@ pub(super) type ListenerPermit = Arc<OwnedSemaphorePermit>;
 #[derive(Debug)]
 pub(super) struct Admission {
     speaking: Arc<Semaphore>,
+    /// Permits that are free unless it is crowded.
+    roomy: usize,
     share: usize,
     waiting: Semaphore,
     patience: Duration,
@@ -69,6 +71,8 @@ impl Admission {
         let waiting = connections.saturating_sub(speaking).min(SPEAKING);
         Self {
             speaking: Arc::new(Semaphore::new(speaking)),
+            // Clients that pause take half of the permits at most for longer than a head may take.
+            roomy: speaking.div_ceil(2),
             // A quarter, but at least as many as a browser opens, and never all.
             share: (speaking / 4).max(8.min(speaking / 2)).max(1),
             waiting: Semaphore::new(waiting),
@@ -80,6 +84,11 @@ impl Admission {
     /// The next free permit of the listener.
     pub(super) async fn permit(&self) -> ConnectionPermit {
         Arc::clone(&self.speaking).acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// Whether connections that only wait should make room soon.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.speaking.available_permits() < self.roomy
     }
 
     /// The right to speak for a connection that has a permit. Without an address, as for a trusted proxy, it is granted at

@@ -9,10 +9,11 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -21,12 +22,10 @@ use tower::ServiceExt;
 
 use super::admission::{Admission, ListenerPermit};
 use super::state::State;
-use super::upgrade;
+use super::waiting::{Heads, Patience};
+use super::{strict, upgrade};
 use crate::model::ClientAddress;
 use crate::telemetry::Throttle;
-
-/// Time within which the head of a request must arrive.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long to wait if the process has no file descriptor left.
 const BREATH: Duration = Duration::from_millis(100);
@@ -53,11 +52,19 @@ impl Routes {
     }
 
     async fn answer(self, mut request: Request<Incoming>, peer: IpAddr) -> Result<Response, Infallible> {
+        if let Some(flaw) = strict::flaw(&request) {
+            let mut response = upgrade::refusal(StatusCode::BAD_REQUEST, flaw);
+            // Whatever follows was sent by who is just as wrong about it.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return Ok(response);
+        }
         if let Some(state) = &self.sockets {
             let address = state.trusted_proxies.client(peer, request.headers());
             if request.uri().path().starts_with("/ws/") {
                 if request.method() != Method::GET {
-                    return Ok(upgrade::refusal(StatusCode::METHOD_NOT_ALLOWED, "open a socket with GET"));
+                    let mut response = upgrade::refusal(StatusCode::METHOD_NOT_ALLOWED, "open a socket with GET");
+                    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+                    return Ok(response);
                 }
                 return Ok(upgrade::open(state, request, address));
             }
@@ -103,7 +110,8 @@ pub(super) async fn accept(
                         dropped.on(peer.ip(), "address");
                         return;
                     };
-                    serve(stream, peer.ip(), routes, Arc::new(connection), stop).await;
+                    let crowded = move || admission.is_crowded();
+                    serve(stream, peer.ip(), routes, Arc::new(connection), crowded, stop).await;
                 });
             }
             Err(error) => {
@@ -136,6 +144,7 @@ async fn serve(
     peer: IpAddr,
     routes: Routes,
     permit: ListenerPermit,
+    crowded: impl Fn() -> bool + Send + Sync + 'static,
     mut stop: watch::Receiver<bool>,
 ) {
     // Messages are small and should be sent at once.
@@ -143,8 +152,9 @@ async fn serve(
         return;
     }
     let has_sockets = routes.sockets.is_some();
+    let (heads, stream) = Heads::of(stream, Patience::USUAL, crowded);
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(32 * 1024);
+    server.timer(heads).header_read_timeout(Patience::USUAL.pause).max_buf_size(32 * 1024);
     let served = if has_sockets {
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Arc::clone(&permit));
@@ -169,7 +179,7 @@ async fn serve(
                 poll_fn(|cx| connection.poll_without_shutdown(cx)).await
             }
         };
-        linger(connection.into_parts().io.into_inner()).await;
+        linger(connection.into_parts().io.into_inner().into_inner()).await;
         served
     };
     if let Err(error) = served {

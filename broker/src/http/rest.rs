@@ -15,11 +15,11 @@ use axum::routing::{delete, get, post};
 
 use super::error::ApiError;
 use super::state::State;
-use super::{admin, page};
+use super::{admin, cors, page};
 
 /// The routes of the listener for clients.
 pub(super) fn routes(state: Arc<State>) -> Router {
-    Router::new()
+    let api = Router::new()
         .route("/api/token/", post(tokens::log_in))
         .route("/api/token/refresh/", post(tokens::refresh))
         .route("/api/token/verify/", post(tokens::verify))
@@ -32,6 +32,9 @@ pub(super) fn routes(state: Arc<State>) -> Router {
         .route("/api/channels/{channel}/messages/", get(messages::list).post(messages::post))
         .route("/api/channels/{channel}/presence/", get(presence::list))
         .route("/api/channels/{channel}/read/", post(messages::read))
+        // Before CORS, which must see the methods that a route does not have: one of them is how browsers ask.
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed());
+    cors::allow(api, &state)
         .merge(admin::health())
         .merge(page::routes())
         .fallback(async || ApiError::not_found())

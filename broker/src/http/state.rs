@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::proxies::TrustedProxies;
 use crate::auth::Keys;
 use crate::bus::Bus;
-use crate::config::Secret;
+use crate::config::{AllowedOrigin, Secret};
 use crate::deploy::ControlPlane;
 use crate::identity::Identity;
 use crate::model::Clock;
@@ -40,8 +40,8 @@ pub struct State {
     pub admin_token: Option<Secret>,
     pub bus: Arc<dyn Bus>,
     pub metrics: PrometheusHandle,
-    /// Origins from which browsers may open sockets; if empty, only the page's own.
-    pub allowed_origins: Vec<String>,
+    /// Origins from which browsers may come, besides the host that they connect to.
+    pub allowed_origins: Vec<AllowedOrigin>,
     pub trusted_proxies: TrustedProxies,
     /// The open sockets.
     pub sessions: TaskTracker,

@@ -2,19 +2,24 @@
 
 use std::sync::Arc;
 
-use axum::extract::Query;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
-use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION};
-use hyper::{HeaderMap, Request, StatusCode, Uri};
+use hyper::body::{Body, Incoming};
+use hyper::header::{
+    CONNECTION, HOST, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::{HeaderMap, Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
 use super::admission::ListenerPermit;
 use super::state::State;
+use super::waiting::Noted;
+use super::{query, token};
+use crate::config::{AllowedOrigin, is_allowed};
 use crate::model::ClientAddress;
 use crate::protocol::SUBPROTOCOL;
 use crate::session::{self, Arrival, Scope};
@@ -27,29 +32,26 @@ struct Parameters {
 
 /// Answers a request below `/ws/`: with the handshake, or with what is wrong with the request.
 pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>, address: ClientAddress) -> Response {
-    let parameters = parameters(request.uri());
+    let parameters: Parameters = match query::read(request.uri(), "`token` and `since` must be text") {
+        Ok(parameters) => parameters,
+        Err(refused) => return refused.into_response(),
+    };
     let Some(scope) = scope(request.uri().path(), parameters.since) else {
         return refusal(StatusCode::NOT_FOUND, "the paths of sockets are /ws/ and /ws/chat/{channel}/");
     };
-    if !is_upgrade_request(&request) {
-        return refusal(
-            StatusCode::BAD_REQUEST,
-            "this is a WebSocket: send Connection: Upgrade and Upgrade: websocket",
-        );
+    if let Some(refused) = refusal_of_handshake(&request) {
+        return refused;
     }
     if !origin_allowed(request.headers(), &state.allowed_origins) {
         return refusal(StatusCode::FORBIDDEN, "this origin is not allowed to open sockets; see --allowed-origin");
     }
     let offered = Offered::read(request.headers());
-    let token = parameters.token.or(offered.token);
+    let Ok(token) = the_one_token(parameters.token, request.headers(), offered.tokens) else {
+        return refusal(StatusCode::BAD_REQUEST, "two different tokens were given; give one");
+    };
     let (handshake, upgraded) = match upgrade(&mut request) {
         Ok(done) => done,
-        Err(_) => {
-            let mut response =
-                refusal(StatusCode::UPGRADE_REQUIRED, "send Sec-WebSocket-Key and Sec-WebSocket-Version: 13");
-            response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-            return response;
-        }
+        Err(_) => return refusal(StatusCode::BAD_REQUEST, KEY_ONCE),
     };
     let services = Arc::clone(&state.services);
     let permit = request.extensions_mut().remove::<ListenerPermit>();
@@ -63,6 +65,56 @@ pub(super) fn open(state: &Arc<State>, mut request: Request<Incoming>, address: 
     if offered.subprotocol {
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
+    response
+}
+
+const KEY_ONCE: &str = "send Sec-WebSocket-Key once, with 16 bytes in Base64";
+
+/// Refuses what RFC 6455 refuses in section 4.2.1, beyond what every request must be.
+fn refusal_of_handshake(request: &Request<Incoming>) -> Option<Response> {
+    let refused = |message| Some(refusal(StatusCode::BAD_REQUEST, message));
+    if request.version() < Version::HTTP_11 {
+        return refused("open a socket with HTTP/1.1");
+    }
+    if !is_upgrade_request(request) {
+        return refused("this is a WebSocket: send Connection: Upgrade and Upgrade: websocket");
+    }
+    if !request.body().is_end_stream() {
+        return refused("a handshake has no body");
+    }
+    match once(request.headers(), SEC_WEBSOCKET_VERSION) {
+        Ok(Some(b"13")) => {}
+        Ok(_) => return Some(other_version()),
+        Err(Repeated) => return refused("send Sec-WebSocket-Version once"),
+    }
+    match once(request.headers(), SEC_WEBSOCKET_KEY) {
+        Ok(Some(key)) if is_key(key) => None,
+        _ => refused(KEY_ONCE),
+    }
+}
+
+/// A header that may be given once was given several times.
+struct Repeated;
+
+fn once(headers: &HeaderMap, name: HeaderName) -> Result<Option<&[u8]>, Repeated> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next().map(HeaderValue::as_bytes);
+    if values.next().is_some() { Err(Repeated) } else { Ok(first) }
+}
+
+/// Whether this is Base64 of 16 bytes: 22 digits and two signs that fill up.
+fn is_key(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.strip_suffix(b"==").is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_digit))
+}
+
+/// RFC 6455 wants the version that would be taken, and RFC 9110 what to upgrade to.
+fn other_version() -> Response {
+    let mut response = refusal(StatusCode::UPGRADE_REQUIRED, "send Sec-WebSocket-Version: 13");
+    let headers = response.headers_mut();
+    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     response
 }
 
@@ -84,15 +136,27 @@ fn scope(path: &str, since: Option<String>) -> Option<Scope> {
     (!channel.is_empty() && !channel.contains('/')).then(|| Scope::One { channel: channel.to_owned(), since })
 }
 
-fn parameters(uri: &Uri) -> Parameters {
-    Query::<Parameters>::try_from_uri(uri).map(|Query(parameters)| parameters).unwrap_or_default()
+/// The token of the query, of `Authorization` or of the subprotocols, in this order. Of two that differ, whichever was taken
+/// would be the wrong one to somebody.
+fn the_one_token(
+    in_query: Option<String>,
+    headers: &HeaderMap,
+    in_protocols: Vec<String>,
+) -> Result<Option<String>, TokensDiffer> {
+    let in_authorization = token::all_in_authorization(headers).map(str::to_owned);
+    let mut tokens = in_query.into_iter().chain(in_authorization).chain(in_protocols);
+    let first = tokens.next();
+    if tokens.all(|token| first.as_ref() == Some(&token)) { Ok(first) } else { Err(TokensDiffer) }
 }
 
-/// The protocols and the token that the client offers in `Sec-WebSocket-Protocol`.
+#[derive(Debug, PartialEq, Eq)]
+struct TokensDiffer;
+
+/// The protocols and the tokens that the client offers in `Sec-WebSocket-Protocol`.
 #[derive(Default)]
 struct Offered {
     subprotocol: bool,
-    token: Option<String>,
+    tokens: Vec<String>,
 }
 
 impl Offered {
@@ -103,32 +167,26 @@ impl Offered {
             if item == SUBPROTOCOL {
                 offered.subprotocol = true;
             } else if let Some(token) = item.strip_prefix("bearer.") {
-                offered.token = Some(token.to_owned());
+                offered.tokens.push(token.to_owned());
             }
         }
         offered
     }
 }
 
-/// Browsers send the origin of their page; other clients send none and are allowed. Without a setting, the page must come
-/// from the host of the request.
-fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
+/// Browsers send the origin of their page; other clients send none and are allowed.
+fn origin_allowed(headers: &HeaderMap, allowed: &[AllowedOrigin]) -> bool {
     let Some(origin) = headers.get(ORIGIN) else { return true };
-    let Ok(origin) = origin.to_str() else { return false };
-    if !allowed.is_empty() {
-        return allowed.iter().any(|one| one == "*" || one.eq_ignore_ascii_case(origin));
-    }
-    let own = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let named = origin.split_once("://").map(|(_, host)| host);
-    matches!((own, named), (Some(own), Some(named)) if own.eq_ignore_ascii_case(named))
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    origin.to_str().is_ok_and(|origin| is_allowed(allowed, origin, host))
 }
 
 /// The connection of a completed handshake, and the bytes that followed it.
 async fn connection(upgraded: UpgradeFut) -> Option<(TcpStream, Bytes)> {
     let socket = upgraded.await.inspect_err(|error| tracing::debug!(%error, "a handshake did not complete")).ok()?;
-    let parts = socket.into_inner().into_inner().downcast::<TokioIo<TcpStream>>().ok()?;
+    let parts = socket.into_inner().into_inner().downcast::<TokioIo<Noted>>().ok()?;
     // A copy: otherwise the buffer of the request would stay in memory with these bytes.
-    Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf)))
+    Some((parts.io.into_inner().into_inner(), Bytes::copy_from_slice(&parts.read_buf)))
 }
 
 #[cfg(test)]
@@ -155,25 +213,33 @@ mod tests {
     }
 
     #[test]
-    fn a_page_may_come_from_the_own_host_or_from_those_that_are_set() {
-        let own = headers(&[("origin", "http://chat.test:8080"), ("host", "chat.test:8080")]);
-        let foreign = headers(&[("origin", "https://evil.test"), ("host", "chat.test")]);
-        let null = headers(&[("origin", "null"), ("host", "chat.test")]);
-        let none = headers(&[("host", "chat.test")]);
-        assert!(origin_allowed(&own, &[]) && origin_allowed(&none, &[]));
-        assert!(!origin_allowed(&foreign, &[]) && !origin_allowed(&null, &[]));
-        let set = ["https://evil.test".to_owned()];
-        assert!(origin_allowed(&foreign, &set) && !origin_allowed(&own, &set));
-        assert!(origin_allowed(&null, &["*".to_owned()]));
-    }
-
-    #[test]
     fn a_token_may_come_as_a_subprotocol() {
         let offered = Offered::read(&headers(&[("sec-websocket-protocol", "switchboard.v1, bearer.a.b.c")]));
         assert!(offered.subprotocol);
-        assert_eq!(offered.token.as_deref(), Some("a.b.c"));
-        assert_eq!(parameters(&Uri::from_static("/ws/?token=a.b.c&x=1")).token.as_deref(), Some("a.b.c"));
-        assert_eq!(parameters(&Uri::from_static("/ws/chat/abc/?since=e%3A41")).since.as_deref(), Some("e:41"));
-        assert_eq!(parameters(&Uri::from_static("/ws/")).token, None);
+        assert_eq!(offered.tokens, ["a.b.c"]);
+    }
+
+    #[test]
+    fn a_token_may_come_in_several_places_if_it_is_the_same() {
+        const GIVEN: &str = "a.b.c";
+        let token = |query: Option<&str>, authorization: &[&'static str], protocols: &[&str]| {
+            let pairs: Vec<_> = authorization.iter().map(|value| ("authorization", *value)).collect();
+            let protocols = protocols.iter().map(|&token| token.to_owned()).collect();
+            the_one_token(query.map(str::to_owned), &headers(&pairs), protocols)
+        };
+        let given = || Ok(Some(GIVEN.to_owned()));
+        assert_eq!(token(None, &[], &[]), Ok(None));
+        assert_eq!(token(None, &["Basic YTpi"], &[]), Ok(None), "another scheme is somebody else's");
+        assert_eq!(token(Some(GIVEN), &[], &[]), given());
+        assert_eq!(token(None, &["Bearer a.b.c"], &[]), given());
+        assert_eq!(token(None, &["jwt  a.b.c"], &[]), given());
+        assert_eq!(token(None, &["Basic YTpi", "Bearer a.b.c"], &[]), given());
+        assert_eq!(token(None, &[], &[GIVEN]), given());
+        assert_eq!(token(Some(GIVEN), &["Bearer a.b.c"], &[GIVEN, GIVEN]), given());
+        assert_eq!(token(Some("x"), &["Bearer a.b.c"], &[]), Err(TokensDiffer));
+        assert_eq!(token(Some("x"), &[], &[GIVEN]), Err(TokensDiffer));
+        assert_eq!(token(None, &["Bearer a.b.c", "Bearer x"], &[]), Err(TokensDiffer));
+        assert_eq!(token(None, &["Bearer a.b.c"], &["x"]), Err(TokensDiffer));
+        assert_eq!(token(None, &[], &[GIVEN, "x"]), Err(TokensDiffer));
     }
 }

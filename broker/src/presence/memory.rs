@@ -3,6 +3,7 @@
 //! It does no I/O and never fails.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -47,11 +48,16 @@ impl Presence for MemoryPresence {
         Ok(last)
     }
 
-    async fn present(&self, channel: &ChannelKey, limit: usize) -> Result<Vec<User>, PresenceError> {
+    async fn present(
+        &self,
+        channel: &ChannelKey,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Vec<User>, PresenceError> {
         let channels = self.0.lock();
-        let members = channels.get(channel).into_iter().flat_map(Members::values);
-        Ok(members.take(limit).map(|member| member.user.clone()).collect())
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let members =
+            channels.get(channel).into_iter().flat_map(|members| members.range::<UserId, _>((from, Bound::Unbounded)));
+        Ok(members.take(limit).map(|(_, member)| member.user.clone()).collect())
     }
 }
-
-impl MemoryPresence {}

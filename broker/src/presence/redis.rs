@@ -22,7 +22,7 @@ use self::held::Held;
 use self::keys::{CALL, millis, names, script};
 use self::reach::Reach;
 use super::{Presence, PresenceError};
-use crate::model::{ChannelKey, SessionId, User};
+use crate::model::{ChannelKey, SessionId, User, UserId};
 
 mod held;
 mod keys;
@@ -111,9 +111,14 @@ impl Presence for RedisPresence {
         .await
     }
 
-    async fn present(&self, channel: &ChannelKey, limit: usize) -> Result<Vec<User>, PresenceError> {
+    async fn present(
+        &self,
+        channel: &ChannelKey,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Vec<User>, PresenceError> {
         let mut script = keys(&self.present, channel);
-        script.arg(limit);
+        script.arg(limit).arg(after.map(UserId::as_str).unwrap_or_default());
         let found: Vec<(String, String)> = self.bounded(self.call(&script)).await?;
         let users = found.into_iter().map(|(id, username)| Ok(User { id: id.parse()?, username: username.parse()? }));
         users.collect::<Result<_, crate::model::InvalidId>>().map_err(|error| PresenceError(error.into()))

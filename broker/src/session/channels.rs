@@ -163,7 +163,7 @@ impl Member<'_> {
             store.messages(tenant, id, Span::Before(channel.seq.saturating_add(1)), STATE_MESSAGES),
             store.channel_members(tenant, id, None, STATE_MEMBERS),
             store.member_count(tenant, id),
-            services.presence.present(key, STATE_MEMBERS as usize),
+            services.presence.present(key, None, STATE_MEMBERS as usize),
         );
         let messages = messages?;
         let members = members?;

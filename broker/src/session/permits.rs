@@ -113,9 +113,9 @@ impl Drop for SocketPermit {
     fn drop(&mut self) {
         let mut taken = self.permits.taken.lock();
         taken.all -= 1;
-        less(&mut taken.tenants, self.member.0.clone());
-        less(&mut taken.members, self.member.clone());
-        less(&mut taken.addresses, self.address);
+        less(&mut taken.tenants, self.member.0.clone(), 1);
+        less(&mut taken.members, self.member.clone(), 1);
+        less(&mut taken.addresses, self.address, 1);
     }
 }
 
@@ -123,14 +123,14 @@ impl Drop for UnauthenticatedPermit<'_> {
     fn drop(&mut self) {
         let mut taken = self.permits.taken.lock();
         taken.unauthenticated -= 1;
-        less(&mut taken.unauthenticated_from, self.address);
+        less(&mut taken.unauthenticated_from, self.address, 1);
     }
 }
 
-/// Decrements a count and removes it at zero.
-fn less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K) {
+/// Takes away from a count and removes it at zero.
+pub(super) fn less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K, by: usize) {
     if let Entry::Occupied(mut count) = counts.entry(key) {
-        *count.get_mut() -= 1;
+        *count.get_mut() -= by;
         if *count.get() == 0 {
             count.remove();
         }

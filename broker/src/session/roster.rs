@@ -138,7 +138,7 @@ mod tests {
         });
         assert!(task.await.unwrap_err().is_panic());
         let gone = async {
-            while hub.feed(&key).is_some() || !presence.present(&key, 1).await.unwrap().is_empty() {
+            while hub.feed(&key).is_some() || !presence.present(&key, None, 1).await.unwrap().is_empty() {
                 tokio::task::yield_now().await;
             }
         };

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::live::LiveSessions;
 use super::permits::SocketPermits;
 use super::roster::Roster;
+use super::unfinished::Unfinished;
 use crate::config::Limits;
 use crate::hub::Outbox;
 use crate::identity::Identity;
@@ -32,6 +33,7 @@ pub struct Services {
     pub permits: Arc<SocketPermits>,
     pub live: Arc<LiveSessions>,
     pub rates: Arc<Rates>,
+    pub unfinished: Arc<Unfinished>,
     /// Set when the broker drains: the time over which its sockets close.
     pub draining: watch::Receiver<Option<Duration>>,
     pub roster: Arc<Roster>,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State as Extract};
-use axum::http::header::{AUTHORIZATION, CONNECTION, HeaderValue, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CONNECTION, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
@@ -25,9 +25,7 @@ pub(super) async fn check(Extract(state): Extract<Arc<State>>, request: Request,
         return next.run(request).await;
     }
     let refusal = Refusal::new(ErrorCode::Unauthorized, "send the operators' token as Authorization: Bearer TOKEN");
-    let mut response = ApiError::from(refusal).into_response();
-    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    closing(response)
+    closing(ApiError::from(refusal).into_response())
 }
 
 /// Closes the connection: since the body is not read, no request can follow.

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State as Extract};
+use axum::extract::State as Extract;
 use axum::http::{StatusCode, Uri};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 
 use super::super::error::ApiError;
-use super::super::paging::{Page, limit, link};
+use super::super::paging::{Page, link};
+use super::super::query::{self, Limit};
 use super::super::state::State;
 use super::extract::{Bearer, Body, InChannel};
 use crate::model::{ChannelId, ClientAddress, Epoch, Message, Role, Timestamp, UserId, Username};
@@ -50,7 +51,8 @@ impl From<ChannelSummary> for ChannelView {
 
 #[derive(Deserialize)]
 pub(super) struct ListQuery {
-    limit: Option<u32>,
+    #[serde(default)]
+    limit: Limit,
     cursor: Option<ChannelId>,
 }
 
@@ -65,12 +67,10 @@ pub(super) struct Create {
 pub(super) async fn list(
     Extract(state): Extract<Arc<State>>,
     Bearer(principal): Bearer,
-    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
     uri: Uri,
 ) -> Result<Json<Page<ChannelView>>, ApiError> {
-    let Query(query) =
-        query.map_err(|_| ApiError::bad(None, "`limit` must be a number and `cursor` a channel's id"))?;
-    let limit = limit(query.limit)?;
+    let query: ListQuery = query::read(&uri, "`limit` must be a number and `cursor` a channel's id")?;
+    let Limit(limit) = query.limit;
     // Reads one more than requested, to know whether there is a next page.
     let mut found =
         state.store.channel_summaries(&principal.tenant, &principal.user.id, query.cursor, limit + 1).await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::super::body;
 use super::super::error::ApiError;
 use super::super::state::State;
+use super::super::token;
 use crate::model::{ChannelId, ClientAddress, Principal, Role, TenantSlug, UserId};
 use crate::protocol::Refusal;
 
@@ -38,13 +39,8 @@ impl FromRequestParts<Arc<State>> for Bearer {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, ApiError> {
-        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| {
-            // SimpleJWT accepts `Bearer` and, in older projects, `JWT`.
-            scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("jwt")
-        });
-        let Some((_, token)) = token else { return Err(ApiError::unauthorized()) };
-        let principal = state.identity.principal(token.trim()).await?;
+        let Some(token) = token::in_authorization(&parts.headers) else { return Err(ApiError::unauthorized()) };
+        let principal = state.identity.principal(token).await?;
         // For the limits on what comes in the body.
         parts.extensions.insert(BodyOf(principal.tenant.clone(), principal.user.id.clone()));
         Ok(Self(principal))

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State as Extract};
+use axum::extract::{Path, State as Extract};
 use axum::http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 
 use super::super::error::ApiError;
-use super::super::paging::{Page, limit, link};
+use super::super::paging::{Page, link};
+use super::super::query::{self, Limit};
 use super::super::state::State;
 use super::extract::{Body, InChannel};
 use crate::model::{ChannelKey, ChannelMember, Role, Timestamp, User, UserId};
@@ -30,7 +31,8 @@ impl From<ChannelMember> for MemberView {
 
 #[derive(Deserialize)]
 pub(super) struct ListQuery {
-    limit: Option<u32>,
+    #[serde(default)]
+    limit: Limit,
     cursor: Option<UserId>,
 }
 
@@ -43,11 +45,10 @@ pub(super) struct Add {
 pub(super) async fn list(
     Extract(state): Extract<Arc<State>>,
     member: InChannel,
-    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
     uri: Uri,
 ) -> Result<Json<Page<MemberView>>, ApiError> {
-    let Query(query) = query.map_err(|_| ApiError::bad(None, "`limit` must be a number and `cursor` a member's id"))?;
-    let limit = limit(query.limit)?;
+    let query: ListQuery = query::read(&uri, "`limit` must be a number and `cursor` a member's id")?;
+    let Limit(limit) = query.limit;
     let mut found =
         state.store.channel_members(&member.principal.tenant, member.channel, query.cursor.as_ref(), limit + 1).await?;
     let more = found.len() > limit as usize;

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State as Extract};
+use axum::extract::State as Extract;
 use axum::http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::super::error::ApiError;
-use super::super::paging::{Page, limit, link};
+use super::super::paging::{Page, link};
+use super::super::query::{self, Limit};
 use super::super::state::State;
 use super::extract::{Body, InChannel};
 use crate::model::json;
@@ -27,7 +28,8 @@ const READ_TYPE: &str = "message.read";
 
 #[derive(Deserialize)]
 pub(super) struct ListQuery {
-    limit: Option<u32>,
+    #[serde(default)]
+    limit: Limit,
     before: Option<u64>,
     after: Option<u64>,
 }
@@ -37,18 +39,16 @@ pub(super) struct ListQuery {
 pub(super) async fn list(
     Extract(state): Extract<Arc<State>>,
     member: InChannel,
-    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
     uri: Uri,
 ) -> Result<Json<Page<Message>>, ApiError> {
-    let Query(query) =
-        query.map_err(|_| ApiError::bad(None, "`before`, `after` and `limit` must be whole numbers, 0 or more"))?;
+    let query: ListQuery = query::read(&uri, "`limit` must be a number; `before` and `after` numbers, 0 or more")?;
     let span = match (query.before, query.after) {
         (Some(_), Some(_)) => return Err(ApiError::bad(None, "give `before` or `after`, not both")),
         (Some(before), None) => Span::Before(before),
         (None, Some(after)) => Span::After(after),
         (None, None) => Span::Latest,
     };
-    let limit = limit(query.limit)?;
+    let Limit(limit) = query.limit;
     let results = state.store.messages(&member.principal.tenant, member.channel, span, limit).await?;
     let full = results.len() == limit as usize;
     let older = results.first().map(|first| first.seq).filter(|seq| *seq > 1);

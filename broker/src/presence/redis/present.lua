@@ -1,7 +1,7 @@
 -- The members present by user id, each as {user id, username}.
--- ARGV: how many at most.
+-- ARGV: how many at most, and the user id after which to begin; empty for the first.
 local members = {}
-local from = '-'
+local from = ARGV[2] == '' and '-' or '(' .. ARGV[2] .. '\1'
 while #members < tonumber(ARGV[1]) do
     local entry = redis.call('ZRANGEBYLEX', KEYS[1], from, '+', 'LIMIT', 0, 1)[1]
     if not entry then
