@@ -25,6 +25,7 @@ mod idempotency;
 mod instances;
 mod languages;
 mod liveness;
+mod page;
 mod pipeline;
 mod plugins;
 mod presence;
