@@ -21,6 +21,7 @@ mod frames;
 mod handshake;
 mod hooks;
 mod hostile;
+mod hostile_inputs;
 mod idempotency;
 mod instances;
 mod languages;
