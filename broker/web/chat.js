@@ -8,6 +8,8 @@ import { Switchboard, newId } from "/client.js";
 const TYPING_EVERY = 3_000;
 const TYPING_EXPIRES = 5_000;
 const LIST_EVERY = 60_000;
+/** Milliseconds between attempts to come back when the page is loaded while the broker is away: the first, and the most. */
+const RESUME = { first: 1_000, most: 20_000 };
 /** Messages of one sender closer than this stand together. */
 const TOGETHER_WITHIN = 5 * 60_000;
 const MAX_NOTICES = 30;
@@ -67,7 +69,7 @@ function showLogin(reason = "") {
   channels.clear();
   for (const list of ["channels", "messages", "members"]) $(list).replaceChildren();
   if ($("make").open) $("make").close();
-  $("app").hidden = true;
+  $("app").hidden = $("waiting").hidden = true;
   $("login").hidden = false;
   $("login-error").textContent = reason;
   document.title = "Switchboard";
@@ -82,12 +84,34 @@ async function enter() {
   me = await client.me();
   $("my-name").textContent = me.username;
   $("my-tenant").textContent = me.tenant;
-  $("login").hidden = true;
+  $("login").hidden = $("waiting").hidden = true;
   $("app").hidden = false;
   $("app").dataset.view = "list";
   renderHeader();
   client.connect();
   await loadChannels();
+}
+
+/** Comes back after a reload. A broker that cannot be asked just then is no reason to log in again. */
+async function resume() {
+  for (let wait = RESUME.first; client.signedIn; wait = Math.min(2 * wait, RESUME.most)) {
+    try {
+      return await enter();
+    } catch (error) {
+      if (!client.signedIn) return;
+      if (!error.retryable) return showLogin(sentence(error.message));
+      $("waiting-text").textContent = `${sentence(error.message)} Trying again…`;
+      $("waiting").hidden = false;
+    }
+    await new Promise((wake) => {
+      const timer = setTimeout(wake, wait * (0.5 + Math.random()));
+      $("waiting-retry").onclick = $("waiting-out").onclick = window.ononline = ({ target }) => {
+        clearTimeout(timer);
+        if (target === $("waiting-out")) client.logOut();
+        wake();
+      };
+    });
+  }
 }
 
 async function submitting(form, errorId, act) {
@@ -685,5 +709,5 @@ function renderTyping() {
 
 // ---- start ----
 
-if (client.signedIn) enter().catch((error) => (client.signedIn ? showLogin(sentence(error.message)) : undefined));
+if (client.signedIn) resume();
 else showLogin();

@@ -2,6 +2,8 @@
  * A client of Switchboard for browsers: logs in, keeps one socket for any number of channels, and comes back by itself
  * when the socket is lost. It knows nothing of a page, and it keeps tokens nowhere but in the storage it is given.
  *
+ * Each tab has a log-in of its own, except that a duplicated tab shares the one of its original.
+ *
  * ```js
  * const client = new Switchboard();
  * await client.logIn("demo", "alice", "secret");
@@ -20,7 +22,8 @@
  * - `client:signed-out` — `{reason}`: the tokens are gone; log in again
  */
 
-const STORAGE_KEY = "switchboard.session";
+/** In a tab's own storage, the id of its log-in; the tokens are in the storage of all tabs, under this and the id. */
+const SESSION = "switchboard.session";
 const SUBPROTOCOL = "switchboard.v1";
 /** Sends that may wait for their answer. */
 const MAX_WAITING = 100;
@@ -31,14 +34,33 @@ const PONG_WITHIN = 10_000;
 const STABLE_AFTER = 10_000;
 /** How often, at most, the wait has been doubled when a welcome came but the connection did not last. */
 const AFTER_WELCOME = 3;
-/** The share of a token's life after which a new one is fetched. */
+/** The share of a pair's life after which a new one is fetched. */
 const REFRESH_AT = 0.75;
+/** A pair younger than so many milliseconds is exchanged only if the broker refuses its access token. */
+const REFRESH_EVERY = 10_000;
+/**
+ * Milliseconds for the broker to answer a refresh. Whoever gets no answer cannot know whether the token was used, and has
+ * 30 seconds from then to ask again with the same one: that is time for two more attempts.
+ */
+const REFRESH_WITHIN = 8_000;
+/** Milliseconds that a tab waits for another one to finish its refresh. */
+const TURN_WITHIN = 30_000;
+/** A longer timer of a browser fires at once beyond 2^31 ms, and late if the machine sleeps: it is set again on the way. */
+const LONGEST_TIMER = 600_000;
+/** The lives of the broker's tokens unless set otherwise, in milliseconds, for tokens that cannot be read. */
+const ACCESS_LIFE = 300_000;
+const REFRESH_LIFE = 86_400_000;
 /** Waits between connections, in milliseconds: random between `floor` and the doubled `base`, at most `cap`. */
 const BACKOFF = {
   soon: { floor: 0, base: 500, cap: 10_000 },
   usual: { floor: 200, base: 1_000, cap: 30_000 },
   slow: { floor: 2_000, base: 4_000, cap: 60_000 },
 };
+
+/** How long to wait after so many attempts in vain. */
+function backoff({ floor, base, cap }, attempt) {
+  return floor + Math.random() * Math.min(cap, base * 2 ** Math.min(attempt, 16));
+}
 
 /** A refusal of the broker, or `network` when it could not be asked. */
 export class SwitchboardError extends Error {
@@ -64,14 +86,12 @@ export function newId() {
 
 export class Switchboard extends EventTarget {
   #base;
-  #storage;
-  /** `{tenant, access, refresh, renewAt}` or null. */
   #session;
-  #refreshing = null;
-  #renewTimer = 0;
 
   #wanted = false;
   #socket = null;
+  /** The access token that the socket has presented. */
+  #presented = null;
   #state = "closed";
   #onlineSince = 0;
   #attempt = 0;
@@ -88,27 +108,33 @@ export class Switchboard extends EventTarget {
   /** Frame id → channel, of subscribe frames that have no answer yet. */
   #joins = new Map();
 
-  /** @param {{base?: string|URL, storage?: Storage}} [options] where the broker is, and where tokens are kept */
-  constructor({ base = location.origin, storage = sessionStorage } = {}) {
+  /**
+   * @param {{base?: string|URL, storage?: Storage, tab?: Storage, locks?: LockManager|null}} [options] where the broker
+   *   is; where tokens are kept for all tabs, and where the name of a tab's own is; what lets one tab at a time refresh
+   */
+  constructor({ base = location.origin, storage, tab, locks = globalThis.navigator?.locks } = {}) {
     super();
     this.#base = new URL(base);
-    this.#storage = storage;
-    try {
-      this.#session = JSON.parse(storage.getItem(STORAGE_KEY));
-    } catch {
-      this.#session = null;
-    }
+    this.#session = new Session({
+      storage: storage ?? browserStorage("localStorage"),
+      tab: tab ?? browserStorage("sessionStorage"),
+      locks,
+      exchange: (refresh) => this.#http("POST", "/api/token/refresh/", { refresh }, { within: REFRESH_WITHIN }),
+      revoke: (refresh) => this.#http("POST", "/api/token/blacklist/", { refresh }),
+      renewed: () => this.#present(),
+      ended: (reason) => this.#end(reason),
+    });
     globalThis.addEventListener?.("online", () => this.reconnectNow());
   }
 
   /** Whether there are tokens; the broker may still refuse them. */
   get signedIn() {
-    return this.#session !== null;
+    return this.#session.live;
   }
 
   /** The tenant of the session, as it was given at log-in. */
   get tenant() {
-    return this.#session?.tenant ?? null;
+    return this.#session.tenant;
   }
 
   /** `connecting`, `online`, `offline` (will try again) or `closed`. */
@@ -121,66 +147,23 @@ export class Switchboard extends EventTarget {
   /** Fetches tokens for a password. @returns {Promise<void>} */
   async logIn(tenant, username, password) {
     const pair = await this.#http("POST", "/api/token/", { tenant, username, password });
-    this.#keep({ tenant, ...pair });
+    this.#session.begin({ tenant, ...pair });
   }
 
   /** Forgets the tokens, has the broker revoke them if it can be reached, and closes the socket. */
   logOut() {
-    const refresh = this.#session?.refresh;
-    this.#end("logged out");
-    if (refresh) this.#http("POST", "/api/token/blacklist/", { refresh }).catch(() => {});
+    this.#session.end("logged out", { revoke: true });
   }
 
-  #keep({ tenant, access, refresh }) {
-    const life = lifetime(access) * REFRESH_AT;
-    this.#session = { tenant, access, refresh, renewAt: Date.now() + life };
-    this.#storage.setItem(STORAGE_KEY, JSON.stringify(this.#session));
-    this.#scheduleRenewal(life);
-  }
-
-  #scheduleRenewal(delay) {
-    clearTimeout(this.#renewTimer);
-    if (!this.#wanted) return;
-    this.#renewTimer = setTimeout(async () => {
-      try {
-        await this.#refresh();
-      } catch {
-        // Refused ends the session in #refresh; anything else is tried again.
-        if (this.#session) this.#scheduleRenewal(5_000 + Math.random() * 5_000);
-      }
-    }, Math.max(0, delay));
-  }
-
-  /** Fetches a new pair; at most one such request at a time, since a refresh token is good for one use. */
-  #refresh() {
-    this.#refreshing ??= (async () => {
-      const before = this.#session;
-      try {
-        const pair = await this.#http("POST", "/api/token/refresh/", { refresh: before.refresh });
-        if (this.#session !== before) throw new SwitchboardError({ name: "unauthorized", message: "logged out" });
-        this.#keep({ refresh: before.refresh, ...pair, tenant: before.tenant });
-        if (this.#state === "online") this.#transmit({ type: "auth.refresh", id: newId(), token: pair.access });
-      } catch (error) {
-        if ([400, 401, 403].includes(error.status) && this.#session === before) this.#end("your session has ended");
-        throw error;
-      } finally {
-        this.#refreshing = null;
-      }
-    })();
-    return this.#refreshing;
-  }
-
-  /** An access token that is not about to end. */
-  async #access() {
-    if (!this.#session) throw new SwitchboardError({ name: "unauthorized", message: "not logged in" });
-    if (Date.now() >= this.#session.renewAt) await this.#refresh();
-    return this.#session.access;
+  /** Presents a new access token on a socket that was opened with an older one. */
+  #present() {
+    const access = this.#session.current;
+    if (this.#state !== "online" || access === this.#presented) return;
+    if (this.#transmit({ type: "auth.refresh", id: newId(), token: access })) this.#presented = access;
   }
 
   #end(reason) {
     this.disconnect();
-    this.#session = null;
-    this.#storage.removeItem(STORAGE_KEY);
     const error = new SwitchboardError({ name: "unauthorized", message: reason });
     for (const channel of [...this.#channels.keys()]) this.#forget(channel, error);
     this.#emit("client:signed-out", { reason });
@@ -227,32 +210,42 @@ export class Switchboard extends EventTarget {
   }
 
   async #authorized(method, path, body) {
-    const token = await this.#access();
+    const token = await this.#session.access();
     try {
-      return await this.#http(method, path, body, token);
+      return await this.#http(method, path, body, { token });
     } catch (error) {
-      if (error.status !== 401 || !this.#session) throw error;
-      // Another request may have renewed it meanwhile.
-      if (this.#session.access === token) await this.#refresh();
-      return this.#http(method, path, body, this.#session.access);
+      if (error.status !== 401 || !this.signedIn) throw error;
+      this.#session.refused(token);
+      return this.#http(method, path, body, { token: await this.#session.access() });
     }
   }
 
-  async #http(method, path, body, token) {
+  async #http(method, path, body, { token, within } = {}) {
     const headers = { Accept: "application/json" };
     if (token) headers.Authorization = `Bearer ${token}`;
     if (body) headers["Content-Type"] = "application/json";
     const options = { method, headers, body: body && JSON.stringify(body), credentials: "omit", cache: "no-store" };
+    const patience = within && new AbortController();
+    const timer = within && setTimeout(() => patience.abort(), within);
+    if (within) options.signal = patience.signal;
+    const unreachable = { name: "network", message: "the broker cannot be reached", retryable: true };
     let response;
+    let answer = null;
     try {
       response = await fetch(new URL(path, this.#base), options);
+      answer = await response.json().catch(() => null);
     } catch {
-      throw new SwitchboardError({ name: "network", message: "the broker cannot be reached", retryable: true });
+      throw new SwitchboardError(unreachable);
+    } finally {
+      clearTimeout(timer);
     }
-    const answer = await response.json().catch(() => null);
-    if (response.ok) return answer;
+    if (response.ok && answer !== null) return answer;
+    // The head came and the body did not.
+    if (response.ok && response.status !== 204) throw new SwitchboardError(unreachable);
+    if (response.ok) return null;
     const fallback = { message: `the broker answered with status ${response.status}`, retryable: response.status >= 500 };
-    throw new SwitchboardError(answer?.error ?? fallback, response.status);
+    const wait = Number(response.headers.get("Retry-After") ?? 0) * 1_000 || 0;
+    throw new SwitchboardError({ retry_after_ms: wait, ...(answer?.error ?? fallback) }, response.status);
   }
 
   // ---- the socket ----
@@ -262,14 +255,14 @@ export class Switchboard extends EventTarget {
     if (this.#wanted) return;
     this.#wanted = true;
     this.#attempt = this.#authFailures = 0;
-    if (this.#session) this.#scheduleRenewal(this.#session.renewAt - Date.now());
+    this.#session.keepFresh(true);
     this.#open();
   }
 
   /** Closes the socket and stays away. Sends without an answer wait for the next `connect`. */
   disconnect() {
     this.#wanted = false;
-    clearTimeout(this.#renewTimer);
+    this.#session.keepFresh(false);
     this.#drop();
     this.#become("closed");
   }
@@ -284,7 +277,7 @@ export class Switchboard extends EventTarget {
     this.#become("connecting");
     let token;
     try {
-      token = await this.#access();
+      token = await this.#session.access();
     } catch (error) {
       // A refusal has ended the session.
       if (this.#wanted && this.#state === "connecting") this.#retry(BACKOFF.usual, 0, error.message);
@@ -296,6 +289,7 @@ export class Switchboard extends EventTarget {
     // The token goes as a subprotocol: an address would end up in logs.
     const socket = new WebSocket(url, [SUBPROTOCOL, `bearer.${token}`]);
     this.#socket = socket;
+    this.#presented = token;
     this.#expect(WELCOME_WITHIN);
     socket.onmessage = ({ data }) => {
       if (this.#socket === socket) this.#receive(data);
@@ -337,10 +331,10 @@ export class Switchboard extends EventTarget {
     }
     this.#drop();
     if (code >= 4000 && code < 4100) {
-      // With another token the answer may be another; that is tried once.
-      const renewable = [4000, 4001, 4005].includes(code) && this.#authFailures++ === 0;
-      if (!renewable || !this.#session) return this.#end(reason || "the broker refused the connection");
-      this.#session.renewAt = 0;
+      // With another token the answer may be another; that is tried once. If there is none to be had, the session ends.
+      const renewable = [4000, 4001, 4002, 4005].includes(code) && this.#authFailures++ === 0;
+      if (!renewable) return this.#session.end(reason || "the broker refused the connection");
+      this.#session.refused(this.#presented);
       return this.#retry(BACKOFF.soon, code, reason);
     }
     const ours = [1002, 1003, 1007, 1008, 1009].includes(code);
@@ -351,9 +345,8 @@ export class Switchboard extends EventTarget {
     this.#retry(pace, code, reason);
   }
 
-  #retry({ floor, base, cap }, code, reason) {
-    const delay = floor + Math.random() * Math.min(cap, base * 2 ** this.#attempt);
-    this.#attempt = Math.min(this.#attempt + 1, 16);
+  #retry(pace, code, reason) {
+    const delay = backoff(pace, this.#attempt++);
     this.#retryTimer = setTimeout(() => this.#open(), delay);
     this.#become("offline", { retryAt: Date.now() + delay, code, reason });
   }
@@ -402,6 +395,8 @@ export class Switchboard extends EventTarget {
       if (this.#transmit({ type: "ping" })) this.#expect(PONG_WITHIN);
     }, (frame.ping ?? 25) * 1_000);
     this.#become("online");
+    // The tokens may have been renewed while the socket was being opened.
+    this.#present();
     for (const channel of this.#channels.keys()) this.#join(channel);
   }
 
@@ -544,8 +539,9 @@ export class Switchboard extends EventTarget {
     } else if (channel !== undefined) {
       this.#joins.delete(frame.id);
       this.#joinRefused(channel, error);
-    } else if (error.name === "token_expired" && this.#session) {
-      this.#refresh().catch(() => {});
+    } else if (error.name === "token_expired" && this.signedIn) {
+      this.#session.refused(this.#presented);
+      this.#session.access().catch(() => {});
     }
   }
 
@@ -570,15 +566,260 @@ export class Switchboard extends EventTarget {
   }
 }
 
+/**
+ * The tokens of one log-in. A refresh token is good for one use, so the tabs that share a log-in share its tokens too, and
+ * take turns in exchanging them: before its turn to ask the broker, a tab looks whether another has done so meanwhile.
+ *
+ * The storage of all tabs has the tokens, not that of the tab: a copy that a duplicated or restored tab got of them would
+ * be spent as soon as its original refreshes, and using it would look like theft.
+ *
+ * Only the broker's 401 ends a log-in. Anything else that goes wrong is tried again.
+ */
+class Session {
+  #storage;
+  #tab;
+  #locks;
+  #exchange;
+  #revoke;
+  #renewed;
+  #ended;
+  /** Under which the storage has the tokens; null when logged out. */
+  #key = null;
+  /** `{tenant, access, refresh, renewAt, endsAt}`, as the storage has it, or null. */
+  #pair = null;
+  /** The last access token that the broker has refused. */
+  #refused = null;
+  #renewing = null;
+  #failures = 0;
+  #retryAt = 0;
+  #fresh = false;
+  #timer = 0;
+
+  constructor({ storage, tab, locks, exchange, revoke, renewed, ended }) {
+    [this.#storage, this.#tab, this.#locks] = [storage, tab, locks];
+    [this.#exchange, this.#revoke, this.#renewed, this.#ended] = [exchange, revoke, renewed, ended];
+    this.#sweep();
+    const id = tab.getItem(SESSION);
+    this.#key = id && keyOf(id);
+    this.#pair = this.#read();
+    if (!this.#pair) this.#key = null;
+    globalThis.addEventListener?.("storage", ({ key }) => {
+      // Without a key, all of it was cleared.
+      if (this.#pair && (key === this.#key || key === null)) this.#reread();
+    });
+  }
+
+  get live() {
+    return this.#pair !== null;
+  }
+
+  get tenant() {
+    return this.#pair?.tenant ?? null;
+  }
+
+  get current() {
+    return this.#pair?.access ?? null;
+  }
+
+  /** Starts a log-in of this tab. One that it shared with other tabs stays theirs. */
+  begin(pair) {
+    const id = newId();
+    this.#key = keyOf(id);
+    this.#tab.setItem(SESSION, id);
+    this.#keep(pair);
+  }
+
+  /** Forgets the tokens, in all tabs that share them. */
+  end(reason, { revoke = false } = {}) {
+    const pair = this.#pair;
+    if (!pair) return;
+    this.#storage.removeItem(this.#key);
+    this.#tab.removeItem(SESSION);
+    this.#key = this.#pair = this.#refused = null;
+    clearTimeout(this.#timer);
+    this.#ended(reason);
+    if (revoke) this.#revoke(pair.refresh).catch(() => {});
+  }
+
+  /** An access token that the broker has not refused, and that is not about to end if that can be helped. */
+  async access() {
+    this.#reread();
+    const pair = this.#pair;
+    if (!pair) throw loggedOut("not logged in");
+    if (pair.access === this.#refused) {
+      await this.#renew();
+    } else if (Date.now() >= Math.max(pair.renewAt, this.#retryAt)) {
+      // In vain it does no harm yet: the token at hand may be good for a while.
+      await this.#renew().catch(() => {});
+    }
+    if (!this.#pair) throw loggedOut("your session has ended");
+    return this.#pair.access;
+  }
+
+  /** Says that the broker has refused an access token. */
+  refused(access) {
+    this.#refused = access;
+  }
+
+  /** Whether new tokens are fetched before the present ones end, without being asked for. */
+  keepFresh(fresh) {
+    this.#fresh = fresh;
+    this.#schedule();
+  }
+
+  #schedule() {
+    clearTimeout(this.#timer);
+    if (!this.#fresh || !this.#pair) return;
+    const at = Math.max(this.#pair.renewAt, this.#retryAt);
+    // What is left after its end is up to those who need a token: the broker has the last word on that end.
+    if (this.#failures > 0 && at > this.#pair.endsAt) return;
+    // Tabs that cannot take turns should at least not come at once.
+    const apart = this.#locks ? 0 : Math.random() * 3_000;
+    this.#timer = setTimeout(() => {
+      if (Date.now() < at) return this.#schedule();
+      this.#renew().catch(() => {});
+    }, Math.min(Math.max(0, at - Date.now()) + apart, LONGEST_TIMER));
+  }
+
+  /** Exchanges the tokens for new ones, unless another tab has. Settled for all who ask meanwhile. */
+  #renew() {
+    this.#renewing ??= this.#inTurn(() => this.#renewNow()).then(
+      () => {
+        this.#failures = this.#retryAt = 0;
+      },
+      (error) => {
+        this.#retryAt = Date.now() + Math.max(error.retryAfterMs ?? 0, backoff(BACKOFF.usual, this.#failures++));
+        throw error;
+      },
+    ).finally(() => {
+      this.#renewing = null;
+      this.#schedule();
+    });
+    return this.#renewing;
+  }
+
+  async #renewNow() {
+    this.#reread();
+    const pair = this.#pair;
+    if (!pair) throw loggedOut("your session has ended");
+    if (pair.access !== this.#refused && Date.now() < pair.renewAt) return;
+    let next;
+    try {
+      next = await this.#exchange(pair.refresh);
+    } catch (error) {
+      this.#reread();
+      if (this.#pair?.refresh !== pair.refresh) {
+        // Without turns another tab may have been quicker.
+        if (this.#pair) return;
+      } else if (error.status === 401) {
+        this.end("your session has ended");
+      }
+      throw error;
+    }
+    this.#reread();
+    if (this.#pair?.refresh === pair.refresh) return this.#keep({ ...pair, ...next });
+    if (this.#pair) return;
+    // Someone logged out meanwhile, and the broker was told of the old token only.
+    this.#revoke(next.refresh).catch(() => {});
+    throw loggedOut("your session has ended");
+  }
+
+  /** Acts while no other tab does. Where the browser has no locks, the broker's patience with a second use has to do. */
+  async #inTurn(act) {
+    if (!this.#locks || !this.#key) return act();
+    const patience = new AbortController();
+    const timer = setTimeout(() => patience.abort(), TURN_WITHIN);
+    let ours = false;
+    const begin = () => {
+      ours = true;
+      clearTimeout(timer);
+      return act();
+    };
+    try {
+      return await this.#locks.request(this.#key, { signal: patience.signal }, begin);
+    } catch (error) {
+      if (ours) throw error;
+      const message = "another tab is busy getting new tokens";
+      throw new SwitchboardError({ name: "network", message, retryable: true });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #keep({ tenant, access, refresh }) {
+    const now = Date.now();
+    const [life, end] = [lifetime(access, ACCESS_LIFE), lifetime(refresh, REFRESH_LIFE)];
+    // An access token may outlive the refresh token, and both may be shorter than what is sensible.
+    const after = Math.max(Math.min(life, end) * REFRESH_AT, Math.min(REFRESH_EVERY, end * REFRESH_AT));
+    this.#storage.setItem(this.#key, JSON.stringify({ tenant, access, refresh, renewAt: now + after, endsAt: now + end }));
+    this.#reread();
+  }
+
+  /** Takes over what the storage has. */
+  #reread() {
+    if (!this.#pair && !this.#key) return;
+    const stored = this.#read();
+    if (!stored) return this.end("your session has ended");
+    if (stored.access === this.#pair?.access) return;
+    this.#pair = stored;
+    this.#failures = this.#retryAt = 0;
+    this.#schedule();
+    this.#renewed();
+  }
+
+  #read() {
+    return this.#key && parsed(this.#storage.getItem(this.#key));
+  }
+
+  /** Removes what tabs that were closed have left, once it is of no use to anyone. */
+  #sweep() {
+    const keys = Array.from({ length: this.#storage.length }, (_, index) => this.#storage.key(index));
+    for (const key of keys.filter((key) => key?.startsWith(keyOf("")))) {
+      if (!(parsed(this.#storage.getItem(key))?.endsAt > Date.now())) this.#storage.removeItem(key);
+    }
+  }
+}
+
+const keyOf = (id) => `${SESSION}.${id}`;
+
+const loggedOut = (message) => new SwitchboardError({ name: "unauthorized", message });
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+/** A storage of the browser, or one that lasts as long as the page where the browser has none or refuses it. */
+function browserStorage(name) {
+  try {
+    if (globalThis[name]) return globalThis[name];
+  } catch {
+    // Forbidden by a setting.
+  }
+  const entries = new Map();
+  return {
+    get length() {
+      return entries.size;
+    },
+    key: (index) => [...entries.keys()][index] ?? null,
+    getItem: (key) => entries.get(key) ?? null,
+    setItem: (key, value) => void entries.set(key, value),
+    removeItem: (key) => void entries.delete(key),
+  };
+}
+
 /** How long a token lives, in milliseconds, by its own claims: the clocks of both sides need not agree. */
-function lifetime(token) {
+function lifetime(token, fallback) {
   try {
     const { iat, exp } = JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
     if (exp > iat) return (exp - iat) * 1_000;
   } catch {
-    // Not a token that can be read; what follows is the broker's default.
+    // Not a token that can be read.
   }
-  return 300_000;
+  return fallback;
 }
 
 /** The path of a page's link, which is followed on our own broker whatever host it names. */

@@ -6,7 +6,7 @@ use std::fs;
 use switchboard::config::{Fallback, SETTINGS, Setting, Takes};
 use switchboard::metrics::{ALL, Description, Kind};
 
-use crate::workspace;
+use crate::{all_files, workspace};
 
 /// The rows of the tables of a page, each as its cells.
 fn rows(page: &str) -> Vec<Vec<String>> {
@@ -78,6 +78,32 @@ fn every_metric_is_in_its_table_as_it_is_declared() {
         }
     }
     assert!(wrong.is_empty(), "docs/operations.md:\n{}", wrong.join("\n"));
+}
+
+/// What is in backticks and looks like the name of a test is one. `…_on_postgres` stands for a name that came just before.
+#[test]
+fn every_test_that_a_page_names_is_there() {
+    const LONG: usize = 20;
+    const WORDS: usize = 5;
+
+    let sources: Vec<String> = all_files().into_iter().map(|file| file.text).collect();
+    let looks_like_one = |name: &&str| {
+        name.len() >= LONG
+            && name.split('_').count() >= WORDS
+            && name.chars().all(|letter| matches!(letter, 'a'..='z' | '0'..='9' | '_'))
+            && !name.starts_with("switchboard_")
+    };
+    let mut missing = Vec::new();
+    for page in ["docs/architecture.md", "docs/security.md"] {
+        let text = fs::read_to_string(workspace().join(page)).expect("a page");
+        for name in text.split('`').skip(1).step_by(2).filter(looks_like_one) {
+            let declared = format!("fn {name}(");
+            if !sources.iter().any(|source| source.contains(&declared)) {
+                missing.push(format!("{page}: {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "there is no such test:\n{}", missing.join("\n"));
 }
 
 fn label(cell: &str) -> Option<&str> {

@@ -1,0 +1,146 @@
+//! The listener for operators: nothing without the token, and nothing with it that makes no sense.
+
+use super::Answer::Status;
+use super::Case;
+use super::Input::{Bytes, Delete, Get, LongPost, Post, Put, Raw, Read};
+use super::Listener::Operators;
+
+pub(super) const CASES: &[Case] = &[
+    Case("no operators' token", Operators, Get("/api/plugins/", ""), Status(401)),
+    Case("an empty operators' token", Operators, Get("/api/plugins/", "Authorization: Bearer \r\n"), Status(401)),
+    Case("a wrong token", Operators, Get("/api/plugins/", "Authorization: Bearer wrong\r\n"), Status(401)),
+    Case(
+        "a part of the token",
+        Operators,
+        Get("/api/plugins/", "Authorization: Bearer an-operators-token\r\n"),
+        Status(401),
+    ),
+    Case("the token and more", Operators, Get("/api/plugins/", "Authorization: Bearer {admin}x\r\n"), Status(401)),
+    Case("the token without a scheme", Operators, Get("/api/plugins/", "Authorization: {admin}\r\n"), Status(401)),
+    Case("the token as a password", Operators, Get("/api/plugins/", "Authorization: Basic {admin}\r\n"), Status(401)),
+    Case("the token in the query", Operators, Get("/api/plugins/?token={admin}", ""), Status(401)),
+    Case("the token of a member", Operators, Get("/api/plugins/", "Authorization: Bearer {token}\r\n"), Status(401)),
+    Case(
+        "a token that is no text",
+        Operators,
+        Bytes(b"GET /api/plugins/ HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer \xff\r\n\r\n"),
+        Status(401),
+    ),
+    Case(
+        "a method that is not allowed, without a token",
+        Operators,
+        Raw("DELETE /api/plugins/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+        Status(401),
+    ),
+    Case(
+        "a component without a token",
+        Operators,
+        Raw("POST /api/plugins/ HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n\0asm\r\0\u{1}\0"),
+        Status(401),
+    ),
+    Case("a method that is not allowed", Operators, Delete("/api/plugins/"), Status(405)),
+    Case("clients' routes for operators", Operators, Read("/api/me/"), Status(404)),
+    Case("the page for operators", Operators, Read("/"), Status(404)),
+    Case("a log-in for operators", Operators, Post("/api/token/", "{}"), Status(404)),
+    Case("a plugin that is not there", Operators, Read("/api/plugins/nobody/"), Status(404)),
+    Case("a plugin with a step up", Operators, Read("/api/plugins/%2e%2e%2f%2e%2e/"), Status(404)),
+    Case("a plugin with U+0000", Operators, Read("/api/plugins/%00/"), Status(404)),
+    Case("a plugin of bytes of no text", Operators, Read("/api/plugins/%ff/"), Status(404)),
+    Case("a component of nothing", Operators, Post("/api/plugins/", ""), Status(422)),
+    Case("a component that is none", Operators, Post("/api/plugins/", "rubbish"), Status(422)),
+    Case("a component that is a page", Operators, Post("/api/plugins/", "<!doctype html>"), Status(422)),
+    Case("a component that ends early", Operators, Post("/api/plugins/", "\0asm\r\0\u{1}\0\u{1}"), Status(422)),
+    Case(
+        "a component of a terabyte",
+        Operators,
+        Raw(
+            "POST /api/plugins/ HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {admin}\r\nContent-Length: 1099511627776\r\n\r\n",
+        ),
+        Status(413),
+    ),
+    Case("an activation that is a number", Operators, Post("/api/plugins/typing/activate/", "5"), Status(400)),
+    Case("an activation that is a list", Operators, Post("/api/plugins/typing/activate/", "[]"), Status(400)),
+    Case(
+        "an activation of a version that is a number",
+        Operators,
+        Post("/api/plugins/typing/activate/", r#"{"version":5}"#),
+        Status(400),
+    ),
+    Case(
+        "an activation of a version that is not there",
+        Operators,
+        Post("/api/plugins/typing/activate/", r#"{"version":"9.9.9"}"#),
+        Status(422),
+    ),
+    Case(
+        "an activation for a tenant that is not there",
+        Operators,
+        Post("/api/plugins/typing/activate/", r#"{"tenant":"nobody","version":"9.9.9"}"#),
+        Status(422),
+    ),
+    Case(
+        "a canary of 101 per cent",
+        Operators,
+        Post("/api/plugins/typing/canary/", r#"{"version":"9.9.9","percent":101}"#),
+        Status(422),
+    ),
+    Case(
+        "a canary below zero",
+        Operators,
+        Post("/api/plugins/typing/canary/", r#"{"version":"9.9.9","percent":-1}"#),
+        Status(400),
+    ),
+    Case(
+        "a limit that nobody has",
+        Operators,
+        Put("/api/plugins/typing/limits/", r#"{"values":{"no_such_limit":1}}"#),
+        Status(422),
+    ),
+    Case(
+        "a limit below zero for operators",
+        Operators,
+        Put("/api/plugins/typing/limits/", r#"{"values":{"memory_mib":-1}}"#),
+        Status(400),
+    ),
+    Case(
+        "a limit beyond all",
+        Operators,
+        Put("/api/plugins/typing/limits/", r#"{"values":{"memory_mib":18446744073709551615}}"#),
+        Status(422),
+    ),
+    Case("a grant of nothing known", Operators, Put("/api/plugins/typing/grants/", r#"{"add":["root"]}"#), Status(400)),
+    Case("a policy that is none", Operators, Put("/api/policies/typing/", r#"{"policy":"ajar"}"#), Status(400)),
+    Case("a consent for nobody", Operators, Put("/api/consents/nobody/", r#"{"recording":true}"#), Status(422)),
+    Case("a consent that is a word", Operators, Put("/api/consents/nobody/", r#"{"recording":"yes"}"#), Status(400)),
+    Case(
+        "a recording of nobody",
+        Operators,
+        Post("/api/recordings/", r#"{"tenant":"nobody","kind":"typing"}"#),
+        Status(422),
+    ),
+    Case(
+        "a recording of a million events",
+        Operators,
+        Post("/api/recordings/", r#"{"tenant":"nobody","kind":"typing","events":1000000}"#),
+        Status(400),
+    ),
+    Case("an audit of 0 lines", Operators, Read("/api/audit/?limit=0"), Status(200)),
+    Case("an audit of a million lines", Operators, Read("/api/audit/?limit=1000000"), Status(200)),
+    Case("an audit before a word", Operators, Read("/api/audit/?before=now"), Status(400)),
+    Case("a tail that is a word", Operators, Read("/api/plugins/typing/logs/?tail=all"), Status(400)),
+    Case("a tail below zero", Operators, Read("/api/plugins/typing/logs/?tail=-1"), Status(400)),
+    Case(
+        "a body of 33 MiB by its length",
+        Operators,
+        Raw(
+            "POST /api/plugins/ HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {admin}\r\nContent-Length: 34603009\r\n\r\n",
+        ),
+        Status(413),
+    ),
+    Case(
+        "a settings body of 2 MiB",
+        Operators,
+        LongPost("/api/plugins/typing/activate/", r#"{"config":""#, "x", 2 << 20, r#""}"#),
+        Status(413),
+    ),
+];
