@@ -29,7 +29,7 @@ pub use contract::host_data::{HostData, NoHostData, Unavailable};
 pub use error::CallError;
 pub use guest_log::{Level, LogLine, Logs};
 pub use limits::{Allowance, Bounds, LimitError, LimitSpec, Limits};
-pub use private::private_folder;
+pub use private::{kept, private_folder};
 pub use recording::recorded::Recorded;
 pub use recording::recorder::{Recorder, Recording, Redaction, TooMany, Wanted};
 pub use replay::{Played, Replay, Shown};

@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, Metadata, OpenOptions};
 use std::io::{self, Error, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Group and others may write.
 const WRITABLE: u32 = 0o022;
@@ -21,20 +22,35 @@ pub fn private_folder(folder: &Path) -> io::Result<()> {
     check(folder, &fs::metadata(folder)?, WRITABLE)
 }
 
-/// The bytes of a file that only this user can read and write. It is created with what `make` returns if it is missing.
-pub(crate) fn private_bytes<const N: usize>(path: &Path, make: impl FnOnce() -> [u8; N]) -> io::Result<[u8; N]> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) => {
-            let bytes = make();
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            return Ok(bytes);
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error),
+/// What a file says that is created for this user alone, with what `make` returns, if it is missing. It appears whole: of
+/// several who create it at once, all get what the first has written.
+///
+/// # Errors
+///
+/// If it can neither be read nor created.
+pub fn kept(path: &Path, make: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
+    static BEGUN: AtomicU64 = AtomicU64::new(0);
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        found => return found,
     }
+    let number = BEGUN.fetch_add(1, Ordering::Relaxed);
+    let aside = path.with_extension(format!("{}-{number}.part", std::process::id()));
+    // What a process of the same number left when it was killed.
+    let _ = fs::remove_file(&aside);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
+    let linked = file.write_all(&make()).and_then(|()| file.sync_all()).and_then(|()| fs::hard_link(&aside, path));
+    fs::remove_file(&aside)?;
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => fs::read(path),
+    }
+}
+
+/// The bytes of a file as of [`kept`], which nobody but this user can read or write.
+pub(crate) fn private_bytes<const N: usize>(path: &Path, make: impl FnOnce() -> [u8; N]) -> io::Result<[u8; N]> {
+    let bytes = kept(path, || make().to_vec())?;
     check(path, &fs::symlink_metadata(path)?, OPEN)?;
-    let bytes = fs::read(path)?;
     bytes.try_into().map_err(|_| Error::other(format!("{} is not a key; remove it to get a new one", path.display())))
 }
 
@@ -58,6 +74,29 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn of_many_who_create_a_file_at_once_all_get_the_same() {
+        let folder = std::env::temp_dir().join(format!("switchboard-kept-{}", std::process::id()));
+        private_folder(&folder).unwrap();
+        for round in 0..50 {
+            let path = folder.join(round.to_string());
+            let all: Vec<_> = std::thread::scope(|scope| {
+                let tasks: Vec<_> = (0..8u8)
+                    .map(|n| {
+                        scope.spawn({
+                            let path = &path;
+                            move || kept(path, || vec![n; 64]).unwrap()
+                        })
+                    })
+                    .collect();
+                tasks.into_iter().map(|task| task.join().unwrap()).collect()
+            });
+            assert!(all[0].len() == 64 && all.iter().all(|one| *one == all[0]), "{all:?}");
+        }
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 50, "nothing else is left");
+        fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn what_others_can_write_is_refused() {

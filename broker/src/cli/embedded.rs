@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -11,6 +10,7 @@ use anyhow::{Context, Result};
 use crate::auth::Passwords;
 use crate::config::{Config, Secret};
 use crate::model::{ChannelId, Clock, Role, TenantSlug, User, Username};
+use crate::plugin;
 use crate::store::{NewChannel, Store, StoreError};
 
 const TENANT: &str = "demo";
@@ -138,15 +138,6 @@ fn write_banner(
 /// The text in a private file, generated at the first call.
 fn kept(path: &Path, make: impl FnOnce() -> String) -> Result<String> {
     let failed = || format!("failed to read or create the secret in {}", path.display());
-    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) => {
-            let text = make();
-            writeln!(file, "{text}").and_then(|()| file.sync_all()).with_context(failed)?;
-            Ok(text)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            fs::read_to_string(path).map(|text| text.trim().to_owned()).with_context(failed)
-        }
-        Err(error) => Err(error).with_context(failed),
-    }
+    let bytes = plugin::kept(path, || format!("{}\n", make()).into_bytes()).with_context(failed)?;
+    Ok(String::from_utf8(bytes).with_context(failed)?.trim().to_owned())
 }
