@@ -9,7 +9,9 @@ mod given;
 mod origin;
 mod rate;
 mod resolved;
+mod setting;
 mod settings;
+mod values;
 mod weak;
 
 pub use descriptors::Descriptors;
@@ -20,7 +22,9 @@ pub use resolved::{
     Auth, Config, ConfigError, Data, KeyBinding, KeySetUrl, Limits, Listen, Log, LogFormat, MIN_SECRET_BYTES,
     MIN_TOKEN_BYTES, Plugins, Secret, read_file,
 };
-pub use settings::{Fallback, SETTINGS, Setting, Takes, duration};
+pub use setting::{Fallback, Setting, Takes};
+pub use settings::SETTINGS;
+pub use values::duration;
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,9 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use super::resolved::{Config, ConfigError, Secret, read_file};
-use super::settings::{Fallback, SETTINGS, Setting, Takes, checked_secret, checked_token};
+use super::setting::{Fallback, Setting, Takes};
+use super::settings::SETTINGS;
+use super::values::{checked_secret, checked_token};
 
 /// The file that is read if it exists and no other one was named.
 pub const DEFAULT_FILE: &str = "switchboard.toml";

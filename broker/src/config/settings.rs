@@ -1,100 +1,20 @@
 //! The settings. Each is declared once, as a row of [`SETTINGS`], which makes it a flag, a variable, a key of the file and
-//! a line of `--help` and of `config check`. The row says how its text becomes a field of [`Config`] and how to show it;
-//! the default is parsed by the same function, so `--help` always shows the default that applies. To add a setting, add a
-//! field to [`Config`], a row here, and a row to the table in docs/operations.md, which a test compares with this one.
+//! a line of `--help` and of `config check`. To add a setting, add a field to [`Config`], a row here, and a row to the
+//! table in docs/operations.md, which a test compares with this one.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use super::rate::ScopedRates;
-use super::resolved::{
-    Config, ConfigError, KeyBinding, KeySetUrl, LogFormat, MIN_SECRET_BYTES, MIN_TOKEN_BYTES, Secret, read_file,
+use super::resolved::{KeyBinding, KeySetUrl, LogFormat, Secret};
+use super::setting::{Fallback, Refused, Setting, Takes};
+use super::values::{
+    address, bounded, checked_secret, checked_token, list, network, number_or, seconds, secret_file, set_or, switch,
+    time,
 };
-use super::weak::why_weak;
 
 /// A clock that is further ahead than this needs repair.
 const MAX_LEEWAY: Duration = Duration::from_secs(30);
-
-/// One setting.
-pub struct Setting {
-    /// Name of the flag, without its dashes, and of the key in the file.
-    pub name: &'static str,
-    /// Placeholder for its value in `--help`.
-    pub value: &'static str,
-    pub default: Fallback,
-    /// One line for `--help`.
-    pub help: &'static str,
-    pub takes: Takes,
-    /// Parses the values, of which there is at least one.
-    pub(super) set: fn(&mut Config, &[String]) -> Result<(), Refused>,
-    /// The effective value, for `config check`, which does not reveal secrets.
-    pub(super) show: fn(&Config) -> String,
-}
-
-/// What applies if no value is given.
-pub enum Fallback {
-    /// This text, parsed as if it had been given.
-    Text(&'static str),
-    /// The behaviour that these words describe.
-    Described(&'static str),
-}
-
-/// The form of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Takes {
-    Text,
-    /// A text that `--help` does not show, even if its variable is set.
-    Secret,
-    /// The path of a file that holds a secret. A variable without `_FILE` takes the secret itself.
-    SecretFile,
-    Number,
-    Switch,
-    /// Any number of texts: a repeated flag, a comma-separated variable, or a list in the file.
-    List,
-}
-
-/// Why a value is refused.
-pub(super) enum Refused {
-    /// The text is not valid.
-    Value(String),
-    /// The file that the text names cannot be used.
-    File(ConfigError),
-}
-
-impl From<String> for Refused {
-    fn from(reason: String) -> Self {
-        Refused::Value(reason)
-    }
-}
-
-impl Setting {
-    /// The environment variable: `SWITCHBOARD_MAX_CONNECTIONS` for `max-connections`.
-    pub fn variable(&self) -> String {
-        format!("SWITCHBOARD_{}", self.name.replace('-', "_").to_uppercase())
-    }
-
-    /// The name and the effective value, for `config check`.
-    pub fn shown(&self, config: &Config) -> (&'static str, String) {
-        let name = if self.takes == Takes::SecretFile { self.name.trim_end_matches("-file") } else { self.name };
-        (name, (self.show)(config))
-    }
-
-    /// Applies the given values, or the default if there are none.
-    pub(super) fn apply(&self, config: &mut Config, given: Option<&[String]>) -> Result<(), ConfigError> {
-        let result = match (given, &self.default) {
-            (Some(given), _) if !given.is_empty() => (self.set)(config, given),
-            (_, Fallback::Text(default)) => (self.set)(config, &[(*default).to_owned()]),
-            (_, Fallback::Described(_)) => Ok(()),
-        };
-        result.map_err(|refused| match refused {
-            Refused::Value(reason) => ConfigError::Value { name: format!("--{}", self.name), reason },
-            Refused::File(error) => error,
-        })
-    }
-}
 
 /// All settings, in the order of `--help`.
 pub const SETTINGS: &[Setting] = &[
@@ -560,55 +480,6 @@ pub const SETTINGS: &[Setting] = &[
     },
 ];
 
-/// Checks that the operators' token is too long to guess.
-pub(super) fn checked_token(token: Secret) -> Result<Secret, String> {
-    let printable = token.reveal().bytes().all(|byte| byte.is_ascii_graphic());
-    if token.reveal().len() < MIN_TOKEN_BYTES || !printable {
-        return Err(format!(
-            "a token must have at least {MIN_TOKEN_BYTES} printable ASCII characters and no whitespace"
-        ));
-    }
-    if let Some(reason) = why_weak(token.reveal()) {
-        return Err(format!("the token can be guessed: {reason}; openssl rand -hex 32 generates a good one"));
-    }
-    Ok(token)
-}
-
-pub(super) fn checked_secret(secret: Secret) -> Result<Secret, String> {
-    if secret.reveal().len() < MIN_SECRET_BYTES {
-        return Err(format!("HS256 requires a shared secret of at least {MIN_SECRET_BYTES} bytes"));
-    }
-    if let Some(reason) = why_weak(secret.reveal()) {
-        return Err(format!("the shared secret can be guessed: {reason}; openssl rand -hex 32 generates a good one"));
-    }
-    Ok(secret)
-}
-
-/// Parses a duration such as `90s`, `5m`, `1h 30m` or `1d`: more than zero, and at most a year. `name` is the setting for
-/// the error.
-pub fn duration(name: &str, text: &str) -> Result<Duration, ConfigError> {
-    time(text).map_err(|reason| ConfigError::Value { name: name.to_owned(), reason })
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-    let refused = || format!("`{text}` is not a duration such as 90s, 5m, 1h or 1d");
-    let span: jiff::Span = text.parse().map_err(|_| refused())?;
-    let signed = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| refused())?;
-    let duration = Duration::try_from(signed).map_err(|_| refused())?;
-    if duration.is_zero() || duration > YEAR { Err(refused()) } else { Ok(duration) }
-}
-
-fn bounded(text: &str) -> Result<usize, String> {
-    const MOST: usize = 1_000_000;
-    let number = text.parse().ok().filter(|number| (1..=MOST).contains(number));
-    number.ok_or_else(|| format!("`{text}` is not a number from 1 to {MOST}"))
-}
-
-fn switch(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| format!("`{text}` is neither true nor false"))
-}
-
 /// What a text does not name keeps its default.
 fn rates(into: &mut ScopedRates, given: &[String], name: &str) -> Result<(), Refused> {
     let setting = SETTINGS.iter().find(|setting| setting.name == name);
@@ -616,38 +487,4 @@ fn rates(into: &mut ScopedRates, given: &[String], name: &str) -> Result<(), Ref
         into.change(default)?;
     }
     Ok(into.change(&given[0])?)
-}
-
-/// Parses a network such as `10.0.0.0/8`, or a single address.
-fn network(text: &str) -> Result<IpNet, String> {
-    let single = || text.parse::<IpAddr>().map(IpNet::from);
-    text.parse()
-        .or_else(|_| single())
-        .map_err(|_| format!("`{text}` is neither an address such as 10.0.0.1 nor a network such as 10.0.0.0/8"))
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("`{text}` is not an address such as 127.0.0.1:8080 or [::]:8080"))
-}
-
-fn secret_file(path: &str) -> Result<Secret, Refused> {
-    let text = read_file(path.as_ref()).map_err(Refused::File)?;
-    Ok(Secret::new(text.trim()))
-}
-
-fn set_or(is_set: bool, otherwise: &str) -> String {
-    if is_set { "(set)" } else { otherwise }.to_owned()
-}
-
-fn number_or(number: Option<usize>, otherwise: &str) -> String {
-    number.map_or_else(|| otherwise.to_owned(), |number| number.to_string())
-}
-
-fn list(items: impl IntoIterator<Item = impl ToString>, none: &str) -> String {
-    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
-    if items.is_empty() { none.to_owned() } else { items.join(", ") }
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{}s", time.as_secs())
 }
