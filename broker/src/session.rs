@@ -15,7 +15,10 @@
 
 mod answers;
 mod channels;
+mod closing;
 mod dismissal;
+#[cfg(feature = "conformance")]
+mod echo;
 mod frame_header;
 mod handover;
 mod keyed_queue;
@@ -39,7 +42,7 @@ use crate::config::Limits;
 use crate::hub::{Class, Outbox};
 use crate::identity::IdentityError;
 use crate::model::{Principal, SessionId, Timestamp};
-use crate::protocol::{ClientFrame, Close, MAX_FRAME, Welcome, WireFrame, parse};
+use crate::protocol::{ClientFrame, Close, MAX_FRAME, MAX_READ, Welcome, WireFrame, parse};
 
 pub use dismissal::Dismissal;
 use handover::{Ended, Handover};
@@ -47,7 +50,7 @@ pub use live::LiveSessions;
 use member::Member;
 pub use permits::{SocketLimits, SocketPermits};
 pub use roster::Roster;
-use socket::{End, Inbound, Reader};
+use socket::{End, Inbound, Reader, Takes};
 use state::Session;
 pub use state::{Arrival, Scope, Services};
 pub use unfinished::Unfinished;
@@ -56,17 +59,19 @@ use work::Worker;
 /// How long a socket without a token has to send its `auth` frame.
 const AUTH_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a closing socket has to take what is queued, and to close from its side.
-const CLOSE_WITHIN: Duration = Duration::from_secs(2);
-
 /// How long frames received before the end of a socket may take to finish.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
 pub async fn run(services: Arc<Services>, arrival: Arrival) {
     let Arrival { stream, early, scope, token, address } = arrival;
+    #[cfg(feature = "conformance")]
+    if scope == Scope::Echo {
+        return echo::run(stream, early, address).await;
+    }
     let (read, write) = stream.into_split();
     let outbox = Arc::new(Outbox::new(Some(write), services.limits.outbound_bytes));
-    let mut reader = Reader::new(read, early, (Arc::clone(&services.unfinished), address));
+    let takes = Takes { most: MAX_READ, binary: false };
+    let mut reader = Reader::new(read, early, takes, (Arc::clone(&services.unfinished), address));
     reader.take_over().await;
     let session = Session {
         id: SessionId(services.clock.uuid()),
@@ -89,17 +94,7 @@ pub async fn run(services: Arc<Services>, arrival: Arrival) {
             () = outbox.run() => live.await,
         }
     };
-    match end {
-        End::Gone => {}
-        End::Close(close) => outbox.close(close),
-        End::Answer(close) => {
-            // Both sides have closed, and RFC 6455 wants the server to hang up first.
-            outbox.close(close);
-            let _ = timeout(CLOSE_WITHIN, outbox.run()).await;
-            return;
-        }
-    }
-    say_goodbye(&outbox, &mut reader).await;
+    closing::close(&outbox, &mut reader, end).await;
 }
 
 /// Counts the session in the metric while it lives.
@@ -115,17 +110,6 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         crate::metrics::SESSIONS.handle().decrement(1.0);
-    }
-}
-
-/// Sends what is queued and the close, if there is one, and waits for the client to close as well.
-async fn say_goodbye(outbox: &Outbox, reader: &mut Reader) {
-    if outbox.is_closing() {
-        let _ = timeout(CLOSE_WITHIN, async {
-            outbox.run().await;
-            reader.until_closed().await;
-        })
-        .await;
     }
 }
 
@@ -219,6 +203,8 @@ impl Session {
                 },
                 Inbound::Ping(payload) => self.outbox.push(WireFrame::pong(&payload), Class::Ephemeral),
                 Inbound::Pong => {}
+                #[cfg(feature = "conformance")]
+                Inbound::Binary(_) => return Err(End::Close(Close::Unsupported)),
             }
         }
     }
@@ -236,6 +222,8 @@ impl Session {
                 }
                 Ok(Inbound::Ping(payload)) => self.outbox.push(WireFrame::pong(&payload), Class::Ephemeral),
                 Ok(Inbound::Pong) => self.awaiting_pong.store(false, Ordering::Relaxed),
+                #[cfg(feature = "conformance")]
+                Ok(Inbound::Binary(_)) => return End::Close(Close::Unsupported),
                 Err(end) => return end,
             }
         }

@@ -131,6 +131,10 @@ fn scope(path: &str, since: Option<String>) -> Option<Scope> {
     if rest.is_empty() {
         return Some(Scope::Many);
     }
+    #[cfg(feature = "conformance")]
+    if rest == "echo/" {
+        return Some(Scope::Echo);
+    }
     let channel = rest.strip_prefix("chat/")?;
     let channel = channel.strip_suffix('/').unwrap_or(channel);
     (!channel.is_empty() && !channel.contains('/')).then(|| Scope::One { channel: channel.to_owned(), since })

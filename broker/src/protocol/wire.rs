@@ -26,6 +26,12 @@ impl WireFrame {
         Self::build(Frame::text(Payload::Borrowed(text)))
     }
 
+    /// A binary message.
+    #[cfg(feature = "conformance")]
+    pub fn binary(bytes: &[u8]) -> Self {
+        Self::build(Frame::binary(Payload::Borrowed(bytes)))
+    }
+
     /// A close with its code and reason.
     pub fn close(close: Close) -> Self {
         Self::build(Frame::close(close.code(), close.reason().as_bytes()))

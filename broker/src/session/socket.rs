@@ -21,7 +21,7 @@ use tokio::net::tcp::OwnedReadHalf;
 use super::frame_header::{FrameHeader, Opcode};
 use super::unfinished::{FREE, Room, Unfinished};
 use crate::model::ClientAddress;
-use crate::protocol::{Close, MAX_READ};
+use crate::protocol::Close;
 
 /// Bytes of the first read, and the least that a message grows by while more than that is to come.
 const FIRST_BYTES: usize = FREE;
@@ -31,6 +31,9 @@ const FIRST_BYTES: usize = FREE;
 pub(super) enum Inbound {
     /// A complete text message.
     Text(String),
+    /// A complete binary message.
+    #[cfg(feature = "conformance")]
+    Binary(Vec<u8>),
     /// Must be answered with a pong of the same payload.
     Ping(Vec<u8>),
     Pong,
@@ -47,8 +50,17 @@ pub(super) enum End {
     Gone,
 }
 
+/// What a socket takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Takes {
+    /// Maximum size of a message in bytes.
+    pub(super) most: usize,
+    pub(super) binary: bool,
+}
+
 pub(super) struct Reader {
     half: OwnedReadHalf,
+    takes: Takes,
     /// What has been received and not parsed yet; at first, what arrived right behind the handshake.
     received: Bytes,
     /// The frame whose payload is being read.
@@ -76,9 +88,12 @@ enum Payload {
     Nowhere,
 }
 
-/// What has been received of a text message.
+/// What has been received of a message.
 struct Message {
     bytes: Vec<u8>,
+    is_text: bool,
+    /// Maximum size in bytes.
+    most: usize,
     room: Room,
     /// The length of what is known to be UTF-8.
     valid: usize,
@@ -86,8 +101,13 @@ struct Message {
 
 impl Reader {
     /// Reads a socket after its handshake. `early` is what arrived right behind it.
-    pub(super) fn new(half: OwnedReadHalf, early: Bytes, budget: (Arc<Unfinished>, ClientAddress)) -> Self {
-        Self { half, received: early, frame: None, message: None, budget, is_closing: false }
+    pub(super) fn new(
+        half: OwnedReadHalf,
+        early: Bytes,
+        takes: Takes,
+        budget: (Arc<Unfinished>, ClientAddress),
+    ) -> Self {
+        Self { half, takes, received: early, frame: None, message: None, budget, is_closing: false }
     }
 
     /// The next message.
@@ -145,16 +165,19 @@ impl Reader {
         match header.opcode {
             Opcode::Close | Opcode::Ping | Opcode::Pong => return Ok(Payload::Control(Vec::new())),
             Opcode::Text | Opcode::Binary | Opcode::Continuation if self.is_closing => return Ok(Payload::Nowhere),
-            Opcode::Text if self.message.is_none() => {
-                let (unfinished, address) = &self.budget;
-                self.message = Some(Message { bytes: Vec::new(), room: unfinished.room(*address), valid: 0 });
+            Opcode::Binary if self.message.is_none() && !self.takes.binary => {
+                return Err(End::Close(Close::Unsupported));
             }
-            Opcode::Binary if self.message.is_none() => return Err(End::Close(Close::Unsupported)),
+            Opcode::Text | Opcode::Binary if self.message.is_none() => {
+                let (unfinished, address) = &self.budget;
+                let (room, is_text) = (unfinished.room(*address), header.opcode == Opcode::Text);
+                self.message = Some(Message { bytes: Vec::new(), is_text, most: self.takes.most, room, valid: 0 });
+            }
             Opcode::Continuation => {}
             Opcode::Text | Opcode::Binary | Opcode::Unknown => return error,
         }
         let Some(message) = &self.message else { return error };
-        if header.length > (MAX_READ - message.bytes.len()) as u64 {
+        if header.length > (self.takes.most - message.bytes.len()) as u64 {
             return Err(End::Close(Close::TooBig));
         }
         Ok(Payload::Message)
@@ -218,7 +241,7 @@ impl Reader {
     fn complete(&mut self, frame: Frame) -> Result<Option<Inbound>, End> {
         match frame.payload {
             Payload::Message if frame.header.is_final => {
-                self.message.take().map_or(Ok(None), |message| message.text().map(Some))
+                self.message.take().map_or(Ok(None), |message| message.whole().map(Some))
             }
             Payload::Message | Payload::Nowhere => Ok(None),
             Payload::Control(bytes) => match frame.header.opcode {
@@ -273,7 +296,7 @@ impl Message {
         if capacity - length >= bytes {
             return Ok(());
         }
-        let most = if is_final { length + left } else { MAX_READ };
+        let most = if is_final { length + left } else { self.most };
         let capacity = (length + bytes).max((2 * length).min(most));
         if !self.room.grow(capacity) {
             return Err(End::Close(Close::Overloaded));
@@ -284,6 +307,9 @@ impl Message {
 
     /// Checks what has arrived since the last time. It may end within a character.
     fn check(&mut self) -> Result<(), End> {
+        if !self.is_text {
+            return Ok(());
+        }
         match std::str::from_utf8(&self.bytes[self.valid..]) {
             Ok(_) => self.valid = self.bytes.len(),
             Err(error) if error.error_len().is_none() => self.valid += error.valid_up_to(),
@@ -292,9 +318,13 @@ impl Message {
         Ok(())
     }
 
-    /// The text of a message that is complete.
-    fn text(mut self) -> Result<Inbound, End> {
+    /// The message, now that it is complete.
+    fn whole(mut self) -> Result<Inbound, End> {
         self.bytes.shrink_to_fit();
+        #[cfg(feature = "conformance")]
+        if !self.is_text {
+            return Ok(Inbound::Binary(self.bytes));
+        }
         String::from_utf8(self.bytes).map(Inbound::Text).map_err(|_| End::Close(Close::InvalidText))
     }
 }
@@ -348,6 +378,9 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::protocol::MAX_READ;
+
+    const TAKES: Takes = Takes { most: MAX_READ, binary: false };
 
     /// Feeds the reader these bytes from a client.
     async fn read(bytes: &[u8]) -> Result<Inbound, End> {
@@ -450,7 +483,7 @@ mod tests {
     }
 
     fn reader(half: OwnedReadHalf, early: Bytes, budget: usize) -> Reader {
-        Reader::new(half, early, (Unfinished::new(budget), std::net::IpAddr::from([127, 0, 0, 1]).into()))
+        Reader::new(half, early, TAKES, (Unfinished::new(budget), std::net::IpAddr::from([127, 0, 0, 1]).into()))
     }
 
     #[tokio::test]

@@ -56,6 +56,9 @@ pub enum Scope {
     },
     /// Any number of channels, through `subscribe`.
     Many,
+    /// Whatever comes is sent back.
+    #[cfg(feature = "conformance")]
+    Echo,
 }
 
 /// A socket after its handshake.

@@ -113,6 +113,8 @@ impl<'m> Worker<'m> {
                 return Ok(());
             }
             Scope::One { channel, since } => (channel, since),
+            #[cfg(feature = "conformance")]
+            Scope::Echo => return Err(Close::Forbidden),
         };
         // A malformed position does not keep the client out: it gets the channel's state instead.
         let since = since.as_ref().map(|since| since.parse::<Since>());
