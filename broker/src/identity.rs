@@ -143,8 +143,8 @@ impl Identity {
     }
 
     /// Ends a log-in: every token that derives from it, or else the token alone.
-    pub async fn log_out(&self, token: &str) -> Result<(), IdentityError> {
-        let claims = self.tokens.check_any(token)?;
+    pub async fn log_out(&self, token: &str, kind: TokenType) -> Result<(), IdentityError> {
+        let claims = self.tokens.check(token, kind)?;
         let (tenant, _) = self.bearer(&claims).await?;
         let TokenId { jti, family, .. } = claims.token_id();
         let until = self.tokens.remember_until(&claims);

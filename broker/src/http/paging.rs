@@ -5,8 +5,6 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::error::ApiError;
-
 /// Default number of items of a page.
 pub(super) const PAGE: u32 = 50;
 
@@ -31,14 +29,6 @@ impl<T> Page<T> {
     /// A list that always fits on one page.
     pub(super) fn whole(results: Vec<T>) -> Self {
         Self { next: None, previous: None, results }
-    }
-}
-
-/// The size of a page: 1 to [`MAX_PAGE`] items.
-pub(super) fn limit(asked: Option<u32>) -> Result<u32, ApiError> {
-    match asked.unwrap_or(PAGE) {
-        limit @ 1..=MAX_PAGE => Ok(limit),
-        _ => Err(ApiError::bad(Some("limit"), "a page must have 1 to 100 items")),
     }
 }
 

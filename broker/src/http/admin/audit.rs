@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::error::ApiError;
-use super::super::paging::{Page, limit, link};
+use super::super::paging::{Page, link};
+use super::super::query::Limit;
 use super::super::state::State;
 use super::answers::tenant;
 use super::request::Parameters;
@@ -44,8 +45,10 @@ pub(super) struct AuditAnswer {
 pub(super) struct AuditQuery {
     /// Lists only lines before the line with this number.
     before: Option<u64>,
-    /// The number of lines, 1 to 100; the default is 50.
-    limit: Option<u32>,
+    /// The number of lines, 1 to 100; the default is 50. A number outside counts as the nearest that is allowed.
+    #[serde(default)]
+    #[param(value_type = Option<u32>)]
+    limit: Limit,
 }
 
 /// A live node.
@@ -78,7 +81,7 @@ pub(super) async fn audit(
     Parameters(query): Parameters<AuditQuery>,
     uri: Uri,
 ) -> Result<Json<Page<AuditAnswer>>, ApiError> {
-    let limit = limit(query.limit)?;
+    let Limit(limit) = query.limit;
     // Reads one more than requested, to know whether there is a next page.
     let mut lines = state.control.audit(query.before, limit + 1).await?;
     let more = lines.len() > limit as usize;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::super::error::ApiError;
 use super::super::state::State;
 use super::extract::Body;
-use crate::auth::Pair;
+use crate::auth::{Pair, TokenType};
 use crate::identity::IdentityError;
 use crate::model::ClientAddress;
 
@@ -68,16 +68,19 @@ pub(super) async fn blacklist(
     Extract(state): Extract<Arc<State>>,
     Body(body): Body<LogOut>,
 ) -> Result<Json<serde_json::Value>, ApiError> {
-    let tokens: Vec<String> = [body.refresh, body.access].into_iter().flatten().collect();
-    if tokens.is_empty() {
-        return Err(ApiError::bad(Some("refresh"), "give the refresh token or the access token to end"));
-    }
-    for token in &tokens {
-        match state.identity.log_out(token).await {
-            // The first one may have ended the second.
-            Err(IdentityError::Refused) if token != &tokens[0] => {}
+    let given = [(body.refresh, TokenType::Refresh), (body.access, TokenType::Access)];
+    let mut has_ended = false;
+    for (token, kind) in given {
+        let Some(token) = token else { continue };
+        match state.identity.log_out(&token, kind).await {
+            // The first one has ended the second.
+            Err(IdentityError::Refused) if has_ended => {}
             ended => ended?,
         }
+        has_ended = true;
+    }
+    if !has_ended {
+        return Err(ApiError::bad(Some("refresh"), "give the refresh token or the access token to end"));
     }
     Ok(Json(serde_json::json!({})))
 }
