@@ -258,7 +258,8 @@ async fn a_broker_serves_what_commands_make(app: App) {
     settings.run(&["tenant", "disable", "acme"]).await.success();
     eventually("the tenant is shut out", async || alice.get("/api/me/").await.0 == 401).await;
     settings.run(&["tenant", "enable", "acme"]).await.success();
-    eventually("the tenant is let in again", async || alice.get("/api/me/").await.0 == 200).await;
+    eventually("the tenant is let in again", async || door.log_in("acme", "alice", password).await.0 == 200).await;
+    assert_eq!(alice.get("/api/me/").await.0, 401, "what was issued before counts no more");
 }
 
 #[tokio::test]

@@ -26,7 +26,8 @@ pub(crate) const CRATES: &[Layers] = &[
         ranks: &[
             &["dice", "protocol"],
             &["config"],
-            &["telemetry", "auth", "bus", "presence", "hub", "rates"],
+            &["telemetry"],
+            &["auth", "bus", "presence", "hub", "rates"],
             &["relay", "host_data", "identity"],
             &["effects", "deploy"],
             &["router"],
