@@ -160,7 +160,8 @@ impl Reader {
     fn begin(&mut self, header: &FrameHeader) -> Result<Payload, End> {
         let error = Err(End::Close(Close::ProtocolError));
         if header.is_flawed {
-            return error;
+            // After a close of its own, however wrong, the client sends nothing more that could be waited for.
+            return if header.opcode == Opcode::Close { Err(End::Answer(Close::ProtocolError)) } else { error };
         }
         match header.opcode {
             Opcode::Close | Opcode::Ping | Opcode::Pong => return Ok(Payload::Control(Vec::new())),
@@ -454,6 +455,11 @@ mod tests {
         }
         for (name, payload, close) in [
             ("close of one byte", b"x".as_slice(), Close::ProtocolError),
+            (
+                "close that is too long",
+                &[3, 232].into_iter().chain([b'x'; 124]).collect::<Vec<_>>(),
+                Close::ProtocolError,
+            ),
             ("close with a forbidden code", &1005_u16.to_be_bytes(), Close::ProtocolError),
             ("close", &1000_u16.to_be_bytes(), Close::Normal),
         ] {
