@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use switchboard::bus::redis::BusKeys;
 use switchboard::hub::{Class, Delivery, Hub, Outbox, Subscriber};
 use switchboard::model::{Audience, ChannelId, ChannelKey, Message, MessageId, SessionId, Timestamp, User};
 use switchboard::protocol::{MessageFrame, WireFrame};
@@ -108,6 +109,14 @@ fn fan_out(criterion: &mut Criterion) {
     }
     group.finish();
     let said = message(1);
+    // What a message between nodes costs beyond its way: once to seal it, and once on each node that receives it.
+    let (keys, node, channel) = (BusKeys::new(b"the secret of all nodes", None), [7; 16], lobby().to_string());
+    let (now, frame) = (Timestamp(1_700_000_000_000), encode(&said).payload());
+    let sealed = keys.seal(&node, &channel, now, &frame);
+    let seal = || keys.seal(&node, black_box(&channel), now, black_box(&frame));
+    criterion.bench_function("bus/seal", |bencher| bencher.iter(seal));
+    let open = || keys.open(black_box(&channel), now, black_box(&sealed));
+    criterion.bench_function("bus/open", |bencher| bencher.iter(open));
     criterion.bench_function("hub/encode", |bencher| bencher.iter(|| encode(black_box(&said))));
 }
 

@@ -135,7 +135,10 @@ $("login-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const { tenant, username, password } = event.target.elements;
   submitting(event.target, "login-error", async () => {
-    await client.logIn(tenant.value.trim(), username.value.trim(), password.value);
+    await client.logIn(tenant.value.trim(), username.value.trim(), password.value).catch((error) => {
+      // Which of them it is, the broker tells nobody.
+      throw error.status === 401 ? new Error("the tenant, username or password is wrong") : error;
+    });
     password.value = "";
     await enter();
   });

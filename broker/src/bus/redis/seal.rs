@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq;
 use crate::model::Timestamp;
 
 /// Identifies the node that sent a message.
-pub(super) type NodeId = [u8; 16];
+pub type NodeId = [u8; 16];
 
 /// The layout of a message. A node of another version drops it, and reads durable messages from the store.
 const VERSION: u8 = 1;
@@ -49,7 +49,7 @@ impl std::fmt::Debug for BusKeys {
 
 /// Why a message is not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unopened {
+pub enum Unopened {
     /// It has no valid code.
     Forged,
     /// Its code is valid, but it is too old, or from the future.
@@ -64,7 +64,7 @@ impl BusKeys {
     }
 
     /// A message as it travels.
-    pub(super) fn seal(&self, node: &NodeId, channel: &str, at: Timestamp, content: &[u8]) -> Vec<u8> {
+    pub fn seal(&self, node: &NodeId, channel: &str, at: Timestamp, content: &[u8]) -> Vec<u8> {
         let mut message = Vec::with_capacity(HEAD + content.len());
         message.extend_from_slice(node);
         message.push(VERSION);
@@ -75,7 +75,7 @@ impl BusKeys {
     }
 
     /// Where the content of a message begins, if it comes from a node of this cluster.
-    pub(super) fn open(&self, channel: &str, now: Timestamp, message: &[u8]) -> Result<usize, Unopened> {
+    pub fn open(&self, channel: &str, now: Timestamp, message: &[u8]) -> Result<usize, Unopened> {
         let (head, content) = message.split_at_checked(HEAD).ok_or(Unopened::Forged)?;
         let (signed, code) = head.split_at(HEAD - CODE);
         let is_ours = |key: &Key| bool::from(key.code(signed, channel, content).ct_eq(code));
