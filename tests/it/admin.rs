@@ -172,8 +172,6 @@ async fn what_is_not_understood_is_named() {
     let (_, field) = error(operator.get("/api/audit/?bevore=3").await, 400);
     assert_eq!(field, "bevore");
     error(operator.get("/api/audit/?limit=many").await, 400);
-    let (_, field) = error(operator.get("/api/audit/?limit=101").await, 400);
-    assert_eq!(field, "limit");
     error(operator.post(activate, json!([])).await, 400);
     error(operator.post(activate, json!({"tenant": "No Slug"})).await, 400);
     let (message, _) = error(operator.post(activate, json!({"tenant": "nowhere"})).await, 422);

@@ -26,7 +26,7 @@ mod link;
 mod receiver;
 mod seal;
 
-pub use seal::BusKeys;
+pub use seal::{BusKeys, NodeId, Unopened};
 
 /// Callers that may queue for the link to change subscriptions; further ones wait for room.
 const CHANGES: usize = 1_024;
