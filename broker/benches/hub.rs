@@ -4,14 +4,17 @@
 //! session's queue. Divide a row's time by its number of sessions for the cost of a recipient.
 
 use std::hint::black_box;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use switchboard::bus::redis::BusKeys;
+use switchboard::config::{RateLimits, ScopedRates};
 use switchboard::hub::{Class, Delivery, Hub, Outbox, Subscriber};
 use switchboard::model::{Audience, ChannelId, ChannelKey, Message, MessageId, SessionId, Timestamp, User};
 use switchboard::protocol::{MessageFrame, WireFrame};
+use switchboard::rates::Rates;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -117,6 +120,13 @@ fn fan_out(criterion: &mut Criterion) {
     criterion.bench_function("bus/seal", |bencher| bencher.iter(seal));
     let open = || keys.open(black_box(&channel), now, black_box(&sealed));
     criterion.bench_function("bus/open", |bencher| bencher.iter(open));
+    // Of each scope as many as there can be, so that none is refused.
+    let most = Some("1000M/s".parse().expect("a rate"));
+    let frames = ScopedRates { member: most, tenant: most, address: most };
+    let rates = Rates::new(&RateLimits { frames, ..RateLimits::default() });
+    let (tenant, user) = (lobby().tenant, "alice".parse().expect("an id"));
+    let meter = rates.frames_of(&tenant, &user, IpAddr::from([192, 0, 2, 1]).into());
+    criterion.bench_function("rates/frame", |bencher| bencher.iter(|| meter.take().is_ok()));
     criterion.bench_function("hub/encode", |bencher| bencher.iter(|| encode(black_box(&said))));
 }
 
