@@ -36,6 +36,8 @@ const SMALL: usize = 16 * READ;
 const LARGE: usize = 1 << 30;
 /// Most that is sent before the reader has its turn: what fits into any socket's buffer.
 const PIECE: usize = 16_384;
+/// Most pieces, or so.
+const PIECES: usize = 64;
 /// The largest header of a frame.
 const HEADER: usize = 14;
 
@@ -44,7 +46,8 @@ fuzz_target!(|data: &[u8]| {
     let (mode, piece, early) = (input.byte(), usize::from(input.byte()), usize::from(input.byte()));
     let budget = if mode & 2 == 0 { LARGE } else { SMALL };
     let bytes = if mode & 1 == 0 { input.rest().to_vec() } else { made(&mut input) };
-    let piece = if piece == 0 { PIECE } else { piece * piece };
+    // Waiting for a socket takes longer than anything else here.
+    let piece = if piece == 0 { PIECE } else { (piece * piece).max(bytes.len() / PIECES) };
     let early = early.min(bytes.len());
 
     let (seen, ended) = RUNTIME.with(|runtime| runtime.block_on(unconstrained(read(&bytes, piece, early, budget))));
@@ -165,10 +168,11 @@ fn expected(bytes: &[u8]) -> (Vec<Seen>, Ended) {
         let (is_final, opcode) = (first & 0x80 != 0, first & 0x0f);
         let is_control = opcode >= 8;
         let is_known = matches!(opcode, 0..=2 | 8..=10);
-        let Some(mask) = mask else { break Ended::Close(Close::ProtocolError) };
-        if first & 0x70 != 0 || !is_known || !is_minimal || (is_control && (!is_final || length > 125)) {
-            break Ended::Close(Close::ProtocolError);
-        }
+        let is_flawed = first & 0x70 != 0 || !is_known || !is_minimal || (is_control && (!is_final || length > 125));
+        let Some(mask) = mask.filter(|_| !is_flawed) else {
+            // A close is answered, however wrong it is: the client sends nothing more.
+            break if opcode == 8 { Ended::Answer(Close::ProtocolError) } else { Ended::Close(Close::ProtocolError) };
+        };
         let has = usize::try_from(length).unwrap_or(usize::MAX).min(payload.len());
         let is_whole = has as u64 == length;
         let content = || payload[..has].iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
