@@ -8,6 +8,8 @@ mod body;
 mod connection;
 mod cors;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod page;
 mod paging;
 mod proxies;

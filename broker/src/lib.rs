@@ -40,3 +40,14 @@ pub mod telemetry;
 
 #[cfg(test)]
 mod dice;
+
+/// What `tests/fuzz` calls of the inside. In no default build.
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing {
+    pub use crate::http::fuzzing as paging;
+    pub use crate::relay::fuzzing as envelope;
+    pub use crate::session::fuzzing as frames;
+    pub use switchboard_plugin_host::fuzzing as plugin;
+    pub use switchboard_store::postgres::schema_name;
+    pub use switchboard_store::sqlite::tenant_file_path;
+}

@@ -13,6 +13,8 @@
 mod check;
 mod delivery;
 mod envelope;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod keyed_lock;
 mod repair;
 

@@ -50,6 +50,8 @@ pub use live::LiveSessions;
 use member::Member;
 pub use permits::{SocketLimits, SocketPermits};
 pub use roster::Roster;
+#[cfg(feature = "fuzzing")]
+pub use socket::fuzzing;
 use socket::{End, Inbound, Reader, Takes};
 use state::Session;
 pub use state::{Arrival, Scope, Services};

@@ -98,6 +98,7 @@ const MANIFESTS: &[&str] = &[
     "broker/store/Cargo.toml",
     "plugin-sdk/Cargo.toml",
     "tests/Cargo.toml",
+    "tests/fuzz/Cargo.toml",
 ];
 
 /// Names that say nothing.

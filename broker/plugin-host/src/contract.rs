@@ -13,6 +13,8 @@
 
 pub(crate) mod descriptor;
 pub(crate) mod earlier;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub(crate) mod host;
 pub(crate) mod host_data;
 pub(crate) mod linker;

@@ -40,3 +40,10 @@ pub use runtime::compile::{Compiler, VERB as COMPILE_VERB, child as compile_chil
 pub use runtime::engine::{Engine, LoadError, Options, Order};
 pub use runtime::generation::Generation;
 pub use runtime::incident::{Incident, Incidents};
+
+/// What `tests/fuzz` calls of the inside. In no default build.
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing {
+    pub use crate::contract::fuzzing as contract;
+    pub use crate::recording::fuzzing as recordings;
+}

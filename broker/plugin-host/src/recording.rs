@@ -9,5 +9,7 @@
 //!
 //! Start with `Recorder::during`.
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub(crate) mod recorded;
 pub(crate) mod recorder;

@@ -8,6 +8,9 @@
 //! Invariant: the reader always knows where the next frame begins, even after an error. A closing socket skips what the
 //! client still sends until it finds the client's own close.
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;

@@ -50,6 +50,12 @@ impl Unfinished {
         Arc::new(Self { bytes, taken: Mutex::default(), throttle: Throttle::default() })
     }
 
+    /// Bytes that are taken.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn taken(&self) -> usize {
+        self.taken.lock().all
+    }
+
     /// For a message from this address, which has nothing yet.
     pub(super) fn room(self: &Arc<Self>, address: ClientAddress) -> Room {
         Room { unfinished: Arc::clone(self), address, bytes: 0 }

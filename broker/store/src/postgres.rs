@@ -25,6 +25,12 @@ mod tenants;
 
 pub use connection::Options;
 
+/// For `tests/fuzz`: the unquoted name of a tenant's schema.
+#[cfg(feature = "fuzzing")]
+pub fn schema_name(tenant: &switchboard_model::TenantSlug) -> String {
+    connection::schema(tenant)
+}
+
 /// A pool of connections to a Postgres server.
 pub struct Postgres {
     database: connection::Database,

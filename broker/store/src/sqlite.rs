@@ -30,6 +30,12 @@ mod tenants;
 /// Tenant files open at once by default. Each takes up to seven descriptors.
 const OPEN_TENANTS: usize = 128;
 
+/// For `tests/fuzz`: a tenant's file.
+#[cfg(feature = "fuzzing")]
+pub fn tenant_file_path(folder: &Path, tenant: &TenantSlug) -> PathBuf {
+    migrate::tenant_path(folder, tenant)
+}
+
 pub struct Sqlite {
     folder: PathBuf,
     catalogue: File,

@@ -67,7 +67,11 @@ impl Descriptor {
         for name in &said.wants {
             let import = Import::from_name(name);
             wants.insert(import.ok_or_else(|| {
-                format!("it wants `{name}`, which is not an interface; the interfaces are {}", all_imports())
+                format!(
+                    "it wants `{}`, which is not an interface; the interfaces are {}",
+                    for_client(name),
+                    all_imports()
+                )
             })?);
         }
         for (count, what) in [(said.kinds.len(), "describes"), (said.watches.len(), "watches")] {
@@ -89,22 +93,26 @@ impl Descriptor {
 pub(crate) fn imports<'a>(names: impl Iterator<Item = &'a str>) -> Result<BTreeSet<Import>, String> {
     let mut found = BTreeSet::new();
     for name in names {
+        let shown = for_client(name);
         let (interface, version) = name.split_once('@').unwrap_or((name, ""));
         if let Some(own) = interface.strip_prefix("switchboard:plugin/") {
             if version != VERSION {
-                return Err(format!("it imports {name}; build it for version {VERSION} of the contract"));
+                return Err(format!("it imports {shown}; build it for version {VERSION} of the contract"));
             }
             match Import::from_name(own) {
                 Some(import) => drop(found.insert(import)),
                 None if own == "types" => {}
-                None => return Err(format!("it imports {name}, which is not part of the contract")),
+                None => return Err(format!("it imports {shown}, which is not part of the contract")),
             }
         } else if let Some(package) = interface.strip_prefix("wasi:").and_then(|rest| rest.split('/').next()) {
             if !WASI.contains(&package) {
-                return Err(format!("it imports {name}; plugins have no network: build it without wasi:{package}"));
+                return Err(format!(
+                    "it imports {shown}; plugins have no network: build it without wasi:{}",
+                    for_client(package)
+                ));
             }
         } else {
-            return Err(format!("it imports {name}; a plugin can only import from switchboard:plugin@{VERSION}"));
+            return Err(format!("it imports {shown}; a plugin can only import from switchboard:plugin@{VERSION}"));
         }
     }
     Ok(found)
@@ -155,9 +163,22 @@ mod tests {
             ("wasi:sockets/tcp@0.2.0", "no network"),
             ("wasi:http/outgoing-handler@0.2.0", "wasi:http"),
             ("acme:db/query", "switchboard:plugin@0.1.0"),
+            ("acme:db\n/query", "switchboard:plugin@0.1.0"),
+            ("wasi:ht\ntp/types", "no network"),
         ] {
             let refused = imports(std::iter::once(name)).unwrap_err();
             assert!(refused.contains(said) && !refused.contains('\n'), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_a_component_wants_is_refused_in_one_line_of_bounded_length() {
+        for name in ["files\nother".to_owned(), "x".repeat(100_000)] {
+            let (kinds, watches) = (Vec::new(), vec!["poke".to_owned()]);
+            let said =
+                Description { name: "poll".to_owned(), version: "1".to_owned(), kinds, watches, wants: vec![name] };
+            let refused = Descriptor::read(said, BTreeSet::new(), "0".repeat(64).parse().unwrap(), 0).unwrap_err();
+            assert!(!refused.contains('\n') && refused.len() < 1_000, "{refused}");
         }
     }
 }

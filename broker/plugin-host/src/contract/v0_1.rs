@@ -6,6 +6,8 @@
 pub(super) mod bindings;
 mod convert;
 mod effects;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 pub(super) mod guest;
 mod host;
 

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use switchboard_model::json::{Unfit, check};
 use switchboard_model::{
     ChannelId, ChannelKey, Event, Kind, KvEntry, Message, MessageId, SessionId, TenantSlug, Timestamp, User, Username,
 };
@@ -98,30 +99,30 @@ pub enum Call {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedMessage {
-    id: MessageId,
+    pub(crate) id: MessageId,
     #[serde(default)]
-    seq: u64,
-    kind: Kind,
-    sender: User,
-    content: Box<RawValue>,
+    pub(crate) seq: u64,
+    pub(crate) kind: Kind,
+    pub(crate) sender: User,
+    pub(crate) content: Box<RawValue>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    reply_to: Option<MessageId>,
+    pub(crate) reply_to: Option<MessageId>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    attachments: Vec<Box<RawValue>>,
-    created_at_ms: u64,
+    pub(crate) attachments: Vec<Box<RawValue>>,
+    pub(crate) created_at_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    edited_at_ms: Option<u64>,
+    pub(crate) edited_at_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    deleted_at_ms: Option<u64>,
+    pub(crate) deleted_at_ms: Option<u64>,
 }
 
 /// A key's entry. The value is a string if it is UTF-8, and otherwise `{"hex":"…"}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedEntry {
-    key: String,
-    value: Value,
-    version: u64,
+    pub(crate) key: String,
+    pub(crate) value: Value,
+    pub(crate) version: u64,
 }
 
 impl Recorded {
@@ -183,6 +184,9 @@ impl Recorded {
         if self.payload.as_ref().is_some_and(|payload| !payload.is_object()) {
             return Err("`payload` must be an object".to_owned());
         }
+        if let Some(message) = &self.message {
+            message.check().map_err(|error| format!("`message` {error}"))?;
+        }
         for read in &self.reads {
             let Some(answer) = &read.answer else { continue };
             read.call.check(answer).map_err(|error| {
@@ -217,6 +221,11 @@ impl Person {
 }
 
 impl RecordedMessage {
+    /// No other JSON is ever stored.
+    fn check(&self) -> Result<(), Unfit> {
+        std::iter::once(&self.content).chain(&self.attachments).try_for_each(|value| check(value.get()))
+    }
+
     pub(crate) fn message(&self, channel: ChannelId) -> Message {
         let texts: Vec<&str> = self.attachments.iter().map(|object| object.get()).collect();
         let attachments = format!("[{}]", texts.join(","));
@@ -244,9 +253,13 @@ impl From<&Message> for RecordedMessage {
             seq: message.seq,
             kind: message.kind.clone(),
             sender: message.sender.clone(),
-            content: message.content.clone(),
+            content: on_one_line(&message.content),
             reply_to: message.reply_to,
-            attachments: serde_json::from_str(message.attachments.get()).unwrap_or_default(),
+            attachments: serde_json::from_str::<Vec<Box<RawValue>>>(message.attachments.get())
+                .unwrap_or_default()
+                .iter()
+                .map(|object| on_one_line(object))
+                .collect(),
             created_at_ms: milliseconds(message.created_at),
             edited_at_ms: message.edited_at.map(milliseconds),
             deleted_at_ms: message.deleted_at.map(milliseconds),
@@ -283,15 +296,21 @@ fn bytes_of_json(value: &Value) -> Vec<u8> {
     digits.chunks_exact(2).filter_map(|pair| Some(nibble(&pair[0])? << 4 | nibble(&pair[1])?)).collect()
 }
 
+/// A value as it was written, which may be on several lines. In JSON, a line ends between values only.
+fn on_one_line(value: &RawValue) -> Box<RawValue> {
+    RawValue::from_string(value.get().replace(['\n', '\r'], " ")).expect("blanks make no difference")
+}
+
 /// Distinguishes an answer of `null` from a missing answer.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
 fn named(name: &str) -> User {
-    // An id is at most 64 bytes, and a name may be longer.
-    let id = &name[..name.floor_char_boundary(64)];
-    User { id: id.parse().expect("the beginning of a name is an id"), username: name.parse().expect("it is a name") }
+    // A name may be longer than an id, and begin with characters that show nothing.
+    let id = name[..name.floor_char_boundary(64)].parse();
+    let id = id.unwrap_or_else(|_| "named".parse().expect("an id"));
+    User { id, username: name.parse().expect("it is a name") }
 }
 
 fn at(milliseconds: u64) -> Timestamp {
@@ -351,5 +370,52 @@ mod tests {
         assert_eq!(read.answer, Some(Value::Null));
         let silent: Read = serde_json::from_str(r#"{"call":"history.get"}"#).unwrap();
         assert_eq!(silent.answer, None);
+    }
+
+    #[test]
+    fn a_name_that_begins_with_blanks_is_a_member() {
+        let name = format!("{}a", " ".repeat(70));
+        let events = Recorded::read_lines(&json!({ "kind": "poke", "user": name }).to_string()).unwrap();
+        let (_, event, _) = events[0].event(0);
+        assert_eq!((event.user.id.as_str(), event.user.username.as_str()), ("named", name.as_str()));
+    }
+
+    /// Contents are stored as they were written.
+    #[test]
+    fn a_content_on_several_lines_is_recorded_on_one() {
+        let id = MessageId(Uuid::nil());
+        let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        let message = Message {
+            id,
+            channel: ChannelId(id.0),
+            seq: 1,
+            kind: "poke".parse().unwrap(),
+            sender: named("alice"),
+            content: raw("{\n\t\"a\":\r\n\"x\\ny\"}"),
+            reply_to: None,
+            attachments: raw("[\n{\n}]"),
+            created_at: Timestamp(1),
+            edited_at: None,
+            deleted_at: None,
+            read_by: Vec::new(),
+        };
+        let written = serde_json::to_string(&RecordedMessage::from(&message)).unwrap();
+        assert!(!written.contains(['\n', '\r']), "{written}");
+        let read: RecordedMessage = serde_json::from_str(&written).unwrap();
+        let content: Value = serde_json::from_str(read.content.get()).unwrap();
+        assert_eq!(content, json!({ "a": "x\ny" }));
+    }
+
+    #[test]
+    fn a_message_that_no_store_has_is_not_read() {
+        let content = "[".repeat(70) + &"]".repeat(70);
+        for content in ["1e999", content.as_str()] {
+            let user = r#"{"id":"1","username":"a"}"#;
+            let id = "0198a5c0-1111-7000-8000-000000000001";
+            let message =
+                format!(r#"{{"id":"{id}","kind":"poke","sender":{user},"content":{content},"created_at_ms":1}}"#);
+            let error = Recorded::read_lines(&format!(r#"{{"kind":"poke","message":{message}}}"#)).unwrap_err();
+            assert!(error.starts_with("line 1: `message` must"), "{error}");
+        }
     }
 }

@@ -246,14 +246,14 @@ pub(super) fn within(tenant: &TenantSlug, template: &str) -> String {
 const MAX_IDENTIFIER: usize = 63;
 
 /// The unquoted name of a tenant's schema. A slug that is too long with its prefix is shortened, with a digest that keeps it
-/// apart from others.
+/// apart from others. No slug contains the `~` before the digest, so none can be chosen to have the schema of another one.
 pub(super) fn schema(tenant: &TenantSlug) -> String {
     let whole = format!("tenant_{tenant}");
     if whole.len() <= MAX_IDENTIFIER {
         return whole;
     }
     let digest = hex::encode(&Sha256::digest(tenant.as_str())[..12]);
-    format!("{}_{digest}", &whole[..MAX_IDENTIFIER - digest.len() - 1])
+    format!("{}~{digest}", &whole[..MAX_IDENTIFIER - digest.len() - 1])
 }
 
 pub(super) type Step<'a> = (&'a str, &'a [Param<'a>]);
@@ -455,5 +455,7 @@ mod tests {
         let (one, two) = (format!("{}1", "x".repeat(62)), format!("{}2", "x".repeat(62)));
         let (one, two) = (schema(&one.parse().unwrap()), schema(&two.parse().unwrap()));
         assert!(one != two && one.len() == MAX_IDENTIFIER && two.len() == MAX_IDENTIFIER, "{one} {two}");
+        let posing = one.strip_prefix("tenant_").unwrap();
+        assert!(posing.parse::<TenantSlug>().is_err(), "{posing} would have the schema of another tenant");
     }
 }
