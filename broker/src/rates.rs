@@ -67,11 +67,11 @@ impl From<TooMany> for Refusal {
 
 /// The rates of a node.
 pub struct Rates<C: Waits = Since> {
-    frames: Kind<C>,
-    joins: Kind<C>,
-    log_ins: Kind<C>,
-    channels: Kind<C>,
-    body_bytes: Kind<C>,
+    frames: Scopes<C>,
+    joins: Scopes<C>,
+    log_ins: Scopes<C>,
+    channels: Scopes<C>,
+    body_bytes: Scopes<C>,
 }
 
 impl<C: Waits> std::fmt::Debug for Rates<C> {
@@ -122,13 +122,13 @@ impl FrameMeter {
 
 impl<C: Waits<Instant = Duration> + Clone + Send + Sync + 'static> Rates<C> {
     fn with_clock(limits: &RateLimits, clock: C) -> Self {
-        let kind = |of, rates: ScopedRates| Kind::new(of, rates, &clock);
+        let scopes = |of, rates: ScopedRates| Scopes::new(of, rates, &clock);
         Self {
-            frames: kind("frames", limits.frames),
-            joins: kind("joins", limits.joins),
-            log_ins: kind("log_ins", limits.log_ins),
-            channels: kind("channels", limits.channels),
-            body_bytes: kind("body_bytes", limits.body_bytes),
+            frames: scopes("frames", limits.frames),
+            joins: scopes("joins", limits.joins),
+            log_ins: scopes("log_ins", limits.log_ins),
+            channels: scopes("channels", limits.channels),
+            body_bytes: scopes("body_bytes", limits.body_bytes),
         }
     }
 
@@ -172,7 +172,7 @@ impl<C: Waits<Instant = Duration> + Clone + Send + Sync + 'static> Rates<C> {
 }
 
 /// The limits of one kind of request.
-struct Kind<C: Waits> {
+struct Scopes<C: Waits> {
     of: &'static str,
     members: Scope<[u8; 32], C>,
     tenants: Scope<[u8; 32], C>,
@@ -186,7 +186,7 @@ struct Limits<C: Waits> {
     member: Option<Arc<Limit<C>>>,
 }
 
-impl<C: Waits<Instant = Duration> + Clone + Send + Sync + 'static> Kind<C> {
+impl<C: Waits<Instant = Duration> + Clone + Send + Sync + 'static> Scopes<C> {
     fn new(of: &'static str, rates: ScopedRates, clock: &C) -> Self {
         Self {
             of,
