@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
-use crate::config::{Secret, Settings};
+use crate::config::{Settings, secret_variable};
 use crate::plugin::COMPILE_VERB;
 
 /// A multi-tenant chat message broker whose message types are WebAssembly plugins.
@@ -80,9 +80,9 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<()> {
-    let secret = std::env::var("SWITCHBOARD_JWT_SECRET").ok().map(Secret::new);
-    let admin_token = std::env::var("SWITCHBOARD_ADMIN_TOKEN").ok().map(Secret::new);
-    let previous = std::env::var("SWITCHBOARD_JWT_PREVIOUS_SECRET").ok().map(Secret::new);
+    let secret = secret_variable("SWITCHBOARD_JWT_SECRET")?;
+    let admin_token = secret_variable("SWITCHBOARD_ADMIN_TOKEN")?;
+    let previous = secret_variable("SWITCHBOARD_JWT_PREVIOUS_SECRET")?;
     let config = cli.settings.resolve(secret)?.with_admin_token(admin_token)?.with_previous_secret(previous)?;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(config).await,

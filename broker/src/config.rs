@@ -5,6 +5,7 @@
 //! from flags, because everyone on a machine can read a command line. Nothing here opens a connection.
 
 mod descriptors;
+mod environment;
 mod given;
 mod origin;
 mod rate;
@@ -15,6 +16,7 @@ mod values;
 mod weak;
 
 pub use descriptors::Descriptors;
+pub use environment::{secret_variable, unknown_variables};
 pub use given::{DEFAULT_FILE, Settings};
 pub use origin::{AllowedOrigin, is_allowed};
 pub use rate::{Rate, RateLimits, ScopedRates};

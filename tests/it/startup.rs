@@ -1,5 +1,6 @@
 //! How the program starts, says what is wrong, and ends.
 
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde_json::{Value, json};
 use switchboard_tests::tokens::payload_of;
 use switchboard_tests::{
@@ -297,4 +298,61 @@ async fn the_log_is_json_line_by_line() {
 
 fn on_free_ports(settings: Settings) -> Settings {
     settings.with("SWITCHBOARD_LISTEN", "127.0.0.1:0").with("SWITCHBOARD_ADMIN_LISTEN", "127.0.0.1:0")
+}
+
+#[tokio::test]
+async fn a_variable_that_is_empty_counts_as_not_set_and_one_that_is_no_setting_is_named() {
+    let mut settings = Settings::bare();
+    for setting in switchboard::config::SETTINGS.iter().filter(|setting| setting.name != "data-dir") {
+        settings = settings.with(&setting.variable(), "");
+        if setting.takes == switchboard::config::Takes::SecretFile {
+            settings = settings.with(setting.variable().trim_end_matches("_FILE"), "");
+        }
+    }
+    let settings = settings.with("SWITCHBOARD_CONFIG", "").with("SWITCHBOARD_ADMIN_URL", "");
+    let checked = settings.run(&["config", "check"]).await;
+    assert_eq!(checked.stderr, "", "{checked:?}");
+    let shown =
+        |text: String| text.lines().filter(|line| !line.contains("data-dir")).map(str::to_owned).collect::<Vec<_>>();
+    let bare = Settings::bare().run(&["config", "check"]).await.success();
+    assert_eq!(shown(checked.success()), shown(bare));
+
+    let misspelt = Settings::bare().with("SWITCHBOARD_LISTN", "127.0.0.1:1");
+    let checked = misspelt.run(&["config", "check"]).await;
+    assert!(checked.stderr.contains("SWITCHBOARD_LISTN is not a setting"), "{checked:?}");
+    let app = App::start(Settings::embedded().with("SWITCHBOARD_LISTN", "127.0.0.1:1")).await;
+    app.broker().logged("SWITCHBOARD_LISTN").await;
+    // A flag that is empty is a mistake.
+    let refused = Settings::bare().run(&["config", "check", "--max-connections", ""]).await;
+    assert!(refused.code() == Some(1) && refused.stderr.contains("--max-connections"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_secret_is_the_same_with_a_mark_and_a_line_end_from_a_variable_and_from_a_file() {
+    let bare = "0f3c9a51d2b84e7690c1a7f55e3d8b24";
+    let signs = async |settings: Settings| {
+        settings.run(&["tenant", "create", "acme"]).await.success();
+        settings.run(&["user", "create", "acme", "alice"]).await.success();
+        let token = settings.run(&["token", "acme", "alice"]).await.success();
+        let key = DecodingKey::from_secret(bare.as_bytes());
+        decode::<Value>(token.trim(), &key, &Validation::new(Algorithm::HS256)).is_ok()
+    };
+    for secret in [bare.to_owned(), format!("{bare}\r\n"), format!("\u{feff}{bare}\n"), format!("  {bare}")] {
+        let file = Settings::bare();
+        std::fs::write(file.folder().path().join("secret"), &secret).unwrap();
+        assert!(signs(file.with("SWITCHBOARD_JWT_SECRET_FILE", "secret")).await, "{secret:?} in a file");
+        assert!(signs(Settings::bare().with("SWITCHBOARD_JWT_SECRET", &secret)).await, "{secret:?} in a variable");
+    }
+    assert!(!signs(Settings::bare().with("SWITCHBOARD_JWT_SECRET", &format!("{bare}x"))).await);
+}
+
+#[tokio::test]
+async fn a_hangup_changes_nothing() {
+    let app = App::embedded().await;
+    let acme = app.tenant("acme").await;
+    let alice = acme.member("alice").await;
+    let mut socket = alice.join(&acme.channel("lobby", &[&alice]).await).await;
+    app.broker().signal(Signal::Hangup).await;
+    app.broker().logged("SIGHUP").await;
+    assert_eq!(socket.say("still here").await["seq"], 1);
 }

@@ -209,6 +209,8 @@ pub enum Signal {
     Terminate,
     /// What Ctrl-C sends.
     Interrupt,
+    /// What a terminal sends when it closes, and some supervisors for a reload.
+    Hangup,
 }
 
 /// Who listens to what a broker writes to standard error.
@@ -356,14 +358,20 @@ impl Broker {
         Exit { status, stdout: self.stdout.text(), stderr: self.stderr.text() }
     }
 
-    /// Asks it to end and does not wait.
+    /// Asks it to end and does not wait, as [`Broker::signal`] does.
+    pub async fn ask_to_end(&self, signal: Signal) {
+        self.signal(signal).await;
+    }
+
+    /// Sends it a signal and does not wait.
     ///
     /// # Panics
     /// When it has ended before.
-    pub async fn ask_to_end(&self, signal: Signal) {
+    pub async fn signal(&self, signal: Signal) {
         let name = match signal {
             Signal::Terminate => "TERM",
             Signal::Interrupt => "INT",
+            Signal::Hangup => "HUP",
         };
         let pid = self.pid().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status().await.expect("there is a program `kill`");

@@ -1,11 +1,13 @@
 //! `switchboard config check`.
 
+use std::io::{self, Write};
+
 use anyhow::{Context, Result};
 use clap::Subcommand;
 
 use crate::auth::Keys;
 use crate::cli::output::print_line;
-use crate::config::{Config, SETTINGS, Secret};
+use crate::config::{Config, SETTINGS, Secret, unknown_variables};
 use crate::telemetry;
 
 #[derive(Debug, Subcommand)]
@@ -25,6 +27,10 @@ pub(super) fn run(command: &Command, config: &Config) -> Result<()> {
     }
     // Reads and checks the key set as a start does.
     Keys::new(config.auth.jwt_secret.clone().unwrap_or_else(|| Secret::new("")), &config.auth)?;
+    for variable in unknown_variables() {
+        // Standard error may be closed.
+        let _ = writeln!(io::stderr(), "warning: {variable} is not a setting; --help lists them");
+    }
     print_line!("settings are good");
     for setting in SETTINGS {
         let (name, value) = setting.shown(config);

@@ -81,7 +81,9 @@ enum Verb {
 }
 
 pub(super) async fn run(command: Command, config: &Config) -> Result<()> {
-    let api = || Api::new(command.admin_url.as_deref(), config);
+    // A variable that is set and empty counts as not set.
+    let admin_url = command.admin_url.as_deref().filter(|url| !url.is_empty());
+    let api = || Api::new(admin_url, config);
     match command.verb {
         Verb::New(verb) => new::run(&verb),
         Verb::Check(verb) => check::run(&verb, config).await,

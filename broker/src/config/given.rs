@@ -3,9 +3,13 @@
 //! The only setting that it knows by name is the file itself; all others are rows of [`SETTINGS`].
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
+use clap::builder::OsStringValueParser;
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
@@ -114,7 +118,7 @@ impl Args for Settings {
             .global(true)
             .env("SWITCHBOARD_CONFIG")
             .value_name("FILE")
-            .value_parser(clap::value_parser!(PathBuf))
+            .value_parser(OsStringValueParser::new())
             .help(format!("The settings file [default: {DEFAULT_FILE}, if it exists]"));
         SETTINGS.iter().map(flag).fold(command.arg(file), Command::arg)
     }
@@ -126,10 +130,15 @@ impl Args for Settings {
 
 impl FromArgMatches for Settings {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut given = Self { file: matches.get_one("config").cloned(), ..Self::default() };
+        // A variable that is set and empty counts as not set: files of variables often have such lines.
+        let is_variable = |name| matches.value_source(name) == Some(ValueSource::EnvVariable);
+        let file = matches.get_one::<OsString>("config").filter(|file| !(file.is_empty() && is_variable("config")));
+        let mut given = Self { file: file.map(PathBuf::from), ..Self::default() };
         for Setting { name, .. } in SETTINGS {
-            if let Some(values) = matches.get_many::<String>(name) {
-                given.values.insert(name, values.cloned().collect());
+            let Some(values) = matches.get_many::<String>(name) else { continue };
+            let values: Vec<String> = values.cloned().collect();
+            if !(is_variable(name) && values.iter().all(String::is_empty)) {
+                given.values.insert(name, values);
             }
         }
         Ok(given)
@@ -155,10 +164,15 @@ fn flag(setting: &'static Setting) -> Arg {
         .hide_env_values(setting.takes == Takes::Secret);
     match setting.takes {
         Takes::List => flag.action(ArgAction::Append).value_delimiter(','),
-        Takes::Number => flag.value_parser(|text: &str| text.parse::<usize>().map(|_| text.to_owned())),
-        Takes::Switch => flag.value_parser(|text: &str| text.parse::<bool>().map(|_| text.to_owned())),
+        Takes::Number => flag.value_parser(checked::<usize>),
+        Takes::Switch => flag.value_parser(checked::<bool>),
         Takes::Text | Takes::Secret | Takes::SecretFile => flag,
     }
+}
+
+/// Whether a text is of a form; nothing at all, which only a variable may be, is looked at later.
+fn checked<T: FromStr>(text: &str) -> Result<String, T::Err> {
+    if text.is_empty() { Ok(String::new()) } else { text.parse::<T>().map(|_| text.to_owned()) }
 }
 
 /// A value in the file.

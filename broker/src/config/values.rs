@@ -72,7 +72,12 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 
 pub(super) fn secret_file(path: &str) -> Result<Secret, Refused> {
     let text = read_file(path.as_ref()).map_err(Refused::File)?;
-    Ok(Secret::new(text.trim()))
+    Ok(Secret::new(trimmed(&text)))
+}
+
+/// A text without whitespace around it, and without the byte order mark that some editors write.
+pub(super) fn trimmed(text: &str) -> &str {
+    text.trim_matches(|char: char| char.is_whitespace() || char == '\u{feff}')
 }
 
 pub(super) fn set_or(is_set: bool, otherwise: &str) -> String {
