@@ -5,6 +5,7 @@
 mod backing;
 mod cases;
 mod committer;
+mod gaps;
 mod postgres_only;
 mod scene;
 mod sqlite_only;

@@ -149,7 +149,9 @@ impl Relay {
     async fn catch_up(self: &Arc<Self>, channel: &ChannelKey, feed: &Arc<Feed>, until: u64) -> Result<(), StoreError> {
         let _turn = self.repairs.acquire().await.expect("the semaphore is never closed");
         while let Some(Gap { after, .. }) = feed.gap().filter(|gap| gap.after < until && feed.has_room()) {
-            let missed = self.store.messages(&channel.tenant, channel.channel, Span::After(after), PAGE).await?;
+            // No message beyond: it may be one that this node has stored and is about to publish, with its sender's id.
+            let most = u32::try_from(until - after).unwrap_or(PAGE).min(PAGE);
+            let missed = self.store.messages(&channel.tenant, channel.channel, Span::After(after), most).await?;
             let Some(first) = missed.first() else { return Ok(()) };
             if first.seq > after + 1 {
                 // Readers see a `seq` only after all before it. This one was deleted and will not come.
