@@ -315,3 +315,42 @@ async fn channels_whose_joins_stall_hold_no_other_join_up() {
     behind.sql.batch_execute("ROLLBACK").await.expect("is SQL");
     a.next_where("an answer", |frame| frame["type"] == "subscribed" || frame["type"] == "error").await;
 }
+
+/// The nodes look for the dismissed of all tenants each second.
+#[tokio::test]
+async fn a_tenant_whose_tables_are_locked_keeps_nobody_of_another_one_in() {
+    const LOCKED: usize = 4;
+    let cluster = Cluster::two_nodes().await;
+    let globex = cluster.tenant("globex").await;
+    let gina = globex.member("gina").await;
+    let (mut here, mut there) = (gina.connect().await, gina.at(cluster.b.door()).connect().await);
+    let of_globex = Behind::of(&cluster.a, &globex).await;
+    let (mut locks, mut sockets) = (Vec::new(), Vec::new());
+    for _ in 0..LOCKED {
+        let acme = cluster.tenant("acme").await;
+        let alice = acme.member("alice").await;
+        sockets.extend([alice.connect().await, alice.at(cluster.b.door()).connect().await]);
+        let behind = Behind::of(&cluster.a, &acme).await;
+        behind.change("member", "BEGIN; LOCK TABLE {t}").await;
+        locks.push(behind);
+        let changed = format!("UPDATE switchboard.tenant SET revision = revision + 1 WHERE slug = '{}'", acme.slug);
+        of_globex.sql.batch_execute(&changed).await.expect("is SQL");
+    }
+    let said = "failed to look for dismissed members; trying again every second";
+    until("a locked tenant is noticed", async || !cluster.a.broker().events(said).is_empty()).await;
+
+    let begun = Instant::now();
+    cluster.a.settings().run(&["user", "disable", &globex.slug, "gina"]).await.success();
+    for socket in [&mut here, &mut there] {
+        assert_eq!(socket.expect_close().await.code, 4002);
+    }
+    figure(
+        "beside locked tenants a dismissed member was out after",
+        begun.elapsed(),
+        Goal::AtMost(Duration::from_secs(5)),
+    );
+    for (lock, socket) in locks.iter().zip(sockets.iter_mut().step_by(2)) {
+        lock.sql.batch_execute("COMMIT").await.expect("is SQL");
+        socket.acked(json!({"type": "ping"})).await;
+    }
+}

@@ -7,11 +7,12 @@
 //!
 //! What it promises: a socket whose token stopped counting closes within five seconds on every node that reaches the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use futures_util::{StreamExt, stream};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::live::LiveSessions;
 use crate::model::{SessionId, Tenant, TenantSlug};
@@ -23,6 +24,31 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Tokens, or tenants, in one statement.
 const BATCH: usize = 500;
+
+/// Tenants that are looked at at once.
+const AT_ONCE: usize = 32;
+
+/// How long one tenant may take; it is looked at again a second later.
+const WITHIN: Duration = Duration::from_secs(2);
+
+/// What earlier looks have found.
+#[derive(Default)]
+struct Seen {
+    /// The revisions as of which the members of channels were looked at.
+    revisions: HashMap<TenantSlug, u64>,
+    /// Who could not be looked at, so that the log says so once; `None` is all.
+    failing: HashSet<Option<TenantSlug>>,
+}
+
+impl Seen {
+    fn failed(&mut self, tenant: Option<TenantSlug>, error: &StoreError) {
+        let name = tenant.as_ref().map_or("all", TenantSlug::as_str);
+        if !self.failing.contains(&tenant) {
+            tracing::warn!(tenant = name, %error, "failed to look for dismissed members; trying again every second");
+            self.failing.insert(tenant);
+        }
+    }
+}
 
 /// Looks for the dismissed.
 pub struct Dismissal {
@@ -46,53 +72,57 @@ impl Dismissal {
     pub async fn run(self) {
         let mut tick = interval(EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The revisions as of which the members of channels were looked at.
-        let (mut seen, mut failing) = (HashMap::new(), false);
+        let mut seen = Seen::default();
         loop {
             tick.tick().await;
-            match self.look(&mut seen).await {
-                Ok(()) => failing = false,
-                Err(error) => {
-                    if !failing {
-                        tracing::warn!(%error, "failed to look for dismissed members; trying again every second");
-                    }
-                    failing = true;
-                }
+            if let Err(error) = self.look(&mut seen).await {
+                seen.failed(None, &error);
+            } else {
+                seen.failing.remove(&None);
             }
         }
     }
 
-    async fn look(&self, seen: &mut HashMap<TenantSlug, u64>) -> Result<(), StoreError> {
+    /// Looks at all tenants at once: one whose tables are locked or damaged keeps nobody of another one in.
+    async fn look(&self, seen: &mut Seen) -> Result<(), StoreError> {
         let present = self.sessions.tenants();
-        seen.retain(|tenant, _| present.contains(tenant));
+        seen.revisions.retain(|tenant, _| present.contains(tenant));
+        seen.failing.retain(|tenant| tenant.as_ref().is_none_or(|tenant| present.contains(tenant)));
         for slugs in present.chunks(BATCH) {
-            let mut found: HashMap<TenantSlug, Tenant> = self
-                .store
-                .tenants_among(slugs)
-                .await?
-                .into_iter()
-                .map(|tenant| (tenant.slug.clone(), tenant))
-                .collect();
+            let found = self.store.tenants_among(slugs).await?;
+            let mut found: HashMap<TenantSlug, Tenant> =
+                found.into_iter().map(|tenant| (tenant.slug.clone(), tenant)).collect();
+            let mut enabled = Vec::new();
             for slug in slugs {
                 match found.remove(slug).filter(|tenant| tenant.enabled) {
-                    Some(tenant) => self.look_at(&tenant, seen).await?,
+                    Some(tenant) => enabled.push((seen.revisions.get(slug) != Some(&tenant.revision), tenant)),
                     // No revision is this one.
                     None => self.dismiss(slug, &self.sessions.checked_before(slug, u64::MAX)),
+                }
+            }
+            let looking = stream::iter(enabled).map(async |(is_new, tenant)| {
+                let looked = timeout(WITHIN, self.look_at(&tenant, is_new)).await;
+                (tenant, looked.unwrap_or_else(|_| Err(StoreError::Contended)))
+            });
+            let mut looking = std::pin::pin!(looking.buffer_unordered(AT_ONCE));
+            while let Some((Tenant { slug, revision, .. }, looked)) = looking.next().await {
+                match looked {
+                    Ok(()) => {
+                        seen.failing.remove(&Some(slug.clone()));
+                        seen.revisions.insert(slug, revision);
+                    }
+                    Err(error) => seen.failed(Some(slug), &error),
                 }
             }
         }
         Ok(())
     }
 
-    async fn look_at(&self, tenant: &Tenant, seen: &mut HashMap<TenantSlug, u64>) -> Result<(), StoreError> {
+    async fn look_at(&self, tenant: &Tenant, is_new: bool) -> Result<(), StoreError> {
         let Tenant { slug, tokens_since, revision, .. } = tenant;
-        let before = seen.insert(slug.clone(), *revision);
         // At first sight as well: the change may be older than that.
-        if before != Some(*revision)
-            && let Err(error) = self.relay.look_for_former_members(slug).await
-        {
-            seen.remove(slug);
-            return Err(error);
+        if is_new {
+            self.relay.look_for_former_members(slug).await?;
         }
         for asked in self.sessions.checked_before(slug, *revision).chunks(BATCH) {
             let bearers: Vec<Bearer> = asked.iter().map(|(_, bearer)| bearer.clone()).collect();
